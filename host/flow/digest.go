@@ -1,0 +1,35 @@
+package flow
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// Sum adds a part to a flow's digest, or takes out one that was added before: the digest is the exclusive or, over all parts, of the
+// SHA-256 of name, size and CRC-32C. It finds mistakes, not forgeries; each part has its own digests.
+func Sum(digest []byte, p Part) []byte {
+	h := sha256.Sum256(fmt.Appendf(nil, "%s\x00%d\x00%x", p.Name, p.Size, p.Digests[sdk.CRC32C]))
+	if len(digest) != len(h) {
+		return h[:]
+	}
+	sum := make([]byte, len(h))
+	subtle.XORBytes(sum, digest, h[:])
+	return sum
+}
+
+// count adds a part to the totals and the digest of f, in place of old if that is not nil.
+func (f *Flow) count(p Part, old *Part) {
+	if old != nil {
+		f.Totals.Bytes -= old.Size
+		f.Totals.Records -= old.Records
+		f.Totals.Parts--
+		f.Digest = Sum(f.Digest, *old)
+	}
+	f.Totals.Bytes += p.Size
+	f.Totals.Records += p.Records
+	f.Totals.Parts++
+	f.Digest = Sum(f.Digest, p)
+}

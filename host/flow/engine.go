@@ -1,0 +1,444 @@
+package flow
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// Options are what an Engine works with. All fields but StopTimeout are required.
+type Options struct {
+	Store    Store
+	Catalog  Catalog
+	Checker  Checker
+	Endpoint Endpoint
+	Transfer Transfer
+	Sinks    Sinks
+	Logger   *slog.Logger
+	// StopTimeout bounds how long a signal waits for what it has cut. 0: 15 seconds.
+	StopTimeout time.Duration
+}
+
+// Engine applies signals to flows and owns whatever runs for them. All methods may be called concurrently; signals for one flow are
+// applied one after the other.
+type Engine struct {
+	Options
+	ctx    context.Context // ends with Close; cause ErrClosed
+	cancel context.CancelCauseFunc
+	work   sync.WaitGroup // transfers and what follows them
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+	live   map[Key]*live
+}
+
+var (
+	_ Signals = (*Engine)(nil)
+	_ Service = (*Engine)(nil)
+)
+
+// live is what memory holds of a flow: its lock and what runs for it.
+type live struct {
+	lock     chan struct{} // holds one value while a signal is applied
+	users    int           // guarded by Engine.mu; the entry goes with the last
+	transfer *running      // guarded by lock
+	stays    map[*stay]struct{}
+	waiting  string // guarded by Engine.mu, as is stays
+}
+
+// running is a transfer.
+type running struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when the transfer has returned
+}
+
+// errCut is the cause with which a transfer or a request is ended by a signal.
+type errCut struct{ state State }
+
+func (e errCut) Error() string { return "the flow is " + string(e.state) }
+
+// New returns an Engine. Nothing runs before Revive.
+func New(o Options) *Engine {
+	if o.StopTimeout == 0 {
+		o.StopTimeout = 15 * time.Second
+	}
+	e := &Engine{Options: o, live: map[Key]*live{}}
+	e.ctx, e.cancel = context.WithCancelCause(context.Background())
+	return e
+}
+
+// Revive starts what a former process left running: transfers of STARTED flows, and the end of flows whose sinks were not told. One
+// flow that cannot be revived does not keep the others from it.
+func (e *Engine) Revive(ctx context.Context) error {
+	if err := e.each(ctx, []State{Started}, e.reviveTransfer); err != nil {
+		return fmt.Errorf("revive flows: %w", err)
+	}
+	if err := e.each(ctx, []State{Completed, Terminated}, e.reviveRelease); err != nil {
+		return fmt.Errorf("release flows that have ended: %w", err)
+	}
+	return nil
+}
+
+// each calls do for the flows in some states.
+func (e *Engine) each(ctx context.Context, states []State, do func(context.Context, *Flow) error) error {
+	filter := Filter{States: states}
+	for {
+		flows, err := e.Store.Flows(ctx, filter)
+		if err != nil || len(flows) == 0 {
+			return err
+		}
+		for _, f := range flows {
+			if err := do(ctx, f); err != nil {
+				e.Logger.Error("flow not revived", "flow", f.Key.String(), "err", err)
+			}
+		}
+		last := flows[len(flows)-1].Created
+		if !filter.Before.IsZero() && !last.Before(filter.Before) {
+			return nil
+		}
+		filter.Before = last
+	}
+}
+
+func (e *Engine) reviveTransfer(ctx context.Context, f *Flow) error {
+	if !f.Moves() {
+		return nil
+	}
+	l, unlock, err := e.enter(ctx, f.Key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	// A signal may have come first.
+	if f, err = e.Store.Flow(ctx, f.Key); err != nil || f.State != Started || l.transfer != nil {
+		return err
+	}
+	f.Redelivery = true
+	e.launch(l, f)
+	e.Logger.Info("flow revived", "flow", f.Key.String(), "bytes", f.Totals.Bytes, "parts", f.Totals.Parts)
+	return nil
+}
+
+func (e *Engine) reviveRelease(_ context.Context, f *Flow) error {
+	if f.Leftover {
+		e.release(f)
+	}
+	return nil
+}
+
+// Close ends what runs and waits for it, or for ctx. It is no signal: the states stay, and Revive goes on from there.
+func (e *Engine) Close(ctx context.Context) error {
+	e.mu.Lock()
+	e.closed = true
+	for _, l := range e.live {
+		for s := range l.stays {
+			s.cancel(ErrClosed)
+		}
+	}
+	e.mu.Unlock()
+	e.cancel(ErrClosed)
+	done := make(chan struct{})
+	go func() { e.work.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("transfers still run: %w", ctx.Err())
+	}
+}
+
+// enter takes a flow's lock. unlock gives it back.
+func (e *Engine) enter(ctx context.Context, key Key) (l *live, unlock func(), err error) {
+	l, err = e.use(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	select {
+	case l.lock <- struct{}{}:
+		return l, func() { <-l.lock; e.unuse(key, l) }, nil
+	case <-ctx.Done():
+		e.unuse(key, l)
+		return nil, nil, ctx.Err()
+	}
+}
+
+func (e *Engine) use(key Key) (*live, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil, ErrClosed
+	}
+	l := e.live[key]
+	if l == nil {
+		l = &live{lock: make(chan struct{}, 1), stays: map[*stay]struct{}{}}
+		e.live[key] = l
+	}
+	l.users++
+	return l, nil
+}
+
+func (e *Engine) unuse(key Key, l *live) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l.users--
+	if l.users == 0 {
+		delete(e.live, key)
+	}
+}
+
+// launch runs the transfer of a flow that is STARTED. The flow's lock is held.
+func (e *Engine) launch(l *live, f *Flow) {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return
+	}
+	l.users++ // until the transfer has ended
+	e.work.Add(1)
+	e.mu.Unlock()
+
+	ctx, cancel := context.WithCancelCause(e.ctx)
+	r := &running{cancel: cancel, done: make(chan struct{})}
+	l.transfer = r
+	go func() {
+		defer e.work.Done()
+		defer e.unuse(f.Key, l)
+		err := e.Transfer(ctx, f, &progress{engine: e, key: f.Key, live: l})
+		cut := ctx.Err() != nil
+		cancel(nil)
+		close(r.done)
+		if !cut {
+			e.transferEnded(f.Key, l, r, err)
+		}
+	}()
+}
+
+// transferEnded applies what the end of a transfer means: COMPLETED and a callback, or a fault and a callback.
+func (e *Engine) transferEnded(key Key, l *live, r *running, failure error) {
+	l.lock <- struct{}{}
+	defer func() { <-l.lock }()
+	if l.transfer != r {
+		return // a signal came first
+	}
+	l.transfer = nil
+	ctx := context.WithoutCancel(e.ctx)
+	var f *Flow
+	err := e.Store.Update(ctx, key, func(tx Tx) (err error) {
+		if f, err = tx.Flow(); err != nil {
+			return err
+		}
+		if failure != nil {
+			return fault(tx, f, failure)
+		}
+		return finish(tx, f)
+	})
+	switch {
+	case errors.As(err, new(*StateError)):
+		// A suspend was applied while the transfer came to its end by itself. The next resume finds nothing left to move.
+	case err != nil:
+		e.Logger.Error("end of a transfer not stored", "flow", key.String(), "err", err)
+	case failure != nil:
+		e.Logger.Error("flow cannot go on", "flow", key.String(), "err", failure)
+	default:
+		e.Logger.Info("flow completed", "flow", key.String(), "parts", f.Totals.Parts, "bytes", f.Totals.Bytes)
+		e.release(f)
+	}
+}
+
+func finish(tx Tx, f *Flow) error {
+	next, _, err := Next(f, SignalFinished)
+	if err != nil {
+		return err
+	}
+	f.State, f.Fault, f.Leftover = next, "", true
+	if err := tx.Put(f); err != nil {
+		return err
+	}
+	return tx.Enqueue(newCallback(tx, f, CallbackCompleted))
+}
+
+// fault keeps a failure with its flow, and reports it unless the same was reported already. The state stays.
+func fault(tx Tx, f *Flow, failure error) error {
+	if f.State != Started {
+		return &StateError{Key: f.Key, State: f.State, Signal: SignalFinished}
+	}
+	text := failure.Error()
+	if f.Fault == text {
+		return nil
+	}
+	f.Fault = text
+	if err := tx.Put(f); err != nil {
+		return err
+	}
+	c := newCallback(tx, f, CallbackErrored)
+	c.Error = text
+	return tx.Enqueue(c)
+}
+
+// halt stops what runs for a flow and waits for it. The flow's lock is held.
+func (e *Engine) halt(key Key, l *live, state State) {
+	timeout := time.NewTimer(e.StopTimeout)
+	defer timeout.Stop()
+	if r := l.transfer; r != nil {
+		r.cancel(errCut{state})
+		l.transfer = nil
+		select {
+		case <-r.done:
+		case <-timeout.C:
+			e.Logger.Error("transfer did not stop in time", "flow", key.String())
+		}
+	}
+	if !e.cutStays(l, state, timeout.C) {
+		e.Logger.Error("requests did not stop in time", "flow", key.String())
+	}
+	e.setWaiting(l, "")
+}
+
+// release tells the sink of a flow that has ended to let go of what it holds, in the background and until it has.
+func (e *Engine) release(f *Flow) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return
+	}
+	e.work.Go(func() {
+		pause := 100 * time.Millisecond
+		for {
+			err := e.deprovision(f)
+			if err == nil {
+				return
+			}
+			e.Logger.Warn("sink not told of the flow's end", "flow", f.Key.String(), "err", err, "pause", pause)
+			select {
+			case <-e.ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, time.Minute)
+		}
+	})
+}
+
+func (e *Engine) deprovision(f *Flow) error {
+	a, err := e.sinkAddress(f)
+	if err == nil && !a.IsZero() {
+		ctx, cancel := context.WithTimeout(e.ctx, e.StopTimeout)
+		defer cancel()
+		var sink sdk.DataSink
+		if sink, err = e.Sinks.Sink(a.Type); err == nil {
+			err = sink.Deprovision(ctx, f.PluginContext(), a)
+		}
+	}
+	// What was configured when the flow began may not be any more; then there is nobody to tell.
+	if err != nil && sdk.AsError(err).Code != sdk.Invalid && !errors.As(err, new(*RequestError)) {
+		return err
+	}
+	return e.Store.Update(context.WithoutCancel(e.ctx), f.Key, func(tx Tx) error {
+		f, err := tx.Flow()
+		if err != nil {
+			return err
+		}
+		f.Leftover = false
+		return tx.Put(f)
+	})
+}
+
+// sinkAddress returns the address that our side writes to, zero if it does not write.
+func (e *Engine) sinkAddress(f *Flow) (sdk.DataAddress, error) {
+	if f.Role == Consumer {
+		return f.Local, nil
+	}
+	if f.Direction == Push && f.Remote != nil {
+		return e.Resolve(f)
+	}
+	return sdk.DataAddress{}, nil
+}
+
+// Resolve returns the counterparty's address with the type of the plugin that reads or writes it.
+func (e *Engine) Resolve(f *Flow) (sdk.DataAddress, error) {
+	p, ok := e.Catalog.Profile(f.Profile)
+	if !ok {
+		return sdk.DataAddress{}, &RequestError{Field: "profile", Message: fmt.Sprintf("%q is not configured", f.Profile)}
+	}
+	return p.resolve(*f.Remote), nil
+}
+
+func (p Profile) resolve(a sdk.DataAddress) sdk.DataAddress {
+	a = a.Clone()
+	if t, ok := p.Types[a.Type]; ok {
+		a.Type = t
+	}
+	if p.Type != "" {
+		a.Type = p.Type
+	}
+	return a
+}
+
+func (e *Engine) setWaiting(l *live, reason string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l.waiting = reason
+}
+
+// Waiting returns why a flow's transfer does not move at present, "" if it does or has none.
+func (e *Engine) Waiting(key Key) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if l := e.live[key]; l != nil {
+		return l.waiting
+	}
+	return ""
+}
+
+// progress stores how far a transfer is.
+type progress struct {
+	engine *Engine
+	key    Key
+	live   *live
+}
+
+func (p *progress) Waiting(reason string) { p.engine.setWaiting(p.live, reason) }
+
+func (p *progress) Checkpoint(ctx context.Context, c Checkpoint, totals sdk.Totals, parts []Part) error {
+	return p.engine.Store.Update(ctx, p.key, func(tx Tx) error {
+		f, err := tx.Flow()
+		if err != nil {
+			return err
+		}
+		if f.State.Final() {
+			return &StateError{Key: f.Key, State: f.State, Signal: SignalFinished}
+		}
+		for _, part := range parts {
+			if err := addPart(tx, f, part); err != nil {
+				return err
+			}
+		}
+		f.Checkpoint, f.Totals, f.Fault = &c, totals, ""
+		return tx.Put(f)
+	})
+}
+
+// addPart stores a part with its flow, in place of one of the same name. The flow still has to be Put.
+func addPart(tx Tx, f *Flow, p Part) error {
+	var former *Part
+	if old, ok, err := tx.Part(p.Name); err != nil {
+		return err
+	} else if ok {
+		former = &old
+	}
+	p.Finished = tx.Now()
+	f.count(p, former)
+	_, err := tx.AddPart(p)
+	return err
+}
+
+// sameRequest reports whether a message that is repeated is the one that was answered.
+func (a Answer) sameRequest(op Signal, body []byte) bool {
+	return a.Operation == string(op) && bytes.Equal(a.Body, body)
+}

@@ -1,0 +1,94 @@
+package flow
+
+import (
+	"context"
+	"errors"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// Transfer moves the parts of a flow from one address to another, from f.Checkpoint on, and returns when everything is durable, or
+// with the failure that it could not get over by itself, or when ctx ends. It tells progress where it is. When it has returned, no
+// byte moves and no goroutine is left.
+type Transfer func(ctx context.Context, f *Flow, progress Progress) error
+
+// Progress is what a Transfer tells the Engine. All methods may be called concurrently.
+type Progress interface {
+	// Checkpoint stores a place to go on from, the totals of what is durable there, and the parts that became durable since the last
+	// call, in one transaction. When it returns nil, the source may forget what lies before.
+	Checkpoint(ctx context.Context, c Checkpoint, totals sdk.Totals, parts []Part) error
+	// Waiting tells an operator why nothing moves: "" when it does again.
+	Waiting(reason string)
+}
+
+// Endpoint issues the addresses at which a counterparty reaches a flow that this side serves. The public API is one.
+type Endpoint interface {
+	// Issue returns an address with a new token for the flow. Tokens issued before for the flow stop working.
+	Issue(ctx context.Context, f *Flow) (sdk.DataAddress, error)
+	// Revoke ends all tokens of the flow. It is idempotent.
+	Revoke(ctx context.Context, key Key) error
+}
+
+// Sinks finds sinks by type, to release what they hold for a flow that has ended.
+type Sinks interface {
+	Sink(typ string) (sdk.DataSink, error)
+}
+
+// Checker says whether the plugins at hand can read from or write to an address, before a flow is accepted. The error is an
+// *sdk.Error.
+type Checker interface {
+	CheckSource(ctx context.Context, a sdk.DataAddress) error
+	CheckSink(ctx context.Context, a sdk.DataAddress) error
+}
+
+// Profile is what the operator says about a profile (older drafts: transfer type).
+type Profile struct {
+	Name      string
+	Direction Direction
+	// EndpointType is the endpointType of addresses that are issued for the profile. "": the profile's name.
+	EndpointType string
+	// Types maps the endpointType of a counterparty's address to the type of the plugin that reads or writes it.
+	Types map[string]string
+	// Type, if not "", is the plugin's type whatever the address says.
+	Type string
+	// AllowHTTP accepts counterparty addresses and issues ones that are not HTTPS.
+	AllowHTTP bool
+}
+
+// Dataset is what the operator says about a dataset.
+type Dataset struct {
+	ID string
+	// Source is read when this side provides the dataset; Sink is written when it consumes it. Zero if there is none.
+	Source sdk.DataAddress
+	Sink   sdk.DataAddress
+}
+
+// Catalog finds profiles and datasets.
+type Catalog interface {
+	// Profile returns false if the profile is not supported.
+	Profile(name string) (Profile, bool)
+	// Dataset returns false if there is no such dataset.
+	Dataset(id string) (Dataset, bool)
+}
+
+// RequestError says that a signal cannot be taken because of what is in it.
+type RequestError struct {
+	Field   string // "" if it is no single field
+	Message string
+	Err     error // cause, may be nil
+}
+
+func (e *RequestError) Error() string {
+	if e.Field == "" {
+		return e.Message
+	}
+	return e.Field + ": " + e.Message
+}
+
+func (e *RequestError) Unwrap() error { return e.Err }
+
+// ErrMessageReused says that a message id was used before for something else.
+var ErrMessageReused = errors.New("the messageId was used before for another request")
+
+// ErrClosed says that the engine is shutting down.
+var ErrClosed = errors.New("the data plane is shutting down")

@@ -1,0 +1,330 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// Job is what Run moves.
+type Job struct {
+	Flow sdk.FlowContext
+	// From and To are the addresses that the source reads and the sink writes to.
+	From, To sdk.DataAddress
+	// Place is where to go on from; the zero value is the beginning.
+	Place Place
+	// Redelivery tells the sink that parts may have reached it in an earlier run that stored nothing of it.
+	Redelivery bool
+	// Digests to compute besides CRC-32C.
+	Digests []sdk.Algorithm
+	// Store makes a place durable. It is called by one goroutine at a time. When it returns nil, the source may forget what lies before.
+	Store func(ctx context.Context, p Place, parts []Part) error
+}
+
+// Place is a place in the stream from which a transfer can be taken up again.
+type Place struct {
+	// Source and Sink are the tokens of both sides for this place. Nil for the beginning.
+	Source, Sink []byte
+	// Totals count what lies before the place.
+	Totals sdk.Totals
+}
+
+// Part is a part that the sink has made durable.
+type Part struct {
+	Index    uint64
+	Name     string
+	Size     int64
+	Records  int64
+	Digests  sdk.Digests
+	Location string
+}
+
+// checkpointInterval is how often a place is stored if Run is given no other interval.
+const checkpointInterval = time.Second
+
+// storeGrace bounds storing the last place when a run was cut.
+const storeGrace = 5 * time.Second
+
+// Run moves a job from its place to its end, and returns nil when everything is durable and stored. When ctx ends it returns the
+// cause of that, when a side fails an *sdk.Error. It has then stored the last place that both sides reached. When Run returns,
+// nothing of it runs any more.
+func Run(ctx context.Context, source sdk.DataSource, sink sdk.DataSink, job Job, interval time.Duration, m *Metrics) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if interval <= 0 {
+		interval = checkpointInterval
+	}
+	algorithms := append([]sdk.Algorithm{sdk.CRC32C}, job.Digests...)
+	from, err := source.Read(ctx, sdk.ReadOpen{Flow: job.Flow, Address: job.From, ResumeToken: job.Place.Source, Digests: algorithms})
+	if err != nil {
+		return fmt.Errorf("open source: %w", err)
+	}
+	defer from.Close()
+	to, err := sink.Write(ctx, sdk.WriteOpen{Flow: job.Flow, Address: job.To, ResumeToken: job.Place.Sink,
+		Redelivery: job.Redelivery, Digests: algorithms})
+	if err != nil {
+		return fmt.Errorf("open sink: %w", err)
+	}
+	defer to.Close()
+
+	r := &run{from: from, to: to, store: job.Store, metrics: m, reached: job.Place.Totals, announced: map[uint64]Part{}}
+	return r.run(ctx, cancel, interval)
+}
+
+// run is one attempt. forward takes frames from the source to the sink, receive takes what the sink says, keep stores places.
+type run struct {
+	from    sdk.ReadStream
+	to      sdk.WriteStream
+	store   func(context.Context, Place, []Part) error
+	metrics *Metrics
+
+	mu        sync.Mutex // guards what follows
+	reached   sdk.Totals // totals of what was sent
+	open      Part       // the part that is being sent
+	announced map[uint64]Part
+	marks     []mark
+	written   []Part // durable at the sink, not stored
+	durable   *mark  // the last place that both sides reached, if it is not stored
+	moved     bool   // something was sent since the last checkpoint was asked for
+	asked     bool   // a checkpoint was asked for and has not come
+}
+
+// mark is a checkpoint on its way.
+type mark struct {
+	sequence uint64
+	place    Place
+}
+
+func (r *run) run(ctx context.Context, cancel context.CancelCauseFunc, interval time.Duration) error {
+	var wg sync.WaitGroup
+	var finished error
+	done := make(chan struct{})
+	wg.Go(func() {
+		if err := r.forward(); err != nil {
+			cancel(err)
+		}
+	})
+	wg.Go(func() {
+		defer close(done)
+		if finished = r.receive(); finished != nil {
+			cancel(finished)
+		}
+	})
+	wg.Go(func() {
+		if err := r.keep(ctx, done, interval); err != nil {
+			cancel(err)
+		}
+	})
+	wg.Wait()
+	if ctx.Err() == nil {
+		return r.flush(ctx)
+	}
+	cause := context.Cause(ctx)
+	flushCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), storeGrace)
+	defer stop()
+	if err := r.flush(flushCtx); err != nil {
+		return errors.Join(cause, err)
+	}
+	return cause
+}
+
+// forward sends the source's frames to the sink until the end, or until one of them stops.
+func (r *run) forward() error {
+	for {
+		start := time.Now()
+		f, err := r.from.Recv()
+		received := time.Now()
+		r.metrics.waited(hopSource, received.Sub(start))
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("source: %w", err)
+		}
+		if err := r.note(f); err != nil {
+			sdk.Release(f)
+			return err
+		}
+		err = r.to.Send(f)
+		r.metrics.waited(hopSink, time.Since(received))
+		if err == io.EOF {
+			return nil // receive learns why
+		}
+		if err != nil {
+			return fmt.Errorf("sink: %w", err)
+		}
+	}
+}
+
+// note keeps account of a frame before it is sent on.
+func (r *run) note(f sdk.Frame) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.moved = true
+	switch f := f.(type) {
+	case *sdk.PartBegin:
+		if err := sdk.CheckName(f.Name); err != nil {
+			return fmt.Errorf("source: %w", err)
+		}
+		r.open = Part{Index: f.Index, Name: f.Name}
+	case *sdk.Data:
+		r.metrics.data(f.Len())
+	case *sdk.RecordBatch:
+		r.metrics.records(f.Len(), f.Size())
+	case *sdk.PartEnd:
+		r.open.Size, r.open.Records, r.open.Digests = f.Size, f.Records, f.Digests
+		r.announced[r.open.Index] = r.open
+		r.reached.Parts++
+		r.reached.Bytes += f.Size
+		r.reached.Records += f.Records
+	case *sdk.Checkpoint:
+		r.asked = false
+		r.marks = append(r.marks, mark{f.Sequence, Place{Source: f.Token, Totals: r.reached}})
+	}
+	return nil
+}
+
+// receive takes what the sink says, until it is done.
+func (r *run) receive() error {
+	done := false
+	for {
+		up, err := r.to.Recv()
+		if err == io.EOF && done {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("sink: %w", err)
+		}
+		switch up := up.(type) {
+		case *sdk.PartWritten:
+			err = r.partWritten(up)
+		case *sdk.Durable:
+			err = r.reachedBySink(up)
+		case *sdk.Blocked:
+			r.metrics.blocked(up.Blocked)
+		case *sdk.Done:
+			done, err = true, r.finish(up)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// partWritten compares the sink's receipt for a part with what the source announced.
+func (r *run) partWritten(w *sdk.PartWritten) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p, ok := r.announced[w.Index]
+	if !ok {
+		return sdk.Errorf(sdk.Internal, "the sink acknowledges part %d, which was not sent to it", w.Index)
+	}
+	delete(r.announced, w.Index)
+	if w.Size != p.Size {
+		return sdk.Errorf(sdk.Corrupt, "part %q: the source sent %d bytes, the sink has %d", p.Name, p.Size, w.Size)
+	}
+	if err := p.Digests.Compare(w.Digests); err != nil {
+		return sdk.Errorf(sdk.Corrupt, "part %q: %w", p.Name, err)
+	}
+	if len(p.Digests) == 0 {
+		p.Digests = w.Digests
+	}
+	p.Location = w.Location
+	r.written = append(r.written, p)
+	r.metrics.part()
+	return nil
+}
+
+// reachedBySink turns a checkpoint that the sink has made durable into a place to be stored.
+func (r *run) reachedBySink(d *sdk.Durable) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, m := range r.marks {
+		if m.sequence != d.Sequence {
+			continue
+		}
+		m.place.Sink = d.Token
+		r.durable = &m
+		r.marks = append(r.marks[:0], r.marks[i+1:]...)
+		return nil
+	}
+	return sdk.Errorf(sdk.Internal, "the sink acknowledges checkpoint %d, which was not sent to it", d.Sequence)
+}
+
+func (r *run) finish(d *sdk.Done) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if d.Totals != r.reached {
+		return sdk.Errorf(sdk.Corrupt, "%d parts, %d bytes and %d records were sent, the sink has %d, %d and %d",
+			r.reached.Parts, r.reached.Bytes, r.reached.Records, d.Parts, d.Bytes, d.Records)
+	}
+	if len(r.announced) > 0 {
+		return sdk.Errorf(sdk.Corrupt, "the sink is done and has acknowledged %d parts too few", len(r.announced))
+	}
+	return nil
+}
+
+// keep asks for checkpoints and stores places, until the sink is done or ctx ends.
+func (r *run) keep(ctx context.Context, done <-chan struct{}, interval time.Duration) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := r.flush(ctx); err != nil {
+			return err
+		}
+		if r.wantCheckpoint() {
+			// An error means that the stream has ended; forward learns why.
+			r.from.RequestCheckpoint()
+		}
+	}
+}
+
+// wantCheckpoint reports whether something moved that no checkpoint covers.
+func (r *run) wantCheckpoint() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	want := r.moved && !r.asked
+	if want {
+		r.moved, r.asked = false, true
+	}
+	return want
+}
+
+// flush stores what is durable, and tells the source.
+func (r *run) flush(ctx context.Context) error {
+	r.mu.Lock()
+	durable, written := r.durable, r.written
+	r.durable, r.written = nil, nil
+	r.mu.Unlock()
+	if durable == nil {
+		r.giveBack(written)
+		return nil
+	}
+	start := time.Now()
+	if err := r.store(ctx, durable.place, written); err != nil {
+		return fmt.Errorf("store the transfer's place: %w", err)
+	}
+	r.metrics.stored(time.Since(start))
+	// An error means that the stream has ended.
+	r.from.Acknowledge(durable.sequence)
+	return nil
+}
+
+// giveBack keeps parts for the next flush: they are stored together with a place behind them.
+func (r *run) giveBack(parts []Part) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.written = append(parts, r.written...)
+}

@@ -1,0 +1,106 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// Retry says how a transfer goes on after failures that can pass.
+type Retry struct {
+	// First is the pause after the first failure; it doubles with each further one, up to Max. Half of each pause is random.
+	First, Max time.Duration
+	// GiveUpAfter is how long a transfer may fail without storing a new place in between.
+	GiveUpAfter time.Duration
+}
+
+// Transfer moves jobs between the sources and sinks it is given, and goes on after failures that can pass: a plugin that died, a
+// peer that cannot be reached.
+type Transfer struct {
+	// Source and Sink find the plugin for a type of address.
+	Source  func(typ string) (sdk.DataSource, error)
+	Sink    func(typ string) (sdk.DataSink, error)
+	Retry   Retry
+	Digests []sdk.Algorithm // besides CRC-32C
+	// Interval is how often a place is stored; 0 for once a second.
+	Interval time.Duration
+	Metrics  *Metrics
+	Logger   *slog.Logger
+}
+
+// Run moves a job to its end. It returns nil when everything is durable and stored, the cause when ctx ends, and otherwise the
+// failure that no retry got over. waiting is told why nothing moves, and "" when it does again.
+func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)) error {
+	t.Metrics.started()
+	defer t.Metrics.ended()
+	store := job.Store
+	attempt := attempts{policy: t.Retry, since: time.Now()}
+	job.Store = func(ctx context.Context, p Place, parts []Part) error {
+		if err := store(ctx, p, parts); err != nil {
+			return err
+		}
+		job.Place = p
+		attempt.succeeded(time.Now())
+		return nil
+	}
+	for {
+		err := t.once(ctx, job)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		pause, ok := attempt.failed(time.Now(), sdk.AsError(err))
+		if !ok {
+			return err
+		}
+		t.Metrics.retried()
+		t.Logger.Warn("transfer failed and is tried again", "flow", job.Flow.ID, "err", err, "pause", pause)
+		waiting(fmt.Sprintf("tries again in %s after: %v", pause.Round(time.Millisecond), err))
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+		}
+		waiting("")
+		job.Redelivery = true
+	}
+}
+
+func (t *Transfer) once(ctx context.Context, job Job) error {
+	source, err := t.Source(job.From.Type)
+	if err != nil {
+		return err
+	}
+	sink, err := t.Sink(job.To.Type)
+	if err != nil {
+		return err
+	}
+	job.Digests = t.Digests
+	return Run(ctx, source, sink, job, t.Interval, t.Metrics)
+}
+
+// attempts decides whether and when to try again.
+type attempts struct {
+	policy   Retry
+	failures int
+	since    time.Time // of the last success
+}
+
+func (a *attempts) succeeded(now time.Time) { a.failures, a.since = 0, now }
+
+// failed returns the pause before the next attempt, or false if there is none.
+func (a *attempts) failed(now time.Time, err *sdk.Error) (time.Duration, bool) {
+	if !err.Retryable || now.Sub(a.since) >= a.policy.GiveUpAfter {
+		return 0, false
+	}
+	pause := a.policy.First << min(a.failures, 20)
+	if pause > a.policy.Max || pause <= 0 {
+		pause = a.policy.Max
+	}
+	a.failures++
+	pause = pause/2 + rand.N(pause/2+1)
+	return max(pause, err.RetryAfter), true
+}

@@ -1,0 +1,143 @@
+package grpcplugin
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	pluginv1 "github.com/towpath-dataplane/towpath/proto/towpath/plugin/v1"
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// Client is a plugin as its host sees it. All methods may be called concurrently. Calls end with their context or with the process,
+// whichever is first; their errors are *sdk.Error or the cause of the context.
+type Client struct {
+	plugin pluginv1.PluginClient
+	source pluginv1.DataSourceClient
+	sink   pluginv1.DataSinkClient
+}
+
+// NewClient returns a Client on a connection made with DialOptions. The connection stays the caller's.
+func NewClient(conn grpc.ClientConnInterface) *Client {
+	return &Client{
+		plugin: pluginv1.NewPluginClient(conn),
+		source: pluginv1.NewDataSourceClient(conn),
+		sink:   pluginv1.NewDataSinkClient(conn),
+	}
+}
+
+// Describe asks the plugin what it is.
+func (c *Client) Describe(ctx context.Context, hostVersion string) (sdk.Description, error) {
+	d, err := c.plugin.Describe(ctx, &pluginv1.DescribeRequest{HostVersion: hostVersion})
+	if err != nil {
+		return sdk.Description{}, fromStatus(ctx, err)
+	}
+	return descriptionFromProto(d), nil
+}
+
+// Configure hands over the operator's configuration, once, before any flow.
+func (c *Client) Configure(ctx context.Context, config sdk.Config) error {
+	_, err := c.plugin.Configure(ctx, &pluginv1.ConfigureRequest{ConfigJson: config.JSON, ScratchDir: config.ScratchDir})
+	return fromStatus(ctx, err)
+}
+
+// Health is a plugin's account of its own state.
+type Health struct {
+	Serving  bool
+	Draining bool
+	Message  string // why it does not serve
+	Flows    int
+}
+
+// Health asks the plugin how it is.
+func (c *Client) Health(ctx context.Context) (Health, error) {
+	h, err := c.plugin.Health(ctx, &pluginv1.HealthRequest{})
+	if err != nil {
+		return Health{}, fromStatus(ctx, err)
+	}
+	return Health{
+		Serving:  h.Status == pluginv1.HealthStatus_HEALTH_STATUS_SERVING || h.Status == pluginv1.HealthStatus_HEALTH_STATUS_UNSPECIFIED,
+		Draining: h.Status == pluginv1.HealthStatus_HEALTH_STATUS_DRAINING,
+		Message:  h.Message,
+		Flows:    int(h.Flows),
+	}, nil
+}
+
+// Drain asks the plugin to take no new flow and to bring those that run to an end or a checkpoint. It returns how many are left.
+func (c *Client) Drain(ctx context.Context, deadline time.Duration) (flows int, err error) {
+	d, err := c.plugin.Drain(ctx, &pluginv1.DrainRequest{Deadline: durationpb.New(deadline)})
+	return int(d.GetFlows()), fromStatus(ctx, err)
+}
+
+// Source returns the plugin's source. Which type is read is said by the addresses it is given.
+func (c *Client) Source(typ string) sdk.DataSource { return sourceClient{c.source} }
+
+// Sink returns the plugin's sink. Which type is written to is said by the addresses it is given.
+func (c *Client) Sink(typ string) sdk.DataSink { return sinkClient{c.sink} }
+
+type sourceClient struct{ client pluginv1.DataSourceClient }
+
+func (s sourceClient) Validate(ctx context.Context, a sdk.DataAddress) error {
+	r, err := s.client.Validate(ctx, &pluginv1.ValidateRequest{Address: addressToProto(a)})
+	if err != nil {
+		return fromStatus(ctx, err)
+	}
+	return sdk.InvalidFields(fieldsFromProto(r.Errors))
+}
+
+func (s sourceClient) Read(ctx context.Context, open sdk.ReadOpen) (sdk.ReadStream, error) {
+	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stream, err := s.client.Read(streamCtx)
+	if err != nil {
+		cancel()
+		return nil, fromStatus(ctx, err)
+	}
+	r := &readClient{ctx: ctx, stream: stream, cancel: cancel}
+	if err := r.open(open); err != nil {
+		cancel()
+		return nil, fromStatus(ctx, err)
+	}
+	r.stop = context.AfterFunc(ctx, r.hangUp)
+	return r, nil
+}
+
+type sinkClient struct{ client pluginv1.DataSinkClient }
+
+func (s sinkClient) Validate(ctx context.Context, a sdk.DataAddress) error {
+	r, err := s.client.Validate(ctx, &pluginv1.ValidateRequest{Address: addressToProto(a)})
+	if err != nil {
+		return fromStatus(ctx, err)
+	}
+	return sdk.InvalidFields(fieldsFromProto(r.Errors))
+}
+
+func (s sinkClient) Provision(ctx context.Context, flow sdk.FlowContext, a sdk.DataAddress) (sdk.DataAddress, error) {
+	r, err := s.client.Provision(ctx, &pluginv1.ProvisionRequest{Flow: flowToProto(flow), Address: addressToProto(a)})
+	if err != nil {
+		return sdk.DataAddress{}, fromStatus(ctx, err)
+	}
+	return addressFromProto(r.Address), nil
+}
+
+func (s sinkClient) Deprovision(ctx context.Context, flow sdk.FlowContext, a sdk.DataAddress) error {
+	_, err := s.client.Deprovision(ctx, &pluginv1.DeprovisionRequest{Flow: flowToProto(flow), Address: addressToProto(a)})
+	return fromStatus(ctx, err)
+}
+
+func (s sinkClient) Write(ctx context.Context, open sdk.WriteOpen) (sdk.WriteStream, error) {
+	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stream, err := s.client.Write(streamCtx)
+	if err != nil {
+		cancel()
+		return nil, fromStatus(ctx, err)
+	}
+	w := &writeClient{ctx: ctx, stream: stream, cancel: cancel}
+	if err := stream.SendMsg(&message{open: writeOpenToProto(open)}); err != nil {
+		cancel()
+		return nil, fromStatus(ctx, err)
+	}
+	w.stop = context.AfterFunc(ctx, w.hangUp)
+	return w, nil
+}

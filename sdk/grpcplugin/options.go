@@ -1,0 +1,59 @@
+package grpcplugin
+
+import (
+	"time"
+
+	"github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+)
+
+// Handshake is how a host and a plugin recognise each other. It keeps a plugin that is started by hand from waiting for a host; it
+// is no protection.
+var Handshake = plugin.HandshakeConfig{MagicCookieKey: "TOWPATH_PLUGIN", MagicCookieValue: "dataspace"}
+
+// Name is the name under which a plugin is dispensed.
+const Name = "towpath"
+
+// Version is the protocol version of towpath.plugin.v1.
+const Version = 1
+
+// Versions lists what a host speaks, for plugin.ClientConfig.
+func Versions() map[int]plugin.PluginSet {
+	return map[int]plugin.PluginSet{Version: {Name: &glue{}}}
+}
+
+const (
+	// maxMessageSize is more than a frame and less than what could hurt.
+	maxMessageSize = 8 << 20
+	// streamWindow bounds what a stopped reader takes of one flow. Fixed windows also keep gRPC from growing them by itself.
+	streamWindow = 512 << 10
+	// connWindow is shared by the flows of a process. gRPC gives it back as bytes arrive, whether they are read or not.
+	connWindow = 4 << 20
+	ioBuffer   = 256 << 10
+)
+
+// DialOptions are what a host needs to speak to a plugin, for plugin.ClientConfig.
+func DialOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newCodec()),
+			grpc.MaxCallRecvMsgSize(maxMessageSize), grpc.MaxCallSendMsgSize(maxMessageSize)),
+		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow),
+		grpc.WithReadBufferSize(ioBuffer), grpc.WithWriteBufferSize(ioBuffer),
+		// A stream is never replayed by gRPC, and keeping its messages for that would pin their memory.
+		grpc.WithDisableRetry(),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 20 * time.Second}),
+	}
+}
+
+// NewServer returns a gRPC server with the codec, limits and windows of the protocol.
+func NewServer(opts []grpc.ServerOption) *grpc.Server {
+	return grpc.NewServer(append(opts,
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.MaxRecvMsgSize(maxMessageSize), grpc.MaxSendMsgSize(maxMessageSize),
+		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connWindow),
+		grpc.ReadBufferSize(ioBuffer), grpc.WriteBufferSize(ioBuffer),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.UnaryInterceptor(recoverUnary), grpc.StreamInterceptor(recoverStream),
+	)...)
+}

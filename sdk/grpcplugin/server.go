@@ -1,0 +1,380 @@
+package grpcplugin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	pluginv1 "github.com/towpath-dataplane/towpath/proto/towpath/plugin/v1"
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// maxRequestBody bounds the body of a proxied request.
+const maxRequestBody = 32 << 20
+
+// pluginServer serves an sdk.Plugin.
+type pluginServer struct {
+	pluginv1.UnimplementedPluginServer
+	plugin  sdk.Plugin
+	sources map[string]sdk.DataSource
+	sinks   map[string]sdk.DataSink
+
+	mu       sync.Mutex // guards what follows
+	flows    int
+	draining bool
+	idle     chan struct{} // closed when flows reaches 0 while draining
+}
+
+func newPluginServer(p sdk.Plugin) *pluginServer {
+	s := &pluginServer{plugin: p, sources: map[string]sdk.DataSource{}, sinks: map[string]sdk.DataSink{}, idle: make(chan struct{})}
+	for _, t := range p.Sources {
+		s.sources[t.Type] = sdk.NewDataSource(t)
+	}
+	for _, t := range p.Sinks {
+		s.sinks[t.Type] = sdk.NewDataSink(t)
+	}
+	return s
+}
+
+func (s *pluginServer) Describe(_ context.Context, r *pluginv1.DescribeRequest) (*pluginv1.DescribeResponse, error) {
+	return descriptionToProto(s.plugin.Description()), nil
+}
+
+func (s *pluginServer) Configure(ctx context.Context, r *pluginv1.ConfigureRequest) (*pluginv1.ConfigureResponse, error) {
+	if s.plugin.Configure == nil {
+		return &pluginv1.ConfigureResponse{}, nil
+	}
+	err := s.plugin.Configure(ctx, sdk.Config{JSON: r.ConfigJson, ScratchDir: r.ScratchDir})
+	return &pluginv1.ConfigureResponse{}, statusOf(err)
+}
+
+func (s *pluginServer) Health(context.Context, *pluginv1.HealthRequest) (*pluginv1.HealthResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := &pluginv1.HealthResponse{Status: pluginv1.HealthStatus_HEALTH_STATUS_SERVING, Flows: uint32(s.flows)}
+	if s.draining {
+		h.Status = pluginv1.HealthStatus_HEALTH_STATUS_DRAINING
+	}
+	return h, nil
+}
+
+func (s *pluginServer) Drain(ctx context.Context, r *pluginv1.DrainRequest) (*pluginv1.DrainResponse, error) {
+	if r.Deadline != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.Deadline.AsDuration())
+		defer cancel()
+	}
+	return &pluginv1.DrainResponse{Flows: uint32(s.drain(ctx))}, nil
+}
+
+// drain refuses new flows and waits for those that run. It returns how many are left when ctx ends.
+func (s *pluginServer) drain(ctx context.Context) int {
+	s.mu.Lock()
+	if !s.draining {
+		s.draining = true
+		if s.flows == 0 {
+			close(s.idle)
+		}
+	}
+	s.mu.Unlock()
+	select {
+	case <-s.idle:
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flows
+}
+
+// enter counts a flow; leave has to be called when it ends.
+func (s *pluginServer) enter() (leave func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return nil, sdk.Retryf(sdk.Unavailable, "the plugin is being stopped and takes no new flow")
+	}
+	s.flows++
+	return s.leave, nil
+}
+
+func (s *pluginServer) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flows--
+	if s.draining && s.flows == 0 {
+		close(s.idle)
+	}
+}
+
+func (s *pluginServer) source(typ string) (sdk.DataSource, error) {
+	if d, ok := s.sources[typ]; ok {
+		return d, nil
+	}
+	return nil, sdk.Errorf(sdk.Invalid, "%s does not read addresses of type %q", s.plugin.Name, typ)
+}
+
+func (s *pluginServer) sink(typ string) (sdk.DataSink, error) {
+	if d, ok := s.sinks[typ]; ok {
+		return d, nil
+	}
+	return nil, sdk.Errorf(sdk.Invalid, "%s does not write to addresses of type %q", s.plugin.Name, typ)
+}
+
+func validation(err error) (*pluginv1.ValidateResponse, error) {
+	var e *sdk.Error
+	if errors.As(err, &e) && e.Code == sdk.Invalid && len(e.Fields) > 0 {
+		return &pluginv1.ValidateResponse{Errors: fieldsToProto(e.Fields)}, nil
+	}
+	return &pluginv1.ValidateResponse{}, statusOf(err)
+}
+
+type sourceServer struct {
+	pluginv1.UnimplementedDataSourceServer
+	*pluginServer
+}
+
+func (s sourceServer) Validate(ctx context.Context, r *pluginv1.ValidateRequest) (*pluginv1.ValidateResponse, error) {
+	source, err := s.source(r.Address.GetType())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	return validation(source.Validate(ctx, addressFromProto(r.Address)))
+}
+
+// Read sends the frames of one flow. A failure is the stream's last frame.
+func (s sourceServer) Read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame]) error {
+	err := s.read(stream)
+	if err == nil || stream.Context().Err() != nil {
+		return statusOf(err)
+	}
+	return stream.SendMsg(&message{err: sdk.AsError(err)})
+}
+
+func (s sourceServer) read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame]) error {
+	leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	open, err := receiveOpen(stream)
+	if err != nil {
+		return err
+	}
+	source, err := s.source(open.Address.Type)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	frames, err := source.Read(ctx, open)
+	if err != nil {
+		return err
+	}
+	defer frames.Close()
+	// Ends with the stream, which ends when this function has returned.
+	go func() { cancel(listen(stream, frames)) }()
+	return sendFrames(stream, frames)
+}
+
+func receiveOpen(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame]) (sdk.ReadOpen, error) {
+	first, err := stream.Recv()
+	if err != nil {
+		return sdk.ReadOpen{}, err
+	}
+	if first.GetOpen() == nil {
+		return sdk.ReadOpen{}, errNotOpened
+	}
+	open := readOpenFromProto(first.GetOpen())
+	if !first.GetOpen().GetRequest().GetHasBody() {
+		return open, nil
+	}
+	for {
+		up, err := stream.Recv()
+		if err != nil {
+			return open, err
+		}
+		open.Request.Body = append(open.Request.Body, up.GetBody().GetData()...)
+		if len(open.Request.Body) > maxRequestBody {
+			return open, sdk.Errorf(sdk.Exhausted, "the body of the request has more than %d bytes", maxRequestBody)
+		}
+		if up.GetBody().GetLast() {
+			return open, nil
+		}
+	}
+}
+
+// listen hands on what the host says, until it says no more: then the flow is cut.
+func listen(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame], frames sdk.ReadStream) error {
+	for {
+		up, err := stream.Recv()
+		if err != nil {
+			return sdk.ErrInterrupted
+		}
+		switch k := up.Kind.(type) {
+		case *pluginv1.ReadUp_Acknowledge:
+			err = frames.Acknowledge(k.Acknowledge.Sequence)
+		case *pluginv1.ReadUp_Checkpoint:
+			err = frames.RequestCheckpoint()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func sendFrames(stream grpc.ServerStream, frames sdk.ReadStream) error {
+	for {
+		f, err := frames.Recv()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := sendFrame(stream, f); err != nil {
+			return err
+		}
+	}
+}
+
+// sender is a stream of either side that frames are sent on.
+type sender interface{ SendMsg(m any) error }
+
+// sendFrame sends a frame and sees to its memory whatever comes of that.
+func sendFrame(stream sender, f sdk.Frame) error {
+	m := message{frame: f}
+	err := stream.SendMsg(&m)
+	if !m.taken {
+		sdk.Release(f)
+	}
+	return err
+}
+
+type sinkServer struct {
+	pluginv1.UnimplementedDataSinkServer
+	*pluginServer
+}
+
+func (s sinkServer) Validate(ctx context.Context, r *pluginv1.ValidateRequest) (*pluginv1.ValidateResponse, error) {
+	sink, err := s.sink(r.Address.GetType())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	return validation(sink.Validate(ctx, addressFromProto(r.Address)))
+}
+
+func (s sinkServer) Provision(ctx context.Context, r *pluginv1.ProvisionRequest) (*pluginv1.ProvisionResponse, error) {
+	sink, err := s.sink(r.Address.GetType())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	a, err := sink.Provision(ctx, flowFromProto(r.Flow), addressFromProto(r.Address))
+	return &pluginv1.ProvisionResponse{Address: addressToProto(a)}, statusOf(err)
+}
+
+func (s sinkServer) Deprovision(ctx context.Context, r *pluginv1.DeprovisionRequest) (*pluginv1.DeprovisionResponse, error) {
+	sink, err := s.sink(r.Address.GetType())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	err = sink.Deprovision(ctx, flowFromProto(r.Flow), addressFromProto(r.Address))
+	return &pluginv1.DeprovisionResponse{}, statusOf(err)
+}
+
+// Write takes the frames of one flow. A failure is the last thing it says.
+func (s sinkServer) Write(stream grpc.BidiStreamingServer[pluginv1.Frame, pluginv1.WriteUp]) error {
+	err := s.write(stream)
+	if err == nil || stream.Context().Err() != nil {
+		return statusOf(err)
+	}
+	return stream.Send(&pluginv1.WriteUp{Kind: &pluginv1.WriteUp_Error{Error: errorToProto(sdk.AsError(err))}})
+}
+
+func (s sinkServer) write(stream grpc.BidiStreamingServer[pluginv1.Frame, pluginv1.WriteUp]) error {
+	leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	var first message
+	if err := stream.RecvMsg(&first); err != nil {
+		return err
+	}
+	if first.open == nil {
+		sdk.Release(first.frame)
+		return errNotOpened
+	}
+	sink, err := s.sink(first.open.Address.GetType())
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	frames, err := sink.Write(ctx, writeOpenFromProto(first.open))
+	if err != nil {
+		return err
+	}
+	defer frames.Close()
+	// Ends with the stream, which ends when this function has returned.
+	go func() {
+		if err := receiveFrames(stream, frames); err != nil {
+			cancel(err)
+		}
+	}()
+	return sendUps(stream, frames)
+}
+
+// receiveFrames hands the host's frames to the sink. It returns nil when the sink has stopped taking them.
+func receiveFrames(stream grpc.ServerStream, frames sdk.WriteStream) error {
+	for {
+		var m message
+		if err := stream.RecvMsg(&m); err != nil {
+			if err != io.EOF && stream.Context().Err() == nil {
+				slog.Warn("receiving a frame failed", "err", err)
+			}
+			return sdk.ErrInterrupted
+		}
+		if m.frame == nil {
+			return sdk.Errorf(sdk.Internal, "a frame came that a host does not send")
+		}
+		_, last := m.frame.(*sdk.End)
+		if err := frames.Send(m.frame); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if last {
+			return awaitClose(stream)
+		}
+	}
+}
+
+// awaitClose waits behind the last frame: a host that goes away before it has the receipt cuts the flow.
+func awaitClose(stream grpc.ServerStream) error {
+	var m message
+	err := stream.RecvMsg(&m)
+	sdk.Release(m.frame)
+	if err == nil {
+		return sdk.Errorf(sdk.Internal, "a frame came behind the end")
+	}
+	return sdk.ErrInterrupted
+}
+
+func sendUps(stream grpc.BidiStreamingServer[pluginv1.Frame, pluginv1.WriteUp], frames sdk.WriteStream) error {
+	for {
+		up, err := frames.Recv()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(upToProto(up)); err != nil {
+			return err
+		}
+	}
+}

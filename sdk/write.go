@@ -1,0 +1,570 @@
+package sdk
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"iter"
+	"sync"
+	"time"
+)
+
+// NewDataSink returns a sink of this process as a host sees it.
+func NewDataSink(t SinkType) DataSink {
+	return &dataSink{SinkType: t, busy: map[partKey]chan struct{}{}}
+}
+
+type dataSink struct {
+	SinkType
+
+	mu   sync.Mutex                // guards busy
+	busy map[partKey]chan struct{} // parts that an author's code has in hand; closed when it lets go
+}
+
+type partKey struct{ context, flow, part string }
+
+// take waits until no one has the part in hand, so that a flow that goes on never meets the rest of its former run.
+func (d *dataSink) take(ctx context.Context, key partKey) (free func(), err error) {
+	mine := make(chan struct{})
+	for {
+		d.mu.Lock()
+		other, taken := d.busy[key]
+		if !taken {
+			d.busy[key] = mine
+			d.mu.Unlock()
+			return func() { d.free(key, mine) }, nil
+		}
+		d.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, ErrInterrupted
+		}
+	}
+}
+
+func (d *dataSink) free(key partKey, mine chan struct{}) {
+	d.mu.Lock()
+	delete(d.busy, key)
+	d.mu.Unlock()
+	close(mine)
+}
+
+func (d *dataSink) Validate(ctx context.Context, a DataAddress) error {
+	return validate(ctx, d.AddressType, d.Sink, a)
+}
+
+func (d *dataSink) Provision(ctx context.Context, flow FlowContext, a DataAddress) (DataAddress, error) {
+	p, ok := d.Sink.(Provisioner)
+	if !ok {
+		return DataAddress{}, Errorf(Unsupported, "type %q does not hand out addresses", d.Type)
+	}
+	return p.Provision(ctx, flow, a)
+}
+
+func (d *dataSink) Deprovision(ctx context.Context, flow FlowContext, a DataAddress) error {
+	p, ok := d.Sink.(Deprovisioner)
+	if !ok {
+		return nil
+	}
+	return p.Deprovision(ctx, flow, a)
+}
+
+func (d *dataSink) Write(ctx context.Context, open WriteOpen) (WriteStream, error) {
+	if err := d.Validate(ctx, open.Address); err != nil {
+		return nil, err
+	}
+	place, err := parseWriteToken(open.ResumeToken)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	s := &writeStream{ctx: ctx, cancel: cancel, in: make(chan Frame, 1), ups: make(chan Up, 1), done: make(chan struct{})}
+	go s.run(d, open, place)
+	return s, nil
+}
+
+// writeToken is what a Durable of this SDK carries: everything that Write needs to go on from there.
+type writeToken struct {
+	Index   uint64      `json:"index"`            // of the part that is begun or comes next
+	Offset  int64       `json:"offset,omitempty"` // in that part
+	Records int64       `json:"records,omitempty"`
+	Token   []byte      `json:"token,omitempty"` // the author's
+	Digest  DigestState `json:"digest"`
+	Totals  Totals      `json:"totals"` // of the parts that were finished
+}
+
+func parseWriteToken(token []byte) (writeToken, error) {
+	var t writeToken
+	if len(token) == 0 {
+		return t, nil
+	}
+	if err := json.Unmarshal(token, &t); err != nil || t.Offset < 0 {
+		return t, Errorf(Invalid, "this is not a resume token of this sink")
+	}
+	return t, nil
+}
+
+// writeStream hands frames to the goroutine that runs the author's Write, and takes what comes back.
+type writeStream struct {
+	ctx     context.Context // ends when the stream is closed
+	cancel  context.CancelFunc
+	in      chan Frame
+	ups     chan Up
+	done    chan struct{} // closed when the author's code has returned
+	err     error         // what Recv says at the end; set before ups is closed
+	closing sync.Once
+}
+
+func (s *writeStream) Send(f Frame) error {
+	select {
+	case <-s.done:
+		Release(f)
+		return io.EOF
+	default:
+	}
+	select {
+	case s.in <- f:
+		return nil
+	case <-s.done:
+		Release(f)
+		return io.EOF
+	case <-s.ctx.Done():
+		Release(f)
+		return context.Cause(s.ctx)
+	}
+}
+
+func (s *writeStream) Recv() (Up, error) {
+	select {
+	case up, ok := <-s.ups:
+		if ok {
+			return up, nil
+		}
+		return nil, s.err
+	case <-s.ctx.Done():
+		return nil, context.Cause(s.ctx)
+	}
+}
+
+func (s *writeStream) Close() error {
+	var err error
+	s.closing.Do(func() {
+		s.cancel()
+		err = s.awaitAuthor()
+		s.drain()
+	})
+	return err
+}
+
+func (s *writeStream) awaitAuthor() error {
+	timer := time.NewTimer(closeWait)
+	defer timer.Stop()
+	select {
+	case <-s.done:
+		return nil
+	case <-timer.C:
+		return Errorf(Internal, "the sink did not let go of its flow within %s", closeWait)
+	}
+}
+
+// drain releases a frame that was sent and not taken.
+func (s *writeStream) drain() {
+	select {
+	case f := <-s.in:
+		Release(f)
+	default:
+	}
+}
+
+func (s *writeStream) run(d *dataSink, open WriteOpen, place writeToken) {
+	defer close(s.ups)
+	defer s.drain()
+	defer close(s.done)
+	algorithms := []Algorithm{CRC32C}
+	for _, a := range open.Digests {
+		if a != CRC32C {
+			algorithms = append(algorithms, a)
+		}
+	}
+	r := &receiver{sink: d, open: open, stream: s, place: place, algorithms: algorithms}
+	err := r.run()
+	switch {
+	case err == nil:
+		s.err = io.EOF
+	case s.ctx.Err() != nil:
+		s.err = context.Cause(s.ctx)
+	default:
+		s.err = AsError(err)
+	}
+}
+
+func (s *writeStream) say(up Up) error {
+	select {
+	case s.ups <- up:
+		return nil
+	case <-s.ctx.Done():
+		return ErrInterrupted
+	}
+}
+
+// next returns the next frame, or ErrInterrupted when the stream was cut.
+func (s *writeStream) next() (Frame, error) {
+	// A frame that is there already does not hide that the stream was cut.
+	if s.ctx.Err() != nil {
+		return nil, ErrInterrupted
+	}
+	select {
+	case f := <-s.in:
+		return f, nil
+	case <-s.ctx.Done():
+		return nil, ErrInterrupted
+	}
+}
+
+// receiver turns frames into the parts that a Sink ranges over. It runs on the author's goroutine.
+type receiver struct {
+	sink       *dataSink
+	open       WriteOpen
+	stream     *writeStream
+	algorithms []Algorithm
+	place      writeToken
+	resumed    bool // the place in the token was taken up, or passed
+	ended      bool // End was received
+	broken     error
+
+	unsettled []*PartWritten // parts the author has not committed
+	pending   *Durable       // the answer to the last checkpoint behind such a part
+}
+
+func (r *receiver) run() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = Errorf(Internal, "the sink panicked: %v", p)
+		}
+	}()
+	req := WriteRequest{Flow: r.open.Flow, Address: r.open.Address, Redelivery: r.open.Redelivery}
+	if err := r.sink.Sink.Write(r.stream.ctx, req, r.parts()); err != nil {
+		return err
+	}
+	if r.broken != nil {
+		return r.broken
+	}
+	if !r.ended {
+		return Errorf(Internal, "the sink stopped before the last part")
+	}
+	return r.settle()
+}
+
+// settle says what became durable only with the return of Write.
+func (r *receiver) settle() error {
+	for _, p := range r.unsettled {
+		if err := r.stream.say(p); err != nil {
+			return err
+		}
+	}
+	r.unsettled = nil
+	if r.pending != nil {
+		if err := r.stream.say(r.pending); err != nil {
+			return err
+		}
+	}
+	return r.stream.say(&Done{r.place.Totals})
+}
+
+func (r *receiver) parts() iter.Seq2[*IncomingPart, error] {
+	return func(yield func(*IncomingPart, error) bool) {
+		for {
+			f, err := r.stream.next()
+			if err == nil {
+				switch f := f.(type) {
+				case *PartBegin:
+					var more bool
+					if more, err = r.part(f, yield); !more {
+						r.broken = err
+						return
+					}
+				case *Checkpoint:
+					err = r.checkpoint(f)
+				case *End:
+					if err = r.end(f); err == nil {
+						return
+					}
+				default:
+					Release(f)
+					err = Errorf(Internal, "%T where a part was expected", f)
+				}
+			}
+			if err != nil {
+				r.broken = err
+				yield(nil, err)
+				return
+			}
+		}
+	}
+}
+
+// checkpoint answers a checkpoint between two parts.
+func (r *receiver) checkpoint(c *Checkpoint) error {
+	answer, err := r.answer(c)
+	if err != nil {
+		return err
+	}
+	if len(r.unsettled) > 0 {
+		r.pending = answer
+		return nil
+	}
+	return r.stream.say(answer)
+}
+
+// answer says that the place is durable.
+func (r *receiver) answer(c *Checkpoint) (*Durable, error) {
+	token, err := json.Marshal(r.place)
+	return &Durable{Sequence: c.Sequence, Token: token}, err
+}
+
+func (r *receiver) end(e *End) error {
+	r.ended = true
+	if got := r.place.Totals; got != e.Totals {
+		return Errorf(Corrupt, "%d parts, %d bytes and %d records came, %d, %d and %d were announced",
+			got.Parts, got.Bytes, got.Records, e.Parts, e.Bytes, e.Records)
+	}
+	return nil
+}
+
+// part gives one part to the author, and takes over when they ask for the next. more is false if the author has stopped asking.
+func (r *receiver) part(begin *PartBegin, yield func(*IncomingPart, error) bool) (more bool, err error) {
+	p, err := r.incoming(begin)
+	if err != nil {
+		return true, err
+	}
+	free, err := r.sink.take(r.stream.ctx, partKey{r.open.Flow.ParticipantContext, r.open.Flow.ID, p.Name})
+	if err != nil {
+		return true, err
+	}
+	defer free()
+	more = yield(p, nil)
+	defer p.body.release()
+	if p.body.err == nil && !more {
+		return false, nil
+	}
+	if p.body.err == nil {
+		if p.committed {
+			return more, Errorf(Internal, "the sink committed part %q before it had all of it", p.Name)
+		}
+		// The author does not want the rest of this part. It still has to be whole.
+		if _, err := p.WriteTo(io.Discard); err != nil {
+			return more, err
+		}
+	}
+	if p.body.err != io.EOF {
+		return more, p.body.err
+	}
+	return more, r.finish(p)
+}
+
+func (r *receiver) incoming(begin *PartBegin) (*IncomingPart, error) {
+	if err := CheckName(begin.Name); err != nil {
+		return nil, err
+	}
+	p := &IncomingPart{PartInfo: begin.PartInfo, Offset: begin.Offset}
+	p.body = &incomingBody{receiver: r, part: p, digest: NewDigester(r.algorithms...)}
+	goesOn := !r.resumed && r.place.Offset > 0 && begin.Index == r.place.Index && begin.Offset == r.place.Offset
+	r.resumed = true
+	switch {
+	case goesOn:
+		digest, err := r.place.Digest.Digester()
+		if err != nil {
+			return nil, Errorf(Invalid, "resume token: %w", err)
+		}
+		p.Token, p.body.digest, p.body.records = r.place.Token, digest, r.place.Records
+	case begin.Offset != 0:
+		return nil, Errorf(Corrupt, "part %q goes on at %d, which this sink does not have", begin.Name, begin.Offset)
+	}
+	return p, nil
+}
+
+func (r *receiver) finish(p *IncomingPart) error {
+	size := p.body.digest.Size()
+	r.place.Index = p.Index + 1
+	r.place.Offset, r.place.Records, r.place.Token, r.place.Digest = 0, 0, nil, DigestState{}
+	r.place.Totals.Parts++
+	r.place.Totals.Bytes += size
+	r.place.Totals.Records += p.body.records
+	receipt := &PartWritten{Index: p.Index, Size: size, Digests: p.body.digest.Sum(), Location: p.location}
+	if !p.committed || len(r.unsettled) > 0 {
+		r.unsettled = append(r.unsettled, receipt)
+		return nil
+	}
+	return r.stream.say(receipt)
+}
+
+// incomingBody is the content of the part that is being received.
+type incomingBody struct {
+	receiver *receiver
+	part     *IncomingPart
+	digest   *Digester
+	records  int64
+	current  Payload // that pieces belong to
+	batch    Batch   // the author's until the next call
+	pieces   pieces
+	err      error // io.EOF: the part is whole
+}
+
+// pieces collects what a Payload writes, without copying it.
+type pieces [][]byte
+
+func (p *pieces) Write(b []byte) (int, error) {
+	*p = append(*p, b)
+	return len(b), nil
+}
+
+func (b *incomingBody) read(dst []byte) (int, error) {
+	if len(dst) == 0 {
+		return 0, nil
+	}
+	for len(b.pieces) == 0 {
+		if err := b.advance(); err != nil {
+			return 0, err
+		}
+		b.pieces = b.pieces[:0]
+		b.current.WriteTo(&b.pieces)
+	}
+	n := 0
+	for n < len(dst) && len(b.pieces) > 0 {
+		m := copy(dst[n:], b.pieces[0])
+		n += m
+		if b.pieces[0] = b.pieces[0][m:]; len(b.pieces[0]) == 0 {
+			b.pieces = b.pieces[1:]
+		}
+	}
+	return n, nil
+}
+
+func (b *incomingBody) writeTo(w io.Writer) (int64, error) {
+	n := int64(0)
+	for len(b.pieces) > 0 {
+		m, err := w.Write(b.pieces[0])
+		n += int64(m)
+		if err != nil {
+			return n, err
+		}
+		b.pieces = b.pieces[1:]
+	}
+	for {
+		if err := b.advance(); err == io.EOF {
+			return n, nil
+		} else if err != nil {
+			return n, err
+		}
+		m, err := b.current.WriteTo(w)
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
+// advance makes the next payload current, or returns how the part ended.
+func (b *incomingBody) advance() error {
+	for b.err == nil {
+		b.release()
+		f, err := b.receiver.stream.next()
+		if err != nil {
+			b.err = err
+			break
+		}
+		if data, ok := f.(*Data); ok {
+			data.WriteTo(b.digest)
+			b.current = data.Payload
+			return nil
+		}
+		b.control(f)
+	}
+	b.release()
+	return b.err
+}
+
+func (b *incomingBody) release() {
+	if b.current != nil {
+		b.current.Release()
+		b.current = nil
+	}
+	if b.batch != nil {
+		b.batch.Release()
+		b.batch = nil
+	}
+}
+
+// control handles what is not payload.
+func (b *incomingBody) control(f Frame) {
+	switch f := f.(type) {
+	case *Checkpoint:
+		b.err = b.checkpoint(f)
+	case *PartEnd:
+		b.err = b.end(f)
+	default:
+		Release(f)
+		b.err = Errorf(Internal, "%T inside a part", f)
+	}
+}
+
+func (b *incomingBody) checkpoint(c *Checkpoint) error {
+	r := b.receiver
+	if b.part.checkpoint == nil || len(r.unsettled) > 0 {
+		return nil
+	}
+	token, err := b.part.checkpoint()
+	if err != nil {
+		return err
+	}
+	r.place.Index, r.place.Offset, r.place.Records = b.part.Index, b.digest.Size(), b.records
+	r.place.Token, r.place.Digest = token, b.digest.State()
+	answer, err := r.answer(c)
+	if err != nil {
+		return err
+	}
+	return r.stream.say(answer)
+}
+
+// end checks a whole part and returns io.EOF if it is as announced.
+func (b *incomingBody) end(e *PartEnd) error {
+	size := b.digest.Size()
+	switch {
+	case size != e.Size, b.part.Size >= 0 && size != b.part.Size:
+		return Errorf(Corrupt, "part %q has %d bytes, %d were announced", b.part.Name, size, max(e.Size, b.part.Size))
+	case b.records != e.Records:
+		return Errorf(Corrupt, "part %q has %d records, %d were announced", b.part.Name, b.records, e.Records)
+	}
+	if err := b.digest.Sum().Compare(e.Digests); err != nil {
+		return Errorf(Corrupt, "part %q: %w", b.part.Name, err)
+	}
+	return io.EOF
+}
+
+func (b *incomingBody) nextRecords() ([]Record, error) {
+	for b.err == nil {
+		b.release()
+		f, err := b.receiver.stream.next()
+		if err != nil {
+			b.err = err
+			break
+		}
+		batch, ok := f.(*RecordBatch)
+		if !ok {
+			b.control(f)
+			continue
+		}
+		b.batch = batch.Batch
+		records, err := batch.Records()
+		if err != nil {
+			b.err = Errorf(Corrupt, "batch of records: %v", err)
+			break
+		}
+		digestRecords(b.digest, records)
+		b.records += int64(len(records))
+		return records, nil
+	}
+	b.release()
+	return nil, b.err
+}
