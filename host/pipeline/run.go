@@ -72,7 +72,10 @@ func Run(ctx context.Context, source sdk.DataSource, sink sdk.DataSink, job Job,
 	}
 	defer to.Close()
 
-	r := &run{from: from, to: to, store: job.Store, metrics: m, reached: job.Place.Totals, announced: map[uint64]Part{}}
+	r := &run{from: from, to: to, store: job.Store, metrics: m, announced: map[uint64]Part{}}
+	if len(job.Place.Source) > 0 {
+		r.reached = job.Place.Totals
+	}
 	return r.run(ctx, cancel, interval)
 }
 
@@ -122,7 +125,7 @@ func (r *run) run(ctx context.Context, cancel context.CancelCauseFunc, interval 
 	})
 	wg.Wait()
 	if ctx.Err() == nil {
-		return r.flush(ctx)
+		return r.storeEnd(ctx)
 	}
 	cause := context.Cause(ctx)
 	flushCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), storeGrace)
@@ -320,6 +323,15 @@ func (r *run) flush(ctx context.Context) error {
 	// An error means that the stream has ended.
 	r.from.Acknowledge(durable.sequence)
 	return nil
+}
+
+// storeEnd stores what is left when everything is durable. A source without checkpoints has no place to go on from, but its parts
+// count.
+func (r *run) storeEnd(ctx context.Context) error {
+	if r.durable == nil && len(r.written) > 0 {
+		r.durable = &mark{place: Place{Totals: r.reached}}
+	}
+	return r.flush(ctx)
 }
 
 // giveBack keeps parts for the next flush: they are stored together with a place behind them.

@@ -2,6 +2,7 @@ package grpcplugin
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"google.golang.org/grpc"
@@ -134,7 +135,8 @@ func (s sinkClient) Write(ctx context.Context, open sdk.WriteOpen) (sdk.WriteStr
 		return nil, fromStatus(ctx, err)
 	}
 	w := &writeClient{ctx: ctx, stream: stream, cancel: cancel}
-	if err := stream.SendMsg(&message{open: writeOpenToProto(open)}); err != nil {
+	// With io.EOF the stream has ended already; Recv says why.
+	if err := stream.SendMsg(&message{open: writeOpenToProto(open)}); err != nil && err != io.EOF {
 		cancel()
 		return nil, fromStatus(ctx, err)
 	}

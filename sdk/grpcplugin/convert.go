@@ -55,8 +55,14 @@ func (m *message) fromProto(f *pluginv1.Frame) error {
 
 func partToProto(f *sdk.PartBegin) *pluginv1.PartBegin {
 	p := &pluginv1.PartBegin{
-		Index: f.Index, Name: f.Name, MediaType: f.MediaType, Properties: f.Properties,
-		Offset: uint64(f.Offset), Validator: f.Validator, Records: f.Records,
+		Index: f.Index, Name: text(f.Name), MediaType: text(f.MediaType),
+		Offset: uint64(f.Offset), Validator: text(f.Validator), Records: f.Records,
+	}
+	for name, value := range f.Properties {
+		if p.Properties == nil {
+			p.Properties = map[string]string{}
+		}
+		p.Properties[text(name)] = text(value)
 	}
 	if f.Size >= 0 {
 		size := uint64(f.Size)
@@ -97,7 +103,7 @@ func upToProto(up sdk.Up) *pluginv1.WriteUp {
 			Blocked: up.Blocked, Reason: up.Reason}}}
 	case *sdk.PartWritten:
 		return &pluginv1.WriteUp{Kind: &pluginv1.WriteUp_PartWritten{PartWritten: &pluginv1.PartWritten{
-			Index: up.Index, Size: uint64(up.Size), Digests: digestsToProto(up.Digests), Location: up.Location}}}
+			Index: up.Index, Size: uint64(up.Size), Digests: digestsToProto(up.Digests), Location: text(up.Location)}}}
 	case *sdk.Done:
 		return &pluginv1.WriteUp{Kind: &pluginv1.WriteUp_Done{Done: &pluginv1.WriteDone{
 			Parts: uint64(up.Parts), Bytes: uint64(up.Bytes), Records: uint64(up.Records)}}}

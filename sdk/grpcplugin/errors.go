@@ -3,6 +3,7 @@ package grpcplugin
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -41,11 +42,14 @@ func errorToProto(e *sdk.Error) *pluginv1.Error {
 }
 
 func cut(s string) string {
-	if len(s) <= maxMessage {
-		return s
+	if len(s) > maxMessage {
+		s = s[:maxMessage] + "..."
 	}
-	return s[:maxMessage] + "..."
+	return text(s)
 }
+
+// text makes s fit for a string field, which has to be UTF-8.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 func errorFromProto(p *pluginv1.Error) *sdk.Error {
 	e := &sdk.Error{Code: sdk.Internal, Message: p.GetMessage(), Retryable: p.GetRetryable(), Fields: fieldsFromProto(p.GetFields())}
@@ -62,7 +66,7 @@ func errorFromProto(p *pluginv1.Error) *sdk.Error {
 
 func fieldsToProto(fields []sdk.FieldError) (out []*pluginv1.FieldError) {
 	for _, f := range fields {
-		out = append(out, &pluginv1.FieldError{Field: f.Field, Message: f.Message})
+		out = append(out, &pluginv1.FieldError{Field: text(f.Field), Message: text(f.Message)})
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package grpcplugin
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/mem"
@@ -111,7 +112,7 @@ func decodeRecords(frame []byte) ([]sdk.Record, error) {
 		switch field {
 		case countField:
 			// A count that is wrong is found by whoever compares; one that is absurd must not cost memory.
-			records = make([]sdk.Record, 0, min(number, uint64(len(body))/2))
+			records = slices.Grow(records, int(min(number, uint64(len(body))/2)))
 		case recordField:
 			r, err := decodeRecord(value)
 			if err != nil {

@@ -57,9 +57,12 @@ func (r *readClient) say(up *pluginv1.ReadUp) error {
 	r.sending.Lock()
 	defer r.sending.Unlock()
 	if r.hungUp {
-		return sdk.ErrInterrupted
+		return nil
 	}
-	return r.stream.Send(up)
+	if err := r.stream.Send(up); err != io.EOF {
+		return err
+	}
+	return nil // the stream has ended; Recv says why
 }
 
 func (r *readClient) Recv() (sdk.Frame, error) {

@@ -1,0 +1,201 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// Check holds the configuration against the plugins that may run. Those with a plugin block have to be among them; one without is used
+// if it needs no configuration. When Check returns nil, PluginConfig has the configuration of each plugin that is used. The error is
+// an *Error. Check is not safe for concurrent use.
+func (c *Config) Check(plugins []sdk.Description) error {
+	k := &checker{config: c, found: map[string]sdk.Description{}, configs: map[string][]byte{}}
+	for _, p := range plugins {
+		k.found[p.Name] = p
+	}
+	k.plugins()
+	for i := range c.Datasets {
+		k.address(&c.Datasets[i].Source, k.sources)
+		k.address(&c.Datasets[i].Sink, k.sinks)
+	}
+	for _, p := range c.Profiles {
+		k.profile(p)
+	}
+	if err := newError(k.diags, c.files); err != nil {
+		return err
+	}
+	c.pluginConfigs = k.configs
+	return nil
+}
+
+// checker checks one Config.
+type checker struct {
+	config  *Config
+	found   map[string]sdk.Description // by name of the plugin
+	configs map[string][]byte
+	sources offers
+	sinks   offers
+	diags   hcl.Diagnostics
+}
+
+func (k *checker) report(at hcl.Range, summary, format string, args ...any) {
+	k.diags = append(k.diags, problem(at, summary, format, args...))
+}
+
+// plugins decodes the config of each plugin and gathers what the plugins offer.
+func (k *checker) plugins() {
+	k.sources, k.sinks = newOffers("reads"), newOffers("writes")
+	for _, p := range k.config.Plugins.Declared {
+		k.declared(p)
+	}
+	for _, name := range slices.Sorted(maps.Keys(k.found)) {
+		if _, declared := k.config.configBlocks[name]; !declared {
+			k.undeclared(k.found[name])
+		}
+	}
+}
+
+func (k *checker) declared(p Plugin) {
+	d, ok := k.found[p.Name]
+	if !ok {
+		names := slices.Collect(maps.Keys(k.found))
+		k.report(p.Range, "Plugin not found", "There is no plugin %q in %s. Plugins there: %s.%s",
+			p.Name, k.config.Plugins.Directory, list(names), didYouMean(p.Name, names))
+		return
+	}
+	encoded, diags := decodeConfig(k.config.configBlocks[p.Name], d.Config)
+	k.diags = append(k.diags, diags...)
+	k.use(d, encoded, p.Range)
+}
+
+// undeclared uses a plugin without a block, unless its configuration has to be given.
+func (k *checker) undeclared(d sdk.Description) {
+	encoded, diags := decodeConfig(configBlock{}, d.Config)
+	if len(diags) > 0 {
+		k.sources.note(d.Name, d.Sources)
+		k.sinks.note(d.Name, d.Sinks)
+		return
+	}
+	k.use(d, encoded, k.config.Plugins.Range)
+}
+
+func (k *checker) use(d sdk.Description, encoded []byte, at hcl.Range) {
+	k.configs[d.Name] = encoded
+	k.offer(k.sources, d.Name, d.Sources, at)
+	k.offer(k.sinks, d.Name, d.Sinks, at)
+}
+
+// offer adds what a plugin offers.
+func (k *checker) offer(to offers, plugin string, types []sdk.AddressType, at hcl.Range) {
+	for _, t := range types {
+		if _, taken := to.types[t.Type]; taken {
+			k.report(at, "Type offered twice", "The plugins %q and %q both offer the type %q. Only one of them can be used.",
+				to.by[t.Type], plugin, t.Type)
+			continue
+		}
+		to.types[t.Type] = t
+		to.by[t.Type] = plugin
+	}
+}
+
+// offers are the types of address that can be read, or those that can be written.
+type offers struct {
+	verb  string                     // what a plugin does with them: "reads" or "writes"
+	types map[string]sdk.AddressType // those of plugins that are used
+	by    map[string]string          // the plugin by type, also of plugins that are not used
+}
+
+func newOffers(verb string) offers {
+	return offers{verb: verb, types: map[string]sdk.AddressType{}, by: map[string]string{}}
+}
+
+// note remembers which plugin would offer a type if it were used.
+func (o offers) note(plugin string, types []sdk.AddressType) {
+	for _, t := range types {
+		if _, taken := o.by[t.Type]; !taken {
+			o.by[t.Type] = plugin
+		}
+	}
+}
+
+// lookup finds a type. If no plugin offers it, missing says so, and what could be done.
+func (o offers) lookup(typ string) (t sdk.AddressType, missing string) {
+	t, ok := o.types[typ]
+	if ok {
+		return t, ""
+	}
+	if plugin, ok := o.by[typ]; ok {
+		return t, fmt.Sprintf("The plugin %q %s %q, but it is not used: it needs a plugin block with its configuration.", plugin, o.verb, typ)
+	}
+	names := slices.Collect(maps.Keys(o.types))
+	return t, fmt.Sprintf("No plugin %s %q. There are: %s.%s", o.verb, typ, list(names), didYouMean(typ, names))
+}
+
+// address checks a dataset's source or sink, if there is one.
+func (k *checker) address(a *Address, among offers) {
+	if a.IsZero() {
+		return
+	}
+	typ, missing := among.lookup(a.Type)
+	if missing != "" {
+		k.report(a.Range, "Unknown type", "%s", missing)
+		return
+	}
+	for name := range a.Properties {
+		if f, ok := typ.Address.Lookup(name); ok && f.Sensitive {
+			a.sensitive[name] = true
+		}
+	}
+	for _, e := range typ.Address.Check(a.DataAddress) {
+		d := problem(a.at(e.Field), "Unsuitable address", "%s", a.explain(e, typ.Address))
+		if len(a.sensitive) > 0 {
+			d.Extra = hideSource
+		}
+		k.diags = append(k.diags, d)
+	}
+}
+
+// explain turns what a schema says into a sentence without a secret, with a guess at what was meant.
+func (a *Address) explain(e sdk.FieldError, schema sdk.Schema) string {
+	f, known := schema.Lookup(e.Field)
+	if !known {
+		return e.String() + "." + didYouMean(e.Field, fieldNames(schema))
+	}
+	if value, set := a.Properties[e.Field]; set && a.sensitive[e.Field] {
+		f.Sensitive = true
+		if err := f.CheckValue(value); err != nil {
+			e.Message = err.Error()
+		}
+	}
+	return e.String() + "."
+}
+
+func fieldNames(s sdk.Schema) []string {
+	names := make([]string, len(s.Fields))
+	for i, f := range s.Fields {
+		names[i] = f.Name
+	}
+	return names
+}
+
+// profile checks that the types a profile names can be used in its direction: what a counterparty's address names is written to in a
+// push, and read in a pull.
+func (k *checker) profile(p Profile) {
+	among := k.sinks
+	if p.Direction == Pull {
+		among = k.sources
+	}
+	for _, typ := range slices.Sorted(maps.Keys(p.typeRanges)) {
+		if typ == "" {
+			continue
+		}
+		if _, missing := among.lookup(typ); missing != "" {
+			k.report(p.typeRanges[typ], "Unknown type", "%s", missing)
+		}
+	}
+}

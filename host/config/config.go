@@ -1,0 +1,214 @@
+package config
+
+import (
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// Config is a whole configuration, defaults filled in. All paths in it are absolute. Only Check changes it.
+type Config struct {
+	DataPlane    DataPlane
+	Signaling    Listener
+	Public       Listener
+	Admin        Listener
+	Store        Store
+	Plugins      Plugins
+	Profiles     []Profile
+	Datasets     []Dataset
+	ControlPlane ControlPlane
+	Token        Token
+	Transfer     Transfer
+	Telemetry    Telemetry
+
+	files         map[string]*hcl.File
+	configBlocks  map[string]configBlock // by plugin
+	pluginConfigs map[string][]byte      // what Check made of them
+}
+
+// String returns nothing that could be a secret.
+func (c *Config) String() string { return "configuration of data plane " + c.DataPlane.ID }
+
+// PluginConfig returns what to hand to a plugin as sdk.Config.JSON: nil before Check, and for a plugin that is not used. It may hold
+// secrets.
+func (c *Config) PluginConfig(name string) []byte { return c.pluginConfigs[name] }
+
+// DataPlane is the dataplane block.
+type DataPlane struct {
+	ID      string
+	DataDir string
+}
+
+// Listener is a listen block: where one of the three servers listens.
+type Listener struct {
+	// Address is host:port. An empty host stands for all interfaces, port 0 for any free port.
+	Address string
+	// URL is what counterparties are told (public only), without '/' at its end. "" if Address has port 0 and the block no url: it is
+	// known only once the server listens.
+	URL string
+	// BasePath comes before every path of the signaling API: "", or with '/' at its beginning and none at its end.
+	BasePath string
+	// TLS is nil for plain HTTP.
+	TLS *TLS
+
+	Range hcl.Range // header of the block; zero if there is none
+}
+
+// Loopback reports whether only this machine can reach the listener.
+func (l Listener) Loopback() bool {
+	host, _, err := net.SplitHostPort(l.Address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// TLS names the PEM files of a listener's certificate and key. They were a valid pair when they were loaded.
+type TLS struct {
+	Certificate string
+	Key         string
+}
+
+// Store is the store block. SQLite is the only kind.
+type Store struct {
+	Path string
+}
+
+// Plugins is the plugins block, with the plugin blocks.
+type Plugins struct {
+	Directory string
+	Trust     Trust
+	// Declared are the plugin blocks in the order of their files.
+	Declared []Plugin
+
+	Range hcl.Range
+}
+
+// Trust says which plugin binaries may run.
+type Trust string
+
+// The policies of trust.
+const (
+	TrustPinned    Trust = "pinned"    // those with the SHA-256 that their plugin block gives
+	TrustDirectory Trust = "directory" // those in a directory that only the host's user or root can change
+	TrustOff       Trust = "off"       // all
+)
+
+// Plugin is a plugin block.
+type Plugin struct {
+	Name string
+	// Binary is a file name in the directory. "": the plugin's name, with or without the prefix "towpath-plugin-".
+	Binary string
+	// SHA256 of the binary in lower-case hexadecimal digits. "" if it is not pinned; never with TrustPinned.
+	SHA256 string
+	// Environment is set for the process, beside the variables of the host that PassEnvironment names.
+	Environment     map[string]string
+	PassEnvironment []string
+	StartTimeout    time.Duration // from launch to the first answer
+	DrainTimeout    time.Duration // to bring its flows to rest
+	StopTimeout     time.Duration // from the request to end to the kill
+
+	Range hcl.Range
+}
+
+// configBlock is the config block of a plugin; without values at the plugin's own block if there is none. It may hold secrets, and
+// so is not part of Plugin, which can be printed.
+type configBlock struct {
+	values map[string]value
+	at     hcl.Range
+}
+
+// Direction says who asks for the bytes: in Push the provider sends them, in Pull the consumer fetches them.
+type Direction string
+
+// The directions.
+const (
+	Push Direction = "push"
+	Pull Direction = "pull"
+)
+
+// Profile is a profile block.
+type Profile struct {
+	Name      string
+	Direction Direction
+	// EndpointType is the endpointType of addresses that are issued.
+	EndpointType string
+	// Types maps the endpointType of a counterparty's address to the type of the plugin that handles it. What is not in it is its own
+	// type.
+	Types map[string]string
+	// Type, if not "", is the plugin's type whatever the address says. Types is then empty.
+	Type string
+	// AllowHTTP accepts and issues addresses that are not HTTPS.
+	AllowHTTP bool
+
+	Range hcl.Range
+
+	typeRanges map[string]hcl.Range // by plugin type
+}
+
+// Dataset is a dataset block: at least one of Source and Sink is not zero.
+type Dataset struct {
+	ID     string
+	Source Address
+	Sink   Address
+
+	Range hcl.Range
+}
+
+// ControlPlane is the control_plane block.
+type ControlPlane struct {
+	ID string
+	// Endpoint is the base URL of its callbacks, without '/' at its end.
+	Endpoint string
+	// GiveUpAfter is how long a callback is tried.
+	GiveUpAfter time.Duration
+
+	Range hcl.Range
+}
+
+// Token is the token block: the limits of each token issued.
+type Token struct {
+	Lifetime time.Duration
+	// MaxBytes is how much one token may read or write. 0: no limit.
+	MaxBytes int64
+	// MaxConcurrent is how many requests may run at once with one token.
+	MaxConcurrent int
+	// MaxDuration is how long one request may run. 0: no limit.
+	MaxDuration time.Duration
+}
+
+// Transfer is the transfer block.
+type Transfer struct {
+	// Digests are computed for every part. The first is always sdk.CRC32C.
+	Digests            []sdk.Algorithm
+	CheckpointInterval time.Duration
+	Retry              Retry
+}
+
+// Retry says how a transfer goes on after a failure that can pass: waiting First, then longer each time up to Max.
+type Retry struct {
+	First time.Duration
+	Max   time.Duration
+	// GiveUpAfter is how long it is tried without progress before the failure is reported.
+	GiveUpAfter time.Duration
+}
+
+// Telemetry is the telemetry block.
+type Telemetry struct {
+	LogLevel  slog.Level
+	LogFormat LogFormat
+}
+
+// LogFormat is how log records are written.
+type LogFormat string
+
+// The log formats.
+const (
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)

@@ -1,0 +1,39 @@
+package config
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// defaults returns what is in force where the configuration is silent. Defaults that follow from other values are not here:
+// dataplane.data_dir (beside the file), store.path (in data_dir), the public listener's url (its address), a profile's direction
+// (its name) and endpoint_type (its name).
+func defaults() *Config {
+	return &Config{
+		Signaling:    Listener{Address: "127.0.0.1:18080"},
+		Public:       Listener{Address: "127.0.0.1:18081"},
+		Admin:        Listener{Address: "127.0.0.1:18082"},
+		Plugins:      Plugins{Trust: TrustPinned},
+		ControlPlane: ControlPlane{GiveUpAfter: 24 * time.Hour}, // an operator's night, and the day to repair it
+		Token:        Token{Lifetime: time.Hour, MaxConcurrent: 16},
+		Transfer: Transfer{
+			Digests:            []sdk.Algorithm{sdk.CRC32C},
+			CheckpointInterval: time.Second, // what a crash costs at most in work done twice
+			Retry:              Retry{First: 500 * time.Millisecond, Max: 30 * time.Second, GiveUpAfter: 10 * time.Minute},
+		},
+		Telemetry: Telemetry{LogLevel: slog.LevelInfo, LogFormat: LogText},
+	}
+}
+
+// pluginDefaults are the defaults of every plugin block.
+func pluginDefaults() Plugin {
+	return Plugin{StartTimeout: 15 * time.Second, DrainTimeout: 10 * time.Second, StopTimeout: 5 * time.Second}
+}
+
+// The names of files and folders that are made where no path is given.
+const (
+	defaultDataDir   = "state"
+	defaultStoreFile = "towpath.db"
+)

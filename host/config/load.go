@@ -1,0 +1,297 @@
+package config
+
+import (
+	"crypto/tls"
+	"fmt"
+	"path/filepath"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// Load reads the configuration in a file, or in the *.hcl files of a directory, merged in the order of their names. The error is an
+// *Error.
+func Load(path string) (*Config, error) {
+	src, diags := readSource(path)
+	l := &loader{decoder: newDecoder(src.names), source: src, config: defaults(), seen: map[string]hcl.Range{}}
+	l.diags = diags
+	l.config.files, l.config.configBlocks = src.files, map[string]configBlock{}
+	l.load()
+	if err := newError(l.diags, src.files); err != nil {
+		return nil, err
+	}
+	return l.config, nil
+}
+
+// loader fills a Config.
+type loader struct {
+	*decoder
+	source *source
+	config *Config
+	seen   map[string]hcl.Range // blocks that may be there once, by what makes them the same
+}
+
+func (l *loader) load() {
+	files := make([]*hcl.File, len(l.source.names))
+	for i, name := range l.source.names {
+		files[i] = l.source.files[name]
+	}
+	content, diags := hcl.MergeFiles(files).Content(rootSchema)
+	l.diags = append(l.diags, diags...)
+	for _, b := range content.Blocks {
+		if !l.repeated(b) {
+			l.block(b)
+		}
+	}
+	l.finish()
+}
+
+// repeated reports whether a block is there that may not be there twice, and says so.
+func (l *loader) repeated(b *hcl.Block) bool {
+	what, key := b.Type+" block", b.Type
+	switch b.Type {
+	case "listen", "plugin", "profile", "dataset":
+		what = fmt.Sprintf("%s %q", b.Type, b.Labels[0])
+		key = what
+	}
+	first, repeated := l.seen[key]
+	switch {
+	case !repeated:
+		l.seen[key] = b.DefRange
+	case b.Type == "control_plane":
+		l.report(b.DefRange, "Second control plane", "There is already one at %s. Only one is possible in this version: without "+
+			"authorization it cannot be told which of several sent a signal.", place(first))
+	default:
+		l.report(b.DefRange, "Duplicate block", "There is already a %s at %s.", what, place(first))
+	}
+	return repeated
+}
+
+func (l *loader) block(b *hcl.Block) {
+	c := l.config
+	switch b.Type {
+	case "dataplane":
+		l.dataPlane(b, &c.DataPlane)
+	case "listen":
+		l.listen(b)
+	case "store":
+		l.store(b, &c.Store)
+	case "plugins":
+		l.plugins(b, &c.Plugins)
+	case "plugin":
+		c.Plugins.Declared = append(c.Plugins.Declared, l.plugin(b))
+	case "profile":
+		c.Profiles = append(c.Profiles, l.profile(b))
+	case "dataset":
+		c.Datasets = append(c.Datasets, l.dataset(b))
+	case "control_plane":
+		l.controlPlane(b, &c.ControlPlane)
+	case "token":
+		l.token(b, &c.Token)
+	case "transfer":
+		l.transfer(b, &c.Transfer)
+	case "telemetry":
+		l.telemetry(b, &c.Telemetry)
+	}
+}
+
+// label returns the block's label, which check must accept.
+func (l *loader) label(b *hcl.Block, check func(string) error) string {
+	if err := check(b.Labels[0]); err != nil {
+		l.report(b.LabelRanges[0], "Unsuitable label", "%s: %v.", b.Type, err)
+	}
+	return b.Labels[0]
+}
+
+func (l *loader) dataPlane(b *hcl.Block, into *DataPlane) {
+	f := l.open(b, dataPlaneSchema)
+	into.ID = l.label(b, checkID)
+	if !set(f, "data_dir", &into.DataDir, f.path) {
+		into.DataDir = l.beside(b, defaultDataDir)
+	}
+}
+
+// beside returns the absolute path of a name in the folder of the block's file.
+func (l *loader) beside(b *hcl.Block, name string) string {
+	abs, err := filepath.Abs(filepath.Join(filepath.Dir(b.DefRange.Filename), name))
+	if err != nil {
+		l.report(b.DefRange, "No working directory", "%v.", err)
+	}
+	return abs
+}
+
+func (l *loader) listen(b *hcl.Block) {
+	listeners := map[string]*Listener{"signaling": &l.config.Signaling, "public": &l.config.Public, "admin": &l.config.Admin}
+	into, ok := listeners[b.Labels[0]]
+	if !ok {
+		names := []string{"signaling", "public", "admin"}
+		l.report(b.LabelRanges[0], "Unknown server", "It is signaling, public or admin.%s", didYouMean(b.Labels[0], names))
+		return
+	}
+	f := l.open(b, listenSchemas[b.Labels[0]])
+	into.Range = b.DefRange
+	set(f, "address", &into.Address, hostPort)
+	set(f, "url", &into.URL, baseURL)
+	set(f, "base_path", &into.BasePath, basePath)
+	if t := f.single("tls"); t != nil {
+		into.TLS = l.tls(t)
+	}
+}
+
+func (l *loader) tls(b *hcl.Block) *TLS {
+	f := l.open(b, tlsSchema)
+	t := &TLS{}
+	certificate := set(f, "certificate", &t.Certificate, f.path)
+	key := set(f, "key", &t.Key, f.path)
+	if certificate && key {
+		if _, err := tls.LoadX509KeyPair(t.Certificate, t.Key); err != nil {
+			l.report(f.at("certificate"), "Unsuitable certificate or key", "%v.", err)
+		}
+	}
+	return t
+}
+
+func (l *loader) store(b *hcl.Block, into *Store) {
+	switch kind := b.Labels[0]; kind {
+	case "sqlite":
+		f := l.open(b, storeSchema)
+		set(f, "path", &into.Path, f.path)
+	case "postgres":
+		l.report(b.LabelRanges[0], "Not in this version", "The store \"postgres\" is not available in this version. Use \"sqlite\".")
+	default:
+		l.report(b.LabelRanges[0], "Unknown store", "It is \"sqlite\".%s", didYouMean(kind, []string{"sqlite"}))
+	}
+}
+
+func (l *loader) plugins(b *hcl.Block, into *Plugins) {
+	f := l.open(b, pluginsSchema)
+	into.Range = b.DefRange
+	set(f, "directory", &into.Directory, f.path)
+	set(f, "trust", &into.Trust, oneOf(TrustPinned, TrustDirectory, TrustOff))
+}
+
+func (l *loader) plugin(b *hcl.Block) Plugin {
+	f := l.open(b, pluginSchema)
+	p := pluginDefaults()
+	p.Name, p.Range = l.label(b, checkPluginName), b.DefRange
+	set(f, "binary", &p.Binary, fileName)
+	set(f, "sha256", &p.SHA256, sha256Hex)
+	set(f, "environment", &p.Environment, environment)
+	if set(f, "pass_environment", &p.PassEnvironment, variables) {
+		for _, name := range p.PassEnvironment {
+			if _, both := p.Environment[name]; both {
+				l.report(f.at("pass_environment"), "Variable set twice", "%q is in environment as well.", name)
+			}
+		}
+	}
+	set(f, "start_timeout", &p.StartTimeout, duration)
+	set(f, "drain_timeout", &p.DrainTimeout, duration)
+	set(f, "stop_timeout", &p.StopTimeout, duration)
+	l.config.configBlocks[p.Name] = l.configBlock(f)
+	return p
+}
+
+func (l *loader) configBlock(f fields) configBlock {
+	if b := f.single("config"); b != nil {
+		return configBlock{values: l.values(b), at: b.DefRange}
+	}
+	return configBlock{at: f.header}
+}
+
+// values reads a block whose attributes only a plugin knows.
+func (l *loader) values(b *hcl.Block) map[string]value {
+	attrs, diags := b.Body.JustAttributes()
+	l.diags = append(l.diags, diags...)
+	out := map[string]value{}
+	for name, attr := range attrs {
+		if v, ok := l.eval(attr); ok {
+			out[name] = v
+		}
+	}
+	return out
+}
+
+func (l *loader) profile(b *hcl.Block) Profile {
+	f := l.open(b, profileSchema)
+	name := l.label(b, checkID)
+	p := Profile{Name: name, Direction: directionOf(name), EndpointType: name, Range: b.DefRange}
+	l.direction(f, &p)
+	set(f, "endpoint_type", &p.EndpointType, nonEmpty)
+	types := set(f, "types", &p.Types, pluginTypes)
+	if set(f, "type", &p.Type, nonEmpty) && types {
+		l.report(f.at("types"), "Attributes exclude each other", "type is the plugin's type whatever the address says, so types has no effect.")
+	}
+	p.typeRanges = map[string]hcl.Range{p.Type: f.at("type")}
+	for endpointType, typ := range p.Types {
+		p.typeRanges[typ] = f.elementAt("types", endpointType)
+	}
+	set(f, "allow_http", &p.AllowHTTP, boolean)
+	return p
+}
+
+// direction settles a profile's direction between its name and its attribute.
+func (l *loader) direction(f fields, p *Profile) {
+	named := p.Direction
+	if _, given := f.attrs["direction"]; !given && named == "" {
+		l.report(f.header, "Missing direction", "The profile's name does not end in -push or -pull, so direction has to say \"push\" or \"pull\".")
+	}
+	if set(f, "direction", &p.Direction, oneOf(Push, Pull)) && named != "" && p.Direction != named {
+		l.report(f.at("direction"), "Contradicting direction", "The profile's name says %s.", named)
+	}
+}
+
+func (l *loader) dataset(b *hcl.Block) Dataset {
+	f := l.open(b, datasetSchema)
+	d := Dataset{ID: l.label(b, checkID), Range: b.DefRange}
+	if s := f.single("source"); s != nil {
+		d.Source = l.address(s)
+	}
+	if s := f.single("sink"); s != nil {
+		d.Sink = l.address(s)
+	}
+	if f.valid && len(f.blocks) == 0 {
+		l.report(b.DefRange, "Empty dataset", "A dataset needs a source, a sink, or both.")
+	}
+	return d
+}
+
+func (l *loader) controlPlane(b *hcl.Block, into *ControlPlane) {
+	f := l.open(b, controlPlaneSchema)
+	into.ID, into.Range = l.label(b, checkID), b.DefRange
+	set(f, "endpoint", &into.Endpoint, baseURL)
+	set(f, "give_up_after", &into.GiveUpAfter, duration)
+	var protocol string
+	if set(f, "protocol", &protocol, oneOf("dps", "edc")) && protocol == "edc" {
+		l.report(f.at("protocol"), "Not in this version", "The protocol \"edc\" is not available in this version. Use \"dps\".")
+	}
+}
+
+func (l *loader) token(b *hcl.Block, into *Token) {
+	f := l.open(b, tokenSchema)
+	set(f, "lifetime", &into.Lifetime, duration)
+	set(f, "max_bytes", &into.MaxBytes, size)
+	set(f, "max_concurrent", &into.MaxConcurrent, count)
+	set(f, "max_duration", &into.MaxDuration, duration)
+}
+
+func (l *loader) transfer(b *hcl.Block, into *Transfer) {
+	f := l.open(b, transferSchema)
+	set(f, "digests", &into.Digests, digests)
+	set(f, "checkpoint_interval", &into.CheckpointInterval, duration)
+	r := f.single("retry")
+	if r == nil {
+		return
+	}
+	f = l.open(r, retrySchema)
+	set(f, "first", &into.Retry.First, duration)
+	set(f, "max", &into.Retry.Max, duration)
+	set(f, "give_up_after", &into.Retry.GiveUpAfter, duration)
+	if into.Retry.First > into.Retry.Max {
+		l.report(f.header, "Contradicting durations", "first is %v, which is more than max, %v.", into.Retry.First, into.Retry.Max)
+	}
+}
+
+func (l *loader) telemetry(b *hcl.Block, into *Telemetry) {
+	f := l.open(b, telemetrySchema)
+	set(f, "log_level", &into.LogLevel, logLevel)
+	set(f, "log_format", &into.LogFormat, oneOf(LogText, LogJSON))
+}

@@ -1,0 +1,106 @@
+package config
+
+import "github.com/towpath-dataplane/towpath/sdk"
+
+// shippedPlugins describe the plugins that the samples use, as far as the samples use them.
+func shippedPlugins() []sdk.Description {
+	return []sdk.Description{
+		{
+			Name: "file",
+			Config: sdk.Schema{Fields: []sdk.Field{
+				{Name: "root", Required: true, Documentation: "Folder that no address reaches out of."},
+				{Name: "read_only", Kind: sdk.Bool},
+			}},
+			Sources: []sdk.AddressType{{Type: "File", Address: sdk.Schema{Fields: []sdk.Field{
+				{Name: "path", Required: true},
+			}}}},
+			Sinks: []sdk.AddressType{{Type: "File", Address: sdk.Schema{Fields: []sdk.Field{
+				{Name: "path", Default: "."},
+				{Name: "collision", Default: "fail", OneOf: []string{"fail", "replace", "rename"}},
+			}}}},
+		},
+		{
+			Name: "http",
+			Config: sdk.Schema{Fields: []sdk.Field{
+				{Name: "allow", Kind: sdk.StringList},
+				{Name: "timeout", Kind: sdk.Duration, Default: "30s"},
+				{Name: "ca_file"},
+			}},
+			Sources: []sdk.AddressType{{Type: "HttpData", Address: httpSchema("method", "name")}},
+			Sinks:   []sdk.AddressType{{Type: "HttpData", Address: httpSchema("method")}},
+		},
+		{
+			Name: "synthetic",
+			Sources: []sdk.AddressType{{Type: "Generate", Address: sdk.Schema{Fields: []sdk.Field{
+				{Name: "size", Kind: sdk.Size},
+				{Name: "duration", Kind: sdk.Duration},
+				{Name: "rate", Kind: sdk.Size},
+				{Name: "seed", Kind: sdk.Int},
+				{Name: "mode", OneOf: []string{"bytes", "records"}},
+				{Name: "record_size", Kind: sdk.Size},
+				{Name: "parts", Kind: sdk.Int},
+			}}}},
+			Sinks: []sdk.AddressType{{Type: "Discard", Address: sdk.Schema{Fields: []sdk.Field{
+				{Name: "digest", Kind: sdk.Bool},
+				{Name: "rate", Kind: sdk.Size},
+			}}}},
+		},
+	}
+}
+
+func httpSchema(names ...string) sdk.Schema {
+	s := sdk.Schema{Open: true, Fields: []sdk.Field{
+		{Name: "baseUrl", Kind: sdk.URL},
+		{Name: "path"},
+		{Name: "queryParams"},
+		{Name: "authKey"},
+		{Name: "authCode", Sensitive: true},
+		{Name: "header:", Prefix: true, Sensitive: true},
+	}}
+	for _, name := range names {
+		s.Fields = append(s.Fields, sdk.Field{Name: name})
+	}
+	return s
+}
+
+// testPlugins are the shipped ones, one with a field of every kind, and one that offers what another offers.
+func testPlugins() []sdk.Description {
+	return append(shippedPlugins(),
+		sdk.Description{
+			Name: "kinds",
+			Config: sdk.Schema{Fields: []sdk.Field{
+				{Name: "text", Kind: sdk.String, Required: true, Documentation: "Any text."},
+				{Name: "flag", Kind: sdk.Bool, Default: "true"},
+				{Name: "number", Kind: sdk.Int, Default: "7"},
+				{Name: "span", Kind: sdk.Duration, Default: "1m"},
+				{Name: "bytes", Kind: sdk.Size, Default: "64KiB"},
+				{Name: "server", Kind: sdk.URL},
+				{Name: "names", Kind: sdk.StringList, Default: `["a","b"]`},
+				{Name: "by_name", Kind: sdk.StringMap},
+				{Name: "colour", OneOf: []string{"red", "green"}},
+				{Name: "password", Sensitive: true},
+				{Name: "pin", Kind: sdk.Int, Sensitive: true},
+			}},
+			Sources: []sdk.AddressType{{Type: "Kinds", Address: sdk.Schema{Fields: []sdk.Field{
+				{Name: "label", Kind: sdk.Int},
+				{Name: "token", Kind: sdk.Int, Sensitive: true},
+			}}}},
+		},
+		sdk.Description{
+			Name:    "other-file",
+			Config:  sdk.Schema{Fields: []sdk.Field{{Name: "device", Required: true}}},
+			Sources: []sdk.AddressType{{Type: "File"}, {Type: "Tape"}},
+		},
+		sdk.Description{
+			Name: "wrong-defaults",
+			Config: sdk.Schema{Fields: []sdk.Field{
+				{Name: "number", Kind: sdk.Int, Default: "seven"},
+				{Name: "names", Kind: sdk.StringList, Default: "a, b"},
+			}},
+		},
+		sdk.Description{
+			Name:   "open",
+			Config: sdk.Schema{Open: true},
+		},
+	)
+}

@@ -1,0 +1,142 @@
+package config
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+const samples = "../../configs"
+
+func TestSamples(t *testing.T) {
+	root, err := filepath.Abs(filepath.Dir(samples))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range sampleNames(t) {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			c, err := Load(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Check(shippedPlugins()); err != nil {
+				t.Fatal(err)
+			}
+			got, err := json.MarshalIndent(shown(reflect.ValueOf(*c)), "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden := strings.TrimSuffix(filepath.Base(name), ".hcl") + ".json"
+			goldenCase{golden: filepath.Join("testdata", "samples", golden), dir: root}.compare(t, append(got, '\n'))
+		})
+	}
+}
+
+func sampleNames(t *testing.T) []string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(samples, "*.hcl"))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("samples %v: %v", names, err)
+	}
+	return names
+}
+
+// The demo hands free ports and its own folders over in the environment.
+func TestDemoSamplesTakeTheEnvironment(t *testing.T) {
+	for name, value := range map[string]string{
+		"TOWPATH_SIGNALING":     "127.0.0.1:1",
+		"TOWPATH_PUBLIC":        "127.0.0.1:2",
+		"TOWPATH_ADMIN":         "127.0.0.1:3",
+		"TOWPATH_CONTROL_PLANE": "http://127.0.0.1:4",
+		"TOWPATH_DATA_DIR":      "/demo/data",
+		"TOWPATH_PLUGINS":       "/demo/plugins",
+		"TOWPATH_FILES":         "/demo/files",
+	} {
+		t.Setenv(name, value)
+	}
+	for _, name := range []string{"provider.hcl", "consumer.hcl"} {
+		c, err := Load(filepath.Join(samples, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Check(shippedPlugins()); err != nil {
+			t.Fatal(err)
+		}
+		got := []string{c.Signaling.Address, c.Public.URL, c.Admin.Address, c.ControlPlane.Endpoint, c.Store.Path, c.Plugins.Directory}
+		want := []string{"127.0.0.1:1", "http://127.0.0.1:2", "127.0.0.1:3", "http://127.0.0.1:4", "/demo/data/towpath.db", "/demo/plugins"}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %v, want %v", name, got, want)
+		}
+		if encoded := string(c.PluginConfig("file")); !strings.Contains(encoded, `"root":"/demo/files"`) {
+			t.Errorf("%s: plugin file has %s", name, encoded)
+		}
+	}
+}
+
+// What the reference shows in lines that begin with "#:" works as well, once the files exist.
+func TestReferenceUncommented(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(samples, "reference.hcl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	uncommented := regexp.MustCompile(`(?m)^(\s*)#: `).ReplaceAll(text, []byte("$1"))
+	for name, content := range map[string]string{
+		"reference.hcl":  string(uncommented),
+		"file.sha256":    strings.Repeat("0", 64) + "\n",
+		"api-key.secret": theSecret + "\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "tls"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writePair(t, filepath.Join(dir, "tls"), "public")
+	c, err := Load(filepath.Join(dir, "reference.hcl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Check(shippedPlugins()); err != nil {
+		t.Fatal(err)
+	}
+	if c.Public.TLS == nil || c.Plugins.Declared[0].SHA256 == "" {
+		t.Error("the lines that begin with #: were not read")
+	}
+	if got := c.Datasets[0].Source.Get("authCode"); got != theSecret {
+		t.Errorf("authCode is %q", got)
+	}
+}
+
+func TestReferenceShowsEverything(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(samples, "reference.hcl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	schemas := []*hcl.BodySchema{
+		rootSchema, dataPlaneSchema, tlsSchema, storeSchema, pluginsSchema, pluginSchema, profileSchema, datasetSchema, controlPlaneSchema,
+		tokenSchema, transferSchema, retrySchema, telemetrySchema,
+	}
+	for _, s := range listenSchemas {
+		schemas = append(schemas, s)
+	}
+	for _, s := range schemas {
+		for _, a := range s.Attributes {
+			if !regexp.MustCompile(`(?m)^\s*(#: +)?` + a.Name + `\s+= `).Match(text) {
+				t.Errorf("attribute %s is not in the reference", a.Name)
+			}
+		}
+		for _, b := range s.Blocks {
+			if !regexp.MustCompile(`(?m)^\s*(#: +)?` + b.Type + ` ("[^"]+" )?\{`).Match(text) {
+				t.Errorf("block %s is not in the reference", b.Type)
+			}
+		}
+	}
+}

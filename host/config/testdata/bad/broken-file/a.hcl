@@ -1,0 +1,3 @@
+dataplane "d" {
+  data_dir =
+}

@@ -1,0 +1,4 @@
+token {
+  lifetime = "1"
+}
+dataplane "e" {}

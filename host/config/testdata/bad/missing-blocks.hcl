@@ -1,0 +1,3 @@
+telemetry {
+  log_level = "info"
+}

@@ -1,0 +1,13 @@
+dataplane "d" {}
+control_plane "cp" {
+  endpoint = "https://cp.example.com"
+}
+plugins {
+  directory = "plugins"
+}
+profile "http-pull" {}
+plugin "file" {
+  config {
+    root = "/x"
+  }
+}

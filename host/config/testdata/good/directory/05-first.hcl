@@ -1,0 +1,5 @@
+dataset "a" {
+  sink "Discard" {
+    digest = true
+  }
+}

@@ -1,0 +1,7 @@
+profile "http-pull" {}
+
+plugin "synthetic" {}
+
+dataset "b" {
+  source "Generate" {}
+}

@@ -1,0 +1,132 @@
+dataplane "everything" {
+  data_dir = "/var/lib/towpath"
+}
+
+listen "signaling" {
+  address   = "10.0.0.1:443"
+  base_path = "/api/v1"
+}
+
+listen "public" {
+  address = ":8443"
+  url     = "https://data.example.com/public/"
+}
+
+listen "admin" {
+  address = "[::1]:0"
+}
+
+store "sqlite" {
+  path = "db/../towpath.sqlite"
+}
+
+plugins {
+  directory = "plugins"
+  trust     = "pinned"
+}
+
+plugin "file" {
+  binary           = "file-1.2.3"
+  sha256           = file("../digest.txt")
+  environment      = { TZ = "UTC", EMPTY = "", NUMBER = 1 }
+  pass_environment = ["PATH", "HOME"]
+  start_timeout    = "1s"
+  drain_timeout    = "2m"
+  stop_timeout     = "300ms"
+  config {
+    root = path("files")
+  }
+}
+
+plugin "kinds" {
+  sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  config {
+    text     = env("TOWPATH_TEST_SET")
+    flag     = false
+    number   = -9223372036854775808
+    span     = "1h30m"
+    bytes    = 1024 * 1024
+    server   = "https://example.com"
+    names    = ["one", 2, true]
+    by_name  = { "header:X" = "y", n = 1 }
+    colour   = "green"
+    password = "x${secret("../the.secret")}"
+    pin      = env("TOWPATH_TEST_EMPTY", "1234")
+  }
+}
+
+plugin "open" {
+  sha256 = "0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef"
+  config {
+    anything = 1.5
+  }
+}
+
+plugin "http" {
+  sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+}
+
+profile "https://w3id.org/dspace-sig/profile/http-push" {
+  types = {
+    "https://w3id.org/dspace-sig/profile/http-push" = "HttpData"
+    "http"                                          = "HttpData"
+  }
+}
+
+profile "HttpData-PULL" {
+  type          = "HttpData"
+  endpoint_type = "https://w3id.org/idsa/v4.1/HTTP"
+  allow_http    = true
+}
+
+profile "HttpData-PUSH-HttpData" {}
+
+profile "tape" {
+  direction = "pull"
+}
+
+dataset "urn:uuid:1" {
+  source "HttpData" {
+    endpoint  = "https://example.com/x"
+    path      = env("TOWPATH_TEST_UNSET", "a/b")
+    number    = 12.5
+    authCode  = secret("../the.secret")
+    properties = {
+      "header:Accept" = "text/csv"
+      "header:Cookie" = "session=${secret("../the.secret")}"
+      endpoint        = "a property of that name"
+      note            = "not a secret beside one"
+    }
+  }
+  sink "File" {
+    path = "in"
+  }
+}
+
+control_plane "cp" {
+  endpoint      = "http://localhost:19193/base"
+  protocol      = "dps"
+  give_up_after = "36h"
+}
+
+token {
+  lifetime       = "5m"
+  max_bytes      = "20GiB"
+  max_concurrent = 1
+  max_duration   = "6h"
+}
+
+transfer {
+  digests             = ["sha256", "crc32c", "sha256"]
+  checkpoint_interval = "250ms"
+  retry {
+    first         = "1s"
+    max           = "1s"
+    give_up_after = "1h"
+  }
+}
+
+telemetry {
+  log_level  = "debug"
+  log_format = "json"
+}

@@ -1,0 +1,290 @@
+package flow_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
+	"github.com/towpath-dataplane/towpath/host/store/storetest"
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// world is an engine with fakes around it.
+type world struct {
+	*flow.Engine
+	t         *testing.T
+	store     *storetest.Memory
+	endpoint  *endpoint
+	transfers *transfers
+	sinks     *sinks
+	checker   *checker
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, store: storetest.NewMemory(), endpoint: &endpoint{live: map[string]flow.Key{}},
+		transfers: newTransfers(), sinks: &sinks{}, checker: &checker{}}
+	w.Engine = w.engine()
+	t.Cleanup(func() { w.close() })
+	return w
+}
+
+// engine returns a new engine on the same store, as after a restart.
+func (w *world) engine() *flow.Engine {
+	return flow.New(flow.Options{
+		Store: w.store, Catalog: catalog{}, Checker: w.checker, Endpoint: w.endpoint, Transfer: w.transfers.run, Sinks: w.sinks,
+		Logger: slog.New(slog.DiscardHandler), StopTimeout: 5 * time.Second,
+	})
+}
+
+func (w *world) close() {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := w.Close(ctx); err != nil {
+		w.t.Error(err)
+	}
+}
+
+var messages int
+
+// message returns a new message for a flow.
+func message(id string) flow.Message {
+	messages++
+	return flow.Message{Key: key(id), ControlPlane: "cp", MessageID: fmt.Sprint("m", messages), Body: []byte(id)}
+}
+
+func key(id string) flow.Key { return flow.Key{Context: flow.DefaultContext, ID: id} }
+
+func create(id, profile string) flow.Create {
+	c := flow.Create{Message: message(id), Profile: profile, DatasetID: "data", CounterPartyID: "them"}
+	if profile == "push" {
+		c.DataAddress = &sdk.DataAddress{Type: "push", Endpoint: "https://there/in"}
+	}
+	return c
+}
+
+func (w *world) flow(id string) *flow.Flow {
+	w.t.Helper()
+	f, err := w.store.Flow(context.Background(), key(id))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return f
+}
+
+func (w *world) wantState(id string, want flow.State) {
+	w.t.Helper()
+	if got := w.flow(id).State; got != want {
+		w.t.Errorf("flow %s is %s, want %s", id, got, want)
+	}
+}
+
+// eventually waits for something that another goroutine does.
+func (w *world) eventually(what string, done func() bool) {
+	w.t.Helper()
+	deadline := time.After(10 * time.Second)
+	for !done() {
+		select {
+		case <-deadline:
+			w.t.Fatal("never: " + what)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func (w *world) callbacks(id string) (kinds []string) {
+	w.t.Helper()
+	all, err := w.store.Callbacks(context.Background(), key(id))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, c := range all {
+		kinds = append(kinds, fmt.Sprintf("%s %s %s", c.Kind, c.State, c.Status))
+	}
+	return kinds
+}
+
+type catalog struct{}
+
+func (catalog) Profile(name string) (flow.Profile, bool) {
+	p := flow.Profile{Name: name, Direction: flow.Direction(name), Types: map[string]string{"push": "There", "pull": "There"}}
+	return p, name == "push" || name == "pull"
+}
+
+func (catalog) Dataset(id string) (flow.Dataset, bool) {
+	d := flow.Dataset{ID: id, Source: sdk.DataAddress{Type: "Here"}, Sink: sdk.DataAddress{Type: "Here"}}
+	switch id {
+	case "sinkless":
+		d.Sink = sdk.DataAddress{}
+	case "sourceless":
+		d.Source = sdk.DataAddress{}
+	case "unknown":
+		return flow.Dataset{}, false
+	}
+	return d, true
+}
+
+// checker refuses addresses whose endpoint contains "bad".
+type checker struct{}
+
+func (checker) CheckSource(_ context.Context, a sdk.DataAddress) error { return check(a) }
+func (checker) CheckSink(_ context.Context, a sdk.DataAddress) error   { return check(a) }
+
+func check(a sdk.DataAddress) error {
+	if strings.Contains(a.Endpoint, "bad") {
+		return sdk.InvalidFields([]sdk.FieldError{{Field: "endpoint", Message: "is bad"}})
+	}
+	return nil
+}
+
+// endpoint issues tokens and knows which of them work.
+type endpoint struct {
+	mu     sync.Mutex
+	issued int
+	live   map[string]flow.Key
+	broken error
+}
+
+func (e *endpoint) Issue(_ context.Context, f *flow.Flow) (sdk.DataAddress, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.broken != nil {
+		return sdk.DataAddress{}, e.broken
+	}
+	e.revoke(f.Key)
+	e.issued++
+	token := fmt.Sprint("token", e.issued)
+	e.live[token] = f.Key
+	return sdk.DataAddress{Type: "pull", Endpoint: "https://here/" + f.ID, Properties: map[string]string{"authorization": token}}, nil
+}
+
+func (e *endpoint) Revoke(_ context.Context, key flow.Key) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.revoke(key)
+	return nil
+}
+
+func (e *endpoint) revoke(key flow.Key) {
+	for token, k := range e.live {
+		if k == key {
+			delete(e.live, token)
+		}
+	}
+}
+
+func (e *endpoint) works(a *sdk.DataAddress) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, ok := e.live[a.Properties["authorization"]]
+	return ok
+}
+
+// transfers plays the pipeline: a transfer runs until the test ends it, or until it is cut.
+type transfers struct {
+	mu      sync.Mutex
+	running map[string]*transfer
+	started map[string]int
+}
+
+type transfer struct {
+	flow     *flow.Flow
+	progress flow.Progress
+	end      chan error
+	cut      chan error // what ended it
+}
+
+func newTransfers() *transfers {
+	return &transfers{running: map[string]*transfer{}, started: map[string]int{}}
+}
+
+func (t *transfers) run(ctx context.Context, f *flow.Flow, p flow.Progress) error {
+	r := &transfer{flow: f, progress: p, end: make(chan error), cut: make(chan error, 1)}
+	t.mu.Lock()
+	if t.running[f.ID] != nil {
+		panic("two transfers of one flow at a time")
+	}
+	t.running[f.ID] = r
+	t.started[f.ID]++
+	t.mu.Unlock()
+	defer func() {
+		t.mu.Lock()
+		delete(t.running, f.ID)
+		t.mu.Unlock()
+	}()
+	select {
+	case err := <-r.end:
+		return err
+	case <-ctx.Done():
+		r.cut <- context.Cause(ctx)
+		return context.Cause(ctx)
+	}
+}
+
+func (t *transfers) get(id string) *transfer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.running[id]
+}
+
+func (t *transfers) starts(id string) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.started[id]
+}
+
+// transfer waits until a flow's transfer runs.
+func (w *world) transfer(id string) *transfer {
+	w.t.Helper()
+	w.eventually("a transfer of "+id, func() bool { return w.transfers.get(id) != nil })
+	return w.transfers.get(id)
+}
+
+// sinks plays the plugins: it counts who was released, and can be out of order.
+type sinks struct {
+	mu       sync.Mutex
+	released []string
+	failures int // calls that fail before one succeeds
+}
+
+func (s *sinks) Sink(typ string) (sdk.DataSink, error) { return sink{s, typ}, nil }
+
+func (s *sinks) all() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.released, " ")
+}
+
+type sink struct {
+	*sinks
+	typ string
+}
+
+func (s sink) Deprovision(_ context.Context, f sdk.FlowContext, a sdk.DataAddress) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failures > 0 {
+		s.failures--
+		return sdk.Retryf(sdk.Unavailable, "not now")
+	}
+	s.released = append(s.released, s.typ+":"+f.ID)
+	return nil
+}
+
+var errUnused = errors.New("not used by the engine")
+
+func (sink) Validate(context.Context, sdk.DataAddress) error { return errUnused }
+func (sink) Provision(context.Context, sdk.FlowContext, sdk.DataAddress) (sdk.DataAddress, error) {
+	return sdk.DataAddress{}, errUnused
+}
+func (sink) Write(context.Context, sdk.WriteOpen) (sdk.WriteStream, error) { return nil, errUnused }

@@ -1,0 +1,281 @@
+package signaling
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
+)
+
+// Dispatcher delivers the callbacks in an outbox: at least once each, in order within a flow, many flows at a time. What fails is
+// tried again with growing delays; what cannot succeed, or has failed for too long, is given up. Neither a flow nor a control plane
+// waits for another one.
+//
+// The fields are set before Run and not changed.
+type Dispatcher struct {
+	Outbox flow.Outbox
+	// ControlPlanes are those that callbacks go to, by id.
+	ControlPlanes map[string]ControlPlane
+	// HTTP sends the callbacks. Redirects are not followed and cookies not kept, whatever it says. nil: a client of its own, which
+	// trusts the machine's root certificates.
+	HTTP *http.Client
+	// Clock tells the time. nil: time.Now.
+	Clock func() time.Time
+	// Logger gets a line per attempt. nil: none.
+	Logger *slog.Logger
+	// Registerer gets the metrics. nil: none.
+	Registerer prometheus.Registerer
+}
+
+// ControlPlane is where the callbacks of a control plane go, and how persistently.
+type ControlPlane struct {
+	// Endpoint is the URL below which /transfers/{id}/dataflow/… is.
+	Endpoint string
+	// GiveUpAfter is the age at which a callback that still fails is given up. 0: DefaultGiveUpAfter.
+	GiveUpAfter time.Duration
+	// Timeout is for one attempt. 0: DefaultTimeout.
+	Timeout time.Duration
+	// Parallel is the number of callbacks on their way at a time. 0: DefaultParallel.
+	Parallel int
+}
+
+// The defaults of a ControlPlane.
+const (
+	DefaultGiveUpAfter = 24 * time.Hour
+	DefaultTimeout     = 10 * time.Second
+	DefaultParallel    = 16
+)
+
+// Run delivers until ctx ends, and returns nil then: attempts in flight are broken off, and their callbacks stay in the outbox. The
+// error says which control plane is not configured correctly; nothing was sent in that case. There is one Run at a time.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	for id, cp := range d.ControlPlanes {
+		if err := cp.check(); err != nil {
+			return fmt.Errorf("control plane %q: %w", id, err)
+		}
+	}
+	r := d.newRun()
+	defer r.http.CloseIdleConnections()
+	r.loop(ctx)
+	return nil
+}
+
+func (cp ControlPlane) check() error {
+	u, err := url.Parse(cp.Endpoint)
+	switch {
+	case err != nil:
+		return errors.New("the endpoint is not a URL") // the parser's error repeats it
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return fmt.Errorf("the endpoint %q is not an absolute HTTP URL", u.Redacted())
+	case u.User != nil:
+		return errors.New("the endpoint contains credentials")
+	case u.RawQuery != "" || u.Fragment != "":
+		return errors.New("the endpoint has a query or a fragment") // which may be a secret
+	default:
+		return nil
+	}
+}
+
+func (d *Dispatcher) newRun() *run {
+	r := &run{
+		outbox:        d.Outbox,
+		controlPlanes: make(map[string]ControlPlane),
+		http:          callbackClient(d.HTTP),
+		clock:         d.Clock,
+		log:           d.Logger,
+		metrics:       newCallbackMetrics(d.Registerer),
+		flows:         make(map[flow.Key]bool),
+		busy:          make(map[string]int),
+		finished:      make(chan flow.Callback),
+	}
+	for id, cp := range d.ControlPlanes {
+		r.controlPlanes[id] = cp.withDefaults()
+	}
+	if r.clock == nil {
+		r.clock = time.Now
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	return r
+}
+
+func (cp ControlPlane) withDefaults() ControlPlane {
+	if cp.GiveUpAfter <= 0 {
+		cp.GiveUpAfter = DefaultGiveUpAfter
+	}
+	if cp.Timeout <= 0 {
+		cp.Timeout = DefaultTimeout
+	}
+	if cp.Parallel <= 0 {
+		cp.Parallel = DefaultParallel
+	}
+	return cp
+}
+
+// callbackClient returns a client like c that does not follow redirects: a callback may carry a token that is meant for one host.
+func callbackClient(c *http.Client) *http.Client {
+	own := http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
+	if c != nil {
+		own = *c
+	}
+	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	own.Jar = nil
+	return &own
+}
+
+// run is a running Dispatcher. The goroutines that deliver use the fields of the first group only; the others belong to loop.
+type run struct {
+	outbox        flow.Outbox
+	controlPlanes map[string]ControlPlane
+	http          *http.Client
+	clock         func() time.Time
+	log           *slog.Logger
+	metrics       callbackMetrics
+	finished      chan flow.Callback // callbacks whose attempt is over
+
+	flows    map[flow.Key]bool // those with a callback on its way
+	busy     map[string]int    // callbacks on their way, by control plane
+	searched time.Time         // when the outbox was last read beyond the first batch
+}
+
+const (
+	// batch is how many callbacks are asked for at once.
+	batch = 128
+	// recheck is the longest time until the outbox is looked at again.
+	recheck = time.Minute
+	// recheckBusy is that time while overdue callbacks hide when the next one is due.
+	recheckBusy = time.Second
+)
+
+func (r *run) loop(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-r.outbox.Added():
+		case c := <-r.finished:
+			r.release(c)
+			r.releaseMore()
+		case <-timer.C:
+		}
+		timer.Reset(r.pass(ctx))
+	}
+	for len(r.flows) > 0 {
+		r.release(<-r.finished)
+	}
+}
+
+func (r *run) release(c flow.Callback) {
+	delete(r.flows, c.Key)
+	r.busy[c.ControlPlane]--
+}
+
+// releaseMore saves a look at the outbox for each callback that finished at the same time.
+func (r *run) releaseMore() {
+	for {
+		select {
+		case c := <-r.finished:
+			r.release(c)
+		default:
+			return
+		}
+	}
+}
+
+// pass sends what is due and has room, and returns the time until the next look at the outbox.
+//
+// A callback on its way is still in the outbox, and is known from r.flows, which only changes between passes. So one that was
+// delivered while the outbox was read is not sent again.
+func (r *run) pass(ctx context.Context) time.Duration {
+	if ctx.Err() != nil {
+		return recheck
+	}
+	next, err := r.send(ctx)
+	if err != nil && ctx.Err() == nil {
+		r.log.ErrorContext(ctx, "the outbox cannot be read", "err", err)
+		return recheckBusy
+	}
+	return next
+}
+
+func (r *run) send(ctx context.Context) (time.Duration, error) {
+	for limit := batch; ; limit *= 2 {
+		due, err := r.outbox.Due(ctx, r.clock(), limit)
+		if err != nil {
+			return 0, fmt.Errorf("callbacks that are due: %w", err)
+		}
+		for _, c := range due {
+			r.begin(ctx, c)
+		}
+		if len(due) < limit || !r.search(limit) {
+			return r.untilNext(ctx)
+		}
+	}
+}
+
+// search decides whether to look beyond the callbacks that were read: those of a busy control plane must not hide those of an idle
+// one. Since a long outbox takes long to read, it happens once in a while.
+func (r *run) search(limit int) bool {
+	now := r.clock()
+	if !r.room() || limit == batch && now.Sub(r.searched) < recheckBusy {
+		return false
+	}
+	r.searched = now
+	return true
+}
+
+// room reports whether a control plane takes more callbacks than it is being sent.
+func (r *run) room() bool {
+	for id, cp := range r.controlPlanes {
+		if r.busy[id] < cp.Parallel {
+			return true
+		}
+	}
+	return false
+}
+
+// begin sends a callback, unless its flow or its control plane is busy.
+func (r *run) begin(ctx context.Context, c flow.Callback) {
+	cp, ok := r.controlPlanes[c.ControlPlane]
+	if !ok {
+		cp = ControlPlane{}.withDefaults()
+	}
+	if r.flows[c.Key] || r.busy[c.ControlPlane] >= cp.Parallel {
+		return
+	}
+	r.flows[c.Key] = true
+	r.busy[c.ControlPlane]++
+	go func() {
+		r.deliver(ctx, cp, c)
+		r.finished <- c
+	}()
+}
+
+func (r *run) untilNext(ctx context.Context) (time.Duration, error) {
+	depth, err := r.outbox.Depth(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("depth: %w", err)
+	}
+	r.metrics.depth.Set(float64(depth))
+	next, ok, err := r.outbox.NextDue(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("next callback that is due: %w", err)
+	}
+	switch wait := next.Sub(r.clock()); {
+	case !ok:
+		return recheck, nil
+	case wait <= 0:
+		return recheckBusy, nil
+	default:
+		return min(wait, recheck), nil
+	}
+}

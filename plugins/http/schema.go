@@ -1,0 +1,48 @@
+package main
+
+import (
+	"slices"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// sourceSchema lists the properties of an address that is read.
+func sourceSchema() sdk.Schema {
+	return sdk.Schema{Open: true, Fields: slices.Concat(commonFields(), []sdk.Field{
+		{Name: "method", Default: "GET", Documentation: "Method of the request."},
+		{Name: "name", Documentation: "Name of the part. Otherwise it is the file name that the server gives, or the end of the URL's path."},
+		{Name: "contentType", Documentation: "Media type of the part if the server gives none."},
+		{Name: "proxyPath", Kind: sdk.Bool, Documentation: "Use the path of a counterparty's request in place of `path`."},
+		{Name: "proxyQueryParams", Kind: sdk.Bool, Documentation: "Add the query of a counterparty's request to `queryParams`."},
+		{Name: "proxyMethod", Kind: sdk.Bool, Documentation: "Use the method of a counterparty's request in place of `method`."},
+		{Name: "proxyBody", Kind: sdk.Bool, Documentation: "Send the body of a counterparty's request, if it says its content type."},
+	})}
+}
+
+// sinkSchema lists the properties of an address that is written to.
+func sinkSchema() sdk.Schema {
+	return sdk.Schema{Open: true, Fields: slices.Concat(commonFields(), []sdk.Field{
+		{Name: "method", Default: "POST", OneOf: uploadMethods(), Documentation: "Method of the requests. PUT replaces one resource and takes a " +
+			"single part."},
+		{Name: "contentType", Default: defaultMediaType, Documentation: "Media type of parts that have none."},
+		{Name: "nonChunkedTransfer", Kind: sdk.Bool, Documentation: "Never send a chunked body: a part of unknown size is stored in a temporary " +
+			"file first."},
+		{Name: "manifestUrl", Kind: sdk.URL, Sensitive: true, Documentation: "Where to post the list of all parts, with sizes and digests, once " +
+			"they are sent. It is on the host of the endpoint."},
+		{Name: "digests", Documentation: "Digests wanted in the manifest besides `crc32c`, separated by commas: `sha256`."},
+	})}
+}
+
+func commonFields() []sdk.Field {
+	return []sdk.Field{
+		{Name: "baseUrl", Kind: sdk.URL, Sensitive: true, Documentation: "URL of the server, for an address without an endpoint. Its query may be " +
+			"a secret."},
+		{Name: "path", Documentation: "Path below the URL, escaped as in a URL."},
+		{Name: "queryParams", Sensitive: true, Documentation: "Query, escaped as in a URL. It is added to that of the URL."},
+		{Name: "authKey", Documentation: "Name of the header field that carries `authCode`."},
+		{Name: "authCode", Sensitive: true, Documentation: "Value of the header field that `authKey` names."},
+		{Name: "authorization", Sensitive: true, Documentation: "Access token for the endpoint (DPS HTTP profile)."},
+		{Name: "authType", Default: "bearer", Documentation: "Scheme of `authorization`."},
+		{Name: "header:", Prefix: true, Sensitive: true, Documentation: "A header field to send. `header:Content-Type` is ignored."},
+	}
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"os"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+const (
+	// expectAbove is the size from which on a receiver is asked before the body is sent.
+	expectAbove = 1 << 20
+	// maxDrain is how much of an answer is read so that its connection can be used again.
+	maxDrain = 64 << 10
+)
+
+// uploader sends the parts of one flow. It is used by one goroutine.
+type uploader struct {
+	env      *environment
+	target   *sinkTarget
+	manifest *manifest // nil if the flow ends without
+}
+
+// send sends one part and commits it once the receiver has it.
+func (u *uploader) send(ctx context.Context, part *sdk.IncomingPart) error {
+	if part.Records {
+		return sdk.Errorf(sdk.Unsupported, "an HTTP sink takes no records")
+	}
+	if u.target.method == http.MethodPut && (part.Index > 0 || part.TotalParts > 1) {
+		return sdk.Errorf(sdk.Invalid, "PUT to one URL replaces what is there: several parts need POST")
+	}
+	content := newContent(part, part.Size, u.digester())
+	location, err := u.upload(ctx, part, content)
+	if err != nil {
+		return err
+	}
+	if u.manifest != nil {
+		u.manifest.add(part, content.digest)
+	}
+	part.Commit(location)
+	return nil
+}
+
+// digester computes what the manifest says of a part, or nothing.
+func (u *uploader) digester() *sdk.Digester {
+	if u.manifest == nil {
+		return sdk.NewDigester()
+	}
+	return sdk.NewDigester(u.target.digests...)
+}
+
+// upload sends the content and returns where the receiver put it.
+func (u *uploader) upload(ctx context.Context, part *sdk.IncomingPart, content *content) (string, error) {
+	switch {
+	case part.Size == 0:
+		// There is no byte to hold back: the part has to be known whole before the request begins.
+		if _, err := io.Copy(io.Discard, content); err != nil {
+			return "", err
+		}
+	case part.Size < 0 && u.target.neverChunk:
+		return u.uploadSpooled(ctx, part, content)
+	}
+	return u.post(ctx, u.request(part, part.Size, content), content)
+}
+
+// uploadSpooled stores content of unknown size in a temporary file, so that the request can announce its size.
+func (u *uploader) uploadSpooled(ctx context.Context, part *sdk.IncomingPart, content *content) (string, error) {
+	file, err := os.CreateTemp(u.env.scratchDir, "part-*")
+	if err != nil {
+		return "", fmt.Errorf("store the part: %w", err)
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+	size, err := fillSpool(file, content, u.env.maxSpool)
+	if err != nil {
+		return "", err
+	}
+	stored := newContent(file, size, sdk.NewDigester())
+	return u.post(ctx, u.request(part, size, stored), stored)
+}
+
+func fillSpool(file *os.File, content *content, limit int64) (int64, error) {
+	size, err := io.Copy(file, io.LimitReader(content, limit+1))
+	if broken := content.stop(); broken != nil {
+		return 0, broken
+	}
+	if err != nil {
+		return 0, sdk.Retryf(sdk.Exhausted, "store the part: %w", err)
+	}
+	if size > limit {
+		return 0, sdk.Errorf(sdk.Exhausted, "its size is not known, and it has more than the %d bytes that may be stored to find out", limit)
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return 0, fmt.Errorf("store the part: %w", err)
+	}
+	return size, nil
+}
+
+func (u *uploader) request(part *sdk.IncomingPart, size int64, content *content) *http.Request {
+	req := u.target.request(u.target.method)
+	if req.ContentLength = size; size != 0 {
+		req.Body = content
+	}
+	if size < 0 || size > expectAbove {
+		req.Header.Set("Expect", "100-continue")
+	}
+	mediaType := part.MediaType
+	if mediaType == "" || !isFieldValue(mediaType) {
+		mediaType = u.target.mediaType
+	}
+	req.Header.Set("Content-Type", mediaType)
+	req.Header.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": part.Name}))
+	if !part.Modified.IsZero() {
+		req.Header.Set("Last-Modified", part.Modified.UTC().Format(http.TimeFormat))
+	}
+	return req
+}
+
+// post sends a request with its content and takes the receiver's answer.
+func (u *uploader) post(ctx context.Context, req *http.Request, content *content) (string, error) {
+	resp, err := u.env.writer.send(ctx, req)
+	broken := content.stop()
+	switch {
+	case broken != nil:
+		if err == nil {
+			resp.Body.Close()
+		}
+		return "", broken
+	case err != nil:
+		return "", err
+	case resp.StatusCode < 200 || resp.StatusCode > 299:
+		return "", u.env.writer.refused(resp, u.target.target)
+	}
+	discard(resp)
+	if req.Body != nil && !content.whole() {
+		return "", sdk.Errorf(sdk.Corrupt, "%s: the receiver answered %d before it had the whole part", describe(req), resp.StatusCode)
+	}
+	return location(resp, req.URL), nil
+}
+
+// discard reads the rest of an answer, within reason, so that the connection can be used again.
+func discard(resp *http.Response) {
+	io.CopyN(io.Discard, resp.Body, maxDrain) // the status was all that counts
+	resp.Body.Close()
+}
+
+// location says where a part is, for people.
+func location(resp *http.Response, requested *url.URL) string {
+	if u, err := resp.Location(); err == nil {
+		return shown(u)
+	}
+	return shown(requested)
+}
