@@ -20,6 +20,7 @@ type writing struct {
 	durable chan *sdk.Durable // closed when the sink has said its last
 	ups     []sdk.Up          // read them after that
 	err     error             // of Recv, nil for io.EOF
+	refused error             // of Send, if a frame did not even reach the sink
 
 	lent     atomic.Int64 // payloads handed over
 	returned atomic.Int64 // payloads released
@@ -65,7 +66,7 @@ func (w *writing) send(frames ...sdk.Frame) {
 		}
 		if err := w.stream.Send(f); err != nil {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, context.Canceled) {
-				w.t.Errorf("Send: %v", err)
+				w.refused = err
 			}
 			return
 		}
@@ -109,9 +110,13 @@ func (w *writing) cut() {
 	w.close()
 }
 
-// finish waits for the sink's last word and returns its error.
+// finish waits for the sink's last word and returns its error, or that of a frame that could not be sent.
 func (w *writing) finish() error {
 	w.t.Helper()
+	if w.refused != nil {
+		w.cut()
+		return w.refused
+	}
 	timeout := time.After(patience)
 	for waiting := true; waiting; {
 		select {

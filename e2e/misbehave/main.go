@@ -1,0 +1,68 @@
+// Command misbehave is a plugin that does what a host has to survive. Its file name says what: towpath-plugin-<trap>, with the
+// traps below. The trap "good" behaves, but for what a data address asks of it in its property "do".
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/grpcplugin"
+)
+
+// traps are the ways to misbehave before, or while, a plugin serves.
+var traps = map[string]func(p sdk.Plugin){
+	"good":             grpcplugin.Serve,
+	"rival":            grpcplugin.Serve,
+	"crash-at-start":   func(sdk.Plugin) { fmt.Fprintln(os.Stderr, "no licence found"); os.Exit(3) },
+	"panic-at-start":   func(sdk.Plugin) { panic("assignment to entry in nil map") },
+	"not-a-plugin":     func(sdk.Plugin) { fmt.Fprintln(os.Stderr, "usage: backup [-v] FOLDER"); os.Exit(1) },
+	"silent":           func(sdk.Plugin) { hang() },
+	"garbage":          garbage,
+	"chatty":           chatty,
+	"stderr-traps":     stderrTraps,
+	"stderr-flood":     stderrFlood,
+	"prints-nicely":    printsNicely,
+	"old-protocol":     oldProtocol,
+	"elsewhere":        elsewhere,
+	"deaf":             deaf,
+	"describe-hangs":   func(sdk.Plugin) { serveRaw(&rawPlugin{describe: hang}) },
+	"describe-exits":   func(sdk.Plugin) { serveRaw(&rawPlugin{describe: exit}) },
+	"describe-freezes": func(sdk.Plugin) { serveRaw(&rawPlugin{describe: freeze}) },
+	"other-name":       func(p sdk.Plugin) { p.Name = "good"; grpcplugin.Serve(p) },
+	"oversized":        func(sdk.Plugin) { serveRaw(&rawPlugin{name: "oversized"}) },
+	"refuses-config":   refusesConfig,
+	"stubborn":         stubborn,
+	"breeder":          breeder,
+	"escaping-child":   escapingChild,
+}
+
+func main() {
+	name := strings.TrimPrefix(filepath.Base(os.Args[0]), "towpath-plugin-")
+	trap, ok := traps[name]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "misbehave: no trap is called %q\n", name)
+		os.Exit(2)
+	}
+	trap(wellBehaved(name))
+}
+
+// wellBehaved returns a plugin that behaves.
+func wellBehaved(name string) sdk.Plugin {
+	t := sdk.AddressType{
+		Type:          "Misbehave",
+		Documentation: "A part that misbehaves while it is read.",
+		Address:       sdk.Schema{Fields: []sdk.Field{{Name: "do", Required: true, Documentation: "What to do."}}},
+	}
+	if name != "good" && name != "rival" {
+		t.Type = "Misbehave-" + name
+	}
+	return sdk.Plugin{
+		Name:    name,
+		Version: "1.2.3",
+		Sources: []sdk.SourceType{{AddressType: t, Source: source{}}},
+		Sinks:   []sdk.SinkType{{AddressType: sdk.AddressType{Type: "Sink-" + name}, Sink: sink{}}},
+	}
+}

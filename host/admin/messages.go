@@ -1,0 +1,163 @@
+package admin
+
+import (
+	"encoding/hex"
+	"maps"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// FlowList is the answer of /api/v1/flows.
+type FlowList struct {
+	Flows []Flow `json:"flows"`
+}
+
+// Flow is a data flow as the API shows it.
+type Flow struct {
+	ID             string    `json:"id"`
+	Context        string    `json:"context"`
+	Role           string    `json:"role"`
+	Direction      string    `json:"direction"`
+	State          string    `json:"state"`
+	Profile        string    `json:"profile"`
+	Dataset        string    `json:"dataset"`
+	Agreement      string    `json:"agreement,omitempty"`
+	Participant    string    `json:"participant,omitempty"`
+	CounterParty   string    `json:"counterParty,omitempty"`
+	ControlPlane   string    `json:"controlPlane"`
+	Parts          int64     `json:"parts"`
+	Bytes          int64     `json:"bytes"`
+	Records        int64     `json:"records,omitempty"`
+	Digest         string    `json:"digest,omitempty"`
+	Waiting        string    `json:"waiting,omitempty"`
+	Fault          string    `json:"fault,omitempty"`
+	Reason         string    `json:"reason,omitempty"`
+	Created        time.Time `json:"created"`
+	Updated        time.Time `json:"updated"`
+	ClosedByParty  bool      `json:"manifestReceived,omitempty"`
+	CleanupPending bool      `json:"cleanupPending,omitempty"`
+}
+
+// FlowDetail is the answer of /api/v1/flows/{id}.
+type FlowDetail struct {
+	Flow
+	Local     *Address   `json:"local,omitempty"`
+	Remote    *Address   `json:"remote,omitempty"`
+	Issued    *Address   `json:"issued,omitempty"`
+	PartList  []Part     `json:"partList"` // the first 1000
+	Callbacks []Callback `json:"callbacks"`
+}
+
+// Address is a data address without what could be a secret.
+type Address struct {
+	Type       string   `json:"type"`
+	Endpoint   string   `json:"endpoint,omitempty"`
+	Properties []string `json:"properties,omitempty"` // names only
+}
+
+// Part is a finished part.
+type Part struct {
+	Index    uint64    `json:"index"`
+	Name     string    `json:"name"`
+	Size     int64     `json:"size"`
+	Records  int64     `json:"records,omitempty"`
+	CRC32C   string    `json:"crc32c,omitempty"`
+	SHA256   string    `json:"sha256,omitempty"`
+	Location string    `json:"location,omitempty"`
+	Finished time.Time `json:"finished"`
+}
+
+// Callback is a row of the outbox.
+type Callback struct {
+	Kind      string     `json:"kind"`
+	State     string     `json:"state"`
+	Status    string     `json:"status"`
+	Attempts  int        `json:"attempts"`
+	Created   time.Time  `json:"created"`
+	Next      *time.Time `json:"next,omitempty"` // while it is pending
+	LastError string     `json:"lastError,omitempty"`
+	Error     string     `json:"error,omitempty"` // what an errored callback reports
+}
+
+// PluginList is the answer of /api/v1/plugins.
+type PluginList struct {
+	Plugins []Plugin `json:"plugins"`
+}
+
+// Plugin is a plugin as the API shows it.
+type Plugin struct {
+	Name     string    `json:"name"`
+	Version  string    `json:"version,omitempty"`
+	Path     string    `json:"path"`
+	SHA256   string    `json:"sha256,omitempty"`
+	Status   string    `json:"status"` // whether it may be executed
+	Reason   string    `json:"reason,omitempty"`
+	State    string    `json:"state"`
+	Since    time.Time `json:"since"`
+	Problem  string    `json:"problem,omitempty"`
+	PID      int       `json:"pid,omitempty"`
+	Restarts int       `json:"restarts"`
+	Flows    int       `json:"flows"`
+	Sources  []string  `json:"sources"`
+	Sinks    []string  `json:"sinks"`
+	LastExit *Exit     `json:"lastExit,omitempty"`
+	// Description is left out of lists.
+	Description *sdk.Description `json:"description,omitempty"`
+}
+
+// Exit says how a plugin's process ended.
+type Exit struct {
+	At     time.Time `json:"at"`
+	Status string    `json:"status"`
+	Reason string    `json:"reason,omitempty"`
+	Stderr []string  `json:"stderr,omitempty"`
+}
+
+func newFlow(f *flow.Flow, waiting string) Flow {
+	return Flow{
+		ID: f.ID, Context: f.Context, Role: string(f.Role), Direction: string(f.Direction), State: string(f.State),
+		Profile: f.Profile, Dataset: f.DatasetID, Agreement: f.AgreementID, Participant: f.ParticipantID,
+		CounterParty: f.CounterPartyID, ControlPlane: f.ControlPlane,
+		Parts: f.Totals.Parts, Bytes: f.Totals.Bytes, Records: f.Totals.Records, Digest: hex.EncodeToString(f.Digest),
+		Waiting: waiting, Fault: f.Fault, Reason: f.Reason, Created: f.Created, Updated: f.Updated,
+		ClosedByParty: f.Sealed, CleanupPending: f.Leftover,
+	}
+}
+
+func newDetail(shown Flow, f *flow.Flow, parts []flow.Part, callbacks []flow.Callback) FlowDetail {
+	d := FlowDetail{Flow: shown, Remote: newAddress(f.Remote), Issued: newAddress(f.Issued),
+		PartList: make([]Part, 0, len(parts)), Callbacks: make([]Callback, 0, len(callbacks))}
+	if !f.Local.IsZero() {
+		d.Local = newAddress(&f.Local)
+	}
+	for _, p := range parts {
+		d.PartList = append(d.PartList, Part{
+			Index: p.Index, Name: p.Name, Size: p.Size, Records: p.Records,
+			CRC32C: p.Digests.Hex(sdk.CRC32C), SHA256: p.Digests.Hex(sdk.SHA256), Location: p.Location, Finished: p.Finished})
+	}
+	for _, c := range callbacks {
+		shown := Callback{Kind: string(c.Kind), State: string(c.State), Status: string(c.Status), Attempts: c.Attempts,
+			Created: c.Created, LastError: c.LastErr, Error: c.Error}
+		if c.Status == flow.CallbackPending {
+			shown.Next = &c.Next
+		}
+		d.Callbacks = append(d.Callbacks, shown)
+	}
+	return d
+}
+
+func newAddress(a *sdk.DataAddress) *Address {
+	if a == nil {
+		return nil
+	}
+	shown := &Address{Type: a.Type, Properties: slices.Sorted(maps.Keys(a.Properties))}
+	if u, err := url.Parse(a.Endpoint); err == nil {
+		u.User, u.RawQuery, u.Fragment = nil, "", ""
+		shown.Endpoint = u.String()
+	}
+	return shown
+}

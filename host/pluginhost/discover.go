@@ -1,0 +1,200 @@
+package pluginhost
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// Candidate is a file that may be a plugin. Nothing was executed to find out about it.
+type Candidate struct {
+	// Name of the plugin: that of its Settings, or the file's name without "towpath-plugin-".
+	Name string
+	Path string
+	Size int64
+	// SHA256 of the content in hexadecimal digits, "" if it could not be read.
+	SHA256 string
+	Owner  int // user id
+	Mode   fs.FileMode
+	Status Status
+	// Reason says why the file may, or may not, be executed.
+	Reason string
+}
+
+// Status says whether a Candidate can be executed.
+type Status string
+
+// The statuses.
+const (
+	StatusReady         Status = "ready"
+	StatusMissing       Status = "missing"            // there are Settings, but no file
+	StatusUntrusted     Status = "untrusted"          // the trust policy does not allow it
+	StatusNotExecutable Status = "not executable"     // the system would not execute it
+	StatusWrongArch     Status = "wrong architecture" // built for another machine
+)
+
+const (
+	filePrefix = "towpath-plugin-"
+	// maxBinary bounds the time and space that a file in the plugin directory can cost.
+	maxBinary = 1 << 30
+)
+
+var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+
+// Discover lists the files of the plugin directory, and the plugins that have Settings but no file there, by name. It executes
+// nothing. The error says that the directory cannot be read.
+func (h *Host) Discover() ([]Candidate, error) {
+	paths, err := h.filesByName()
+	if err != nil {
+		return nil, err
+	}
+	var all []Candidate
+	for name, settings := range h.options.Plugins {
+		path := h.declaredPath(name, settings, paths)
+		delete(paths, path)
+		all = append(all, h.inspect(name, path, io.Discard))
+	}
+	for path, name := range paths {
+		all = append(all, h.inspectUndeclared(name, path, paths))
+	}
+	slices.SortFunc(all, func(a, b Candidate) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Path, b.Path))
+	})
+	return all, nil
+}
+
+// filesByName maps the files of the plugin directory to the plugin names that follow from theirs.
+func (h *Host) filesByName() (map[string]string, error) {
+	paths := map[string]string{}
+	if h.options.Directory == "" {
+		return paths, nil
+	}
+	entries, err := os.ReadDir(h.options.Directory)
+	if err != nil {
+		return nil, fmt.Errorf("plugin directory: %w", err)
+	}
+	for _, e := range entries {
+		if e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		paths[filepath.Join(h.options.Directory, e.Name())] = strings.TrimPrefix(e.Name(), filePrefix)
+	}
+	return paths, nil
+}
+
+// declaredPath is where the file of a plugin with Settings should be.
+func (h *Host) declaredPath(name string, s Settings, files map[string]string) string {
+	if filepath.IsAbs(s.Binary) {
+		return s.Binary
+	}
+	if s.Binary != "" {
+		return filepath.Join(h.options.Directory, s.Binary)
+	}
+	prefixed, bare := filepath.Join(h.options.Directory, filePrefix+name), filepath.Join(h.options.Directory, name)
+	if _, ok := files[prefixed]; !ok && files[bare] != "" {
+		return bare
+	}
+	return prefixed
+}
+
+// inspectUndeclared is inspect for a file that no Settings name.
+func (h *Host) inspectUndeclared(name, path string, files map[string]string) Candidate {
+	c := h.inspect(name, path, io.Discard)
+	if c.Status != StatusReady {
+		return c
+	}
+	_, declared := h.options.Plugins[name]
+	_, prefixed := files[filepath.Join(h.options.Directory, filePrefix+name)]
+	switch {
+	case !validName.MatchString(name):
+		c.Status, c.Reason = StatusUntrusted, "its name is not the name of a plugin: lower-case letters, digits, '-'"
+	case declared:
+		c.Status, c.Reason = StatusUntrusted, fmt.Sprintf("plugin %q has another binary", name)
+	case prefixed && filepath.Base(path) == name:
+		c.Status, c.Reason = StatusUntrusted, fmt.Sprintf("%s%s takes precedence", filePrefix, name)
+	}
+	return c
+}
+
+// inspect looks at one file, and copies what it hashes to w.
+func (h *Host) inspect(name, path string, w io.Writer) Candidate {
+	c := Candidate{Name: name, Path: path}
+	file, err := openRegular(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		c.Status, c.Reason = StatusMissing, "there is no such file"
+		return c
+	case err != nil:
+		c.Status, c.Reason = StatusNotExecutable, reason(err)
+		return c
+	}
+	defer file.Close()
+	if err := c.read(file, w); err != nil {
+		c.Status, c.Reason = StatusNotExecutable, reason(err)
+		return c
+	}
+	c.Status, err = checkExecutable(file, c.Mode)
+	if err != nil {
+		c.Reason = reason(err)
+		return c
+	}
+	ground, err := h.options.Trust.judge(c, strings.ToLower(h.options.Plugins[name].SHA256))
+	if err != nil {
+		c.Status, c.Reason = StatusUntrusted, reason(err)
+		return c
+	}
+	c.Status, c.Reason = StatusReady, ground
+	return c
+}
+
+// openRegular opens a file, and nothing that could block or have an effect.
+func openRegular(path string) (*os.File, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("it is not a regular file")
+	}
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+}
+
+// read fills in what the file says about itself.
+func (c *Candidate) read(file *os.File, w io.Writer) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	c.Size, c.Mode, c.Owner = info.Size(), info.Mode(), owner(info)
+	if !c.Mode.IsRegular() {
+		return errors.New("it is not a regular file")
+	}
+	digest := sha256.New()
+	n, err := io.Copy(io.MultiWriter(digest, w), io.LimitReader(file, maxBinary+1))
+	if err != nil {
+		return err
+	}
+	if n > maxBinary {
+		return fmt.Errorf("it is larger than %d bytes", maxBinary)
+	}
+	c.Size, c.SHA256 = n, hex.EncodeToString(digest.Sum(nil))
+	return nil
+}
+
+// reason is an error without the path that stands beside it anyway.
+func reason(err error) string {
+	if p := (*fs.PathError)(nil); errors.As(err, &p) && err == error(p) {
+		return p.Err.Error()
+	}
+	return err.Error()
+}

@@ -1,0 +1,322 @@
+// Package pluginhost finds the plugins that an operator allows, launches a process for each, keeps it running, and hands out its
+// sources and sinks by type of data address.
+//
+// A plugin is a program of someone else's. The package expects it to crash, to freeze, to print what it likes where it likes, and to
+// leave children behind; none of that stops the host or another plugin, and every wait for a plugin has a bound. It does not
+// expect malice that an operating system user could carry out anyway: a plugin runs as the host's user.
+//
+// The package knows nothing of flows, control planes or configuration files.
+package pluginhost
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// Options say what a Host works with. They are not changed once New has them.
+type Options struct {
+	// Directory with the files of plugins, called towpath-plugin-<name> or just <name>. "": only plugins whose Settings have an
+	// absolute Binary.
+	Directory string
+	// Trust is the policy on which files are executed. "": TrustPinned.
+	Trust Trust
+	// Plugins holds the operator's settings by name of plugin. Plugins without settings are used if Trust allows it.
+	Plugins map[string]Settings
+	// RuntimeDir is a folder for sockets, scratch files and copies of binaries. Its path has to be short, because those of unix sockets
+	// have to be; it is made if it does not exist, for the host's user alone; the file system has to allow execution. Several hosts can
+	// share it. "": a folder in os.TempDir.
+	RuntimeDir string
+	// HostVersion is told to plugins.
+	HostVersion string
+	// Logger takes the host's own records and those of the plugins. nil: none.
+	Logger *slog.Logger
+	// Registerer takes the metrics. nil: none.
+	Registerer prometheus.Registerer
+}
+
+// Settings are what an operator says about one plugin.
+type Settings struct {
+	// Binary is a file name in the directory, or an absolute path. "": the name with "towpath-plugin-" before it or, if there is no such
+	// file, the name.
+	Binary string
+	// SHA256 is the digest that the file must have, in hexadecimal digits. "": none.
+	SHA256 string
+	// Environment is added to the plugin's environment.
+	Environment map[string]string
+	// PassEnvironment names variables of the host's environment that the plugin gets, besides PATH, HOME, TZ, LANG, LC_*, GOTRACEBACK,
+	// SSL_CERT_FILE and SSL_CERT_DIR.
+	PassEnvironment []string
+	// StartTimeout bounds the launch up to the plugin's description, and then its configuration. 0: 15 seconds.
+	StartTimeout time.Duration
+	// DrainTimeout is what flows have to come to rest when the plugin is stopped. 0: 10 seconds.
+	DrainTimeout time.Duration
+	// StopTimeout is what the process has to end after that, and once more after a SIGTERM, before it is killed. 0: 5 seconds.
+	StopTimeout time.Duration
+}
+
+// Host owns the plugin processes. All methods may be called concurrently.
+type Host struct {
+	options  Options
+	pace     pace
+	log      *slog.Logger
+	launcher *launcher
+	metrics  *metrics
+
+	closing   context.Context // ends when Close is called
+	endOneOff context.CancelFunc
+	closeOnce sync.Once
+	closeErr  error
+
+	mu          sync.Mutex // guards the rest
+	started     bool
+	closed      bool
+	oneOffs     sync.WaitGroup // processes that Describe launched
+	candidates  []Candidate
+	supervisors map[string]*supervisor // by name of plugin
+	sources     map[string]*supervisor // by type
+	sinks       map[string]*supervisor
+}
+
+// New returns a Host that has looked for plugins and executed none. It has to be closed.
+func New(o Options) (*Host, error) { return newHost(o, defaultPace) }
+
+func newHost(o Options, p pace) (*Host, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	h := &Host{options: o, pace: p, log: o.Logger, supervisors: map[string]*supervisor{}, sources: map[string]*supervisor{},
+		sinks: map[string]*supervisor{}}
+	var err error
+	if h.candidates, err = h.Discover(); err != nil {
+		return nil, err
+	}
+	dir, err := openRunDir(o.RuntimeDir)
+	if err != nil {
+		return nil, err
+	}
+	h.metrics = newMetrics(h)
+	if o.Registerer != nil {
+		if err := o.Registerer.Register(h.metrics); err != nil {
+			return nil, errors.Join(fmt.Errorf("register metrics of plugins: %w", err), dir.close())
+		}
+	}
+	h.closing, h.endOneOff = context.WithCancel(context.Background())
+	h.launcher = &launcher{dir: dir, spawner: newSpawner(), hostVersion: o.HostVersion, log: o.Logger}
+	return h, nil
+}
+
+// complete fills in defaults, and says what cannot be used.
+func (o *Options) complete() error {
+	o.Trust = cmp.Or(o.Trust, TrustPinned)
+	o.RuntimeDir = cmp.Or(o.RuntimeDir, filepath.Join(os.TempDir(), fmt.Sprintf("towpath-%d", os.Geteuid())))
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if !o.Trust.valid() {
+		return fmt.Errorf("trust %q is not one of %s, %s, %s", o.Trust, TrustPinned, TrustDirectory, TrustOff)
+	}
+	if o.Directory != "" {
+		var err error
+		if o.Directory, err = filepath.Abs(o.Directory); err != nil {
+			return fmt.Errorf("plugin directory: %w", err)
+		}
+	}
+	o.Plugins = maps.Clone(o.Plugins)
+	for name, s := range o.Plugins {
+		if !validName.MatchString(name) {
+			return fmt.Errorf("%q is not a name for a plugin: lower-case letters, digits, '-'", name)
+		}
+		if err := s.check(); err != nil {
+			return fmt.Errorf("plugin %s: %w", name, err)
+		}
+		o.Plugins[name] = s.withDefaults()
+	}
+	return nil
+}
+
+func (s Settings) check() error {
+	if digest, err := hex.DecodeString(s.SHA256); s.SHA256 != "" && (err != nil || len(digest) != 32) {
+		return fmt.Errorf("%q is not a sha256: 64 hexadecimal digits", s.SHA256)
+	}
+	if s.Binary != "" && !filepath.IsAbs(s.Binary) && s.Binary != filepath.Base(s.Binary) {
+		return fmt.Errorf("binary %q is neither a file name nor an absolute path", s.Binary)
+	}
+	for _, d := range []time.Duration{s.StartTimeout, s.DrainTimeout, s.StopTimeout} {
+		if d < 0 {
+			return fmt.Errorf("timeout %s is negative", d)
+		}
+	}
+	return nil
+}
+
+func (s Settings) withDefaults() Settings {
+	s.StartTimeout = cmp.Or(s.StartTimeout, 15*time.Second)
+	s.DrainTimeout = cmp.Or(s.DrainTimeout, 10*time.Second)
+	s.StopTimeout = cmp.Or(s.StopTimeout, 5*time.Second)
+	return s
+}
+
+// Start launches every plugin that may be executed, hands each its configuration from configs (a JSON object by name of plugin, see
+// sdk.Config), and returns when each has become ready or has failed once. It is called once.
+//
+// The error joins the failures of the plugins that have Settings, among them those whose file is missing or refused; other plugins'
+// failures are logged. In either case the plugins that are ready can be used, and those whose failure can pass are launched
+// again; a caller who does not want that closes the Host.
+func (h *Host) Start(ctx context.Context, configs map[string][]byte) error {
+	candidates, err := h.Discover()
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	if h.started || h.closed {
+		h.mu.Unlock()
+		return errors.New("plugin host: started before, or closed")
+	}
+	h.started, h.candidates = true, candidates
+	h.mu.Unlock()
+	errs := h.superviseAll(candidates, configs)
+	for _, s := range h.supervised() {
+		if err := s.settled(ctx); err != nil && h.declared(s.Name) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close stops all plugins at once: each drains, then ends, within its settings and only as long as ctx lasts; what is left is killed.
+// When it returns, no process, file or goroutine of the host is left. The error says which plugins did not end well.
+func (h *Host) Close(ctx context.Context) error {
+	h.closeOnce.Do(func() { h.closeErr = h.close(ctx) })
+	return h.closeErr
+}
+
+func (h *Host) close(ctx context.Context) error {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+	h.endOneOff()
+	supervisors := h.supervised()
+	errs := make([]error, len(supervisors), len(supervisors)+1)
+	var stopped sync.WaitGroup
+	for i, s := range supervisors {
+		stopped.Go(func() { errs[i] = s.stop(ctx) })
+	}
+	stopped.Wait()
+	h.oneOffs.Wait()
+	h.launcher.spawner.close()
+	if h.options.Registerer != nil {
+		h.options.Registerer.Unregister(h.metrics)
+	}
+	return errors.Join(append(errs, h.launcher.dir.close())...)
+}
+
+// superviseAll begins to supervise the candidates that can be executed, and returns an error for each that should be and cannot.
+func (h *Host) superviseAll(candidates []Candidate, configs map[string][]byte) []error {
+	var errs []error
+	for _, c := range candidates {
+		if c.Status != StatusReady {
+			if h.declared(c.Name) {
+				errs = append(errs, c.refused())
+			}
+			continue
+		}
+		p, err := h.resolve(c)
+		switch {
+		case err == nil:
+			h.supervise(p, configs[c.Name])
+		case h.declared(c.Name):
+			errs = append(errs, err)
+		default:
+			h.log.Error("plugin cannot be used", "plugin", c.Name, "err", err)
+		}
+	}
+	return errs
+}
+
+// resolve makes the copy that will be executed, and decides on the copy once more.
+func (h *Host) resolve(c Candidate) (program, error) {
+	c, image, err := h.launcher.dir.image(func(w io.Writer) Candidate { return h.inspect(c.Name, c.Path, w) })
+	if err != nil {
+		return program{}, &Error{Plugin: c.Name, Doing: "launch", Err: err}
+	}
+	if c.Status != StatusReady {
+		return program{}, c.refused()
+	}
+	return program{Candidate: c, image: image, settings: h.options.Plugins[c.Name].withDefaults(), dropped: new(atomic.Int64)}, nil
+}
+
+// refused is the error for a candidate that is not ready.
+func (c Candidate) refused() *Error {
+	return &Error{Plugin: c.Name, Doing: "launch", Err: fmt.Errorf("%s %w: %s: %s", c.Path, ErrRefused, c.Status, c.Reason), Final: true}
+}
+
+func (h *Host) supervise(p program, config []byte) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := newSupervisor(p, h.pace, h.log)
+	s.config, s.cancel, s.launch = config, cancel, h.launcher.launch
+	s.admit = func(d sdk.Description) error { return h.admit(s, d) }
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		cancel()
+		return
+	}
+	h.supervisors[p.Name] = s
+	go s.run(ctx)
+}
+
+// admit makes the types of a plugin known.
+func (h *Host) admit(s *supervisor, d sdk.Description) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, offer := range []struct {
+		kind  string
+		types []sdk.AddressType
+		known map[string]*supervisor
+	}{{"source", d.Sources, h.sources}, {"sink", d.Sinks, h.sinks}} {
+		for _, t := range offer.types {
+			if other := offer.known[t.Type]; other != nil && other != s {
+				names := []string{s.Name, other.Name}
+				slices.Sort(names)
+				return fmt.Errorf("%s type %q %w: %s and %s", offer.kind, t.Type, ErrConflict, names[0], names[1])
+			}
+		}
+	}
+	for _, t := range d.Sources {
+		h.sources[t.Type] = s
+	}
+	for _, t := range d.Sinks {
+		h.sinks[t.Type] = s
+	}
+	return nil
+}
+
+// declared says whether there are settings for a plugin.
+func (h *Host) declared(name string) bool {
+	_, ok := h.options.Plugins[name]
+	return ok
+}
+
+// supervised lists the supervisors by name.
+func (h *Host) supervised() []*supervisor {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.SortedFunc(maps.Values(h.supervisors), func(a, b *supervisor) int { return strings.Compare(a.Name, b.Name) })
+}

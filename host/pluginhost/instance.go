@@ -1,0 +1,99 @@
+package pluginhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-plugin"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/grpcplugin"
+)
+
+// instance is a launched plugin: a process and the connection to it. Whoever launched it ends it with stop or end.
+type instance struct {
+	program
+	process     *process
+	rpc         client
+	description sdk.Description
+	flows       atomic.Int64
+
+	client  *plugin.Client
+	folder  string
+	scratch string
+	out     *output
+	hs      *handshake
+
+	mu   sync.Mutex
+	conn io.Closer // the connection, also if go-plugin lost it; nil if there is none
+}
+
+// client is what the host calls on a plugin.
+type client interface {
+	Describe(ctx context.Context, hostVersion string) (sdk.Description, error)
+	Configure(ctx context.Context, c sdk.Config) error
+	Health(ctx context.Context) (grpcplugin.Health, error)
+	Drain(ctx context.Context, deadline time.Duration) (flows int, err error)
+	Source(typ string) sdk.DataSource
+	Sink(typ string) sdk.DataSink
+}
+
+var _ client = (*grpcplugin.Client)(nil)
+
+// exitGrace is how long after a broken connection the end of the process is waited for: it explains the break.
+const exitGrace = 2 * drainGrace
+
+// configure hands over the operator's configuration. The error is an *Error; the instance is ended then.
+func (in *instance) configure(ctx context.Context, config []byte) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, in.settings.StartTimeout, errSlow)
+	defer cancel()
+	err := in.rpc.Configure(ctx, sdk.Config{JSON: config, ScratchDir: in.scratch})
+	if err == nil {
+		return nil
+	}
+	if sdk.AsError(err).Code == sdk.Invalid {
+		err = finally(err)
+	}
+	return in.fail(ctx, "configure", err)
+}
+
+// fail ends the instance and says why, with what its process said last. If ctx is about to end, or the process by itself, that is the
+// better reason, and is waited for.
+func (in *instance) fail(ctx context.Context, doing string, err error) *Error {
+	final := errors.As(err, new(finalError))
+	if !final && in.process != nil {
+		in.process.wait(ctx, exitGrace)
+	}
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errSlow):
+		err = fmt.Errorf("%w of %s", errSlow, in.settings.StartTimeout)
+	case cause != nil:
+		err = cause
+	}
+	if left := in.end("it could not be started"); left != nil {
+		err = errors.Join(err, left)
+	}
+	e := &Error{Plugin: in.Name, Doing: doing, Err: err, Final: final}
+	if exit, ok := in.exited(); ok {
+		e.Exit = &exit
+	}
+	return e
+}
+
+// lost is what callers get for a call that ended because the process did.
+func (in *instance) lost() *sdk.Error {
+	return sdk.Retryf(sdk.Unavailable, "plugin %s ended: %s", in.Name, in.process.exit)
+}
+
+// exited returns how the process ended, if it has.
+func (in *instance) exited() (Exit, bool) {
+	if in.process == nil || !in.process.hasEnded() {
+		return Exit{}, false
+	}
+	return in.process.exit, true
+}

@@ -1,0 +1,259 @@
+package pluginhost
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
+	"google.golang.org/grpc"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/grpcplugin"
+)
+
+// program is what is needed to launch a plugin, any number of times.
+type program struct {
+	Candidate
+	image    string // the copy that is executed
+	settings Settings
+	dropped  *atomic.Int64 // lines of output
+}
+
+// launcher launches processes.
+type launcher struct {
+	dir         *runDir
+	spawner     *spawner
+	hostVersion string
+	log         *slog.Logger
+}
+
+// errSlow is the cause of contexts that ended because a plugin took too long to start.
+var errSlow = errors.New("it was not ready within its start timeout")
+
+// launch starts a process, waits until it says where it listens, and asks it to describe itself. The error is an *Error; nothing is
+// left of the process then.
+func (l *launcher) launch(ctx context.Context, p program) (*instance, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.settings.StartTimeout, errSlow)
+	defer cancel()
+	in, err := l.connect(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	in.description, err = in.rpc.Describe(ctx, l.hostVersion)
+	if err != nil {
+		return nil, in.fail(ctx, "describe", err)
+	}
+	if err := checkDescription(p.Name, in.description); err != nil {
+		return nil, in.fail(ctx, "describe", finally(err))
+	}
+	return in, nil
+}
+
+// checkDescription says what a host cannot accept in a plugin's account of itself.
+func checkDescription(name string, d sdk.Description) error {
+	if d.Name != name {
+		return fmt.Errorf("it calls itself %q, not %q", d.Name, name)
+	}
+	for kind, types := range map[string][]sdk.AddressType{"source": d.Sources, "sink": d.Sinks} {
+		seen := map[string]bool{"": true}
+		for _, t := range types {
+			if seen[t.Type] {
+				return fmt.Errorf("it lists the %s type %q twice, or without a name", kind, t.Type)
+			}
+			seen[t.Type] = true
+		}
+	}
+	return nil
+}
+
+// connect starts a process and connects to it. When ctx ends first, the process is killed, and with it whatever go-plugin, which has
+// no deadlines of its own for most of this, waits for.
+func (l *launcher) connect(ctx context.Context, p program) (*instance, error) {
+	folder, scratch, err := l.dir.launch()
+	if err != nil {
+		return nil, &Error{Plugin: p.Name, Doing: "launch", Err: err}
+	}
+	in := &instance{program: p, folder: folder, scratch: scratch, out: newOutput(l.log.With("plugin", p.Name), p.dropped)}
+	in.hs = newHandshake(in.out)
+	launch := &launchRunner{ctx: ctx, instance: in, spawner: l.spawner, inTime: func() bool { return true }}
+	in.client = plugin.NewClient(launch.clientConfig())
+	err = in.dispense()
+	if err == nil && !launch.inTime() {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, in.fail(ctx, "launch", cmp.Or(in.handshakeError(), err))
+	}
+	return in, nil
+}
+
+var errNoHandshake = errors.New("it did not say where it listens")
+
+// handshakeError is what went wrong before go-plugin could connect, in better words than it has.
+func (in *instance) handshakeError() error {
+	if in.process == nil {
+		return nil
+	}
+	done, err := in.hs.result()
+	if !done {
+		return errNoHandshake
+	}
+	return err
+}
+
+func (in *instance) dispense() error {
+	protocol, err := in.client.Client()
+	if err != nil {
+		return err
+	}
+	raw, err := protocol.Dispense(grpcplugin.Name)
+	if err != nil {
+		return err
+	}
+	rpc, ok := raw.(client)
+	if !ok {
+		return fmt.Errorf("dispensed a %T", raw)
+	}
+	in.rpc = rpc
+	return nil
+}
+
+// rememberConnection notes the connection that go-plugin makes. It opens a stream as soon as it has one, and forgets to close the
+// connection if that fails.
+func (in *instance) rememberConnection(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
+	streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	in.mu.Lock()
+	in.conn = cc
+	in.mu.Unlock()
+	return streamer(ctx, desc, cc, method, opts...)
+}
+
+// launchRunner is how go-plugin starts a process.
+type launchRunner struct {
+	ctx      context.Context // of the launch
+	instance *instance
+	spawner  *spawner
+	cmd      *exec.Cmd
+	inTime   func() bool // says whether the launch did not run out of time, and ends the watch on ctx
+}
+
+var _ runner.Runner = (*launchRunner)(nil)
+
+// clientConfig is for one launch: go-plugin can use neither a client nor its configuration twice.
+func (r *launchRunner) clientConfig() *plugin.ClientConfig {
+	in := r.instance
+	return &plugin.ClientConfig{
+		HandshakeConfig:  grpcplugin.Handshake,
+		VersionedPlugins: grpcplugin.Versions(),
+		RunnerFunc:       r.prepare,
+		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
+		GRPCDialOptions:  append(grpcplugin.DialOptions(), grpc.WithChainStreamInterceptor(in.rememberConnection)),
+		SkipHostEnv:      true,
+		StartTimeout:     in.settings.StartTimeout,
+		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: in.folder},
+		SyncStdout:       in.out.splitter("stdout"),
+		SyncStderr:       in.out.splitter("stderr"),
+		// Whatever go-plugin has to say the host says itself, and at this level its parser of plugin output, which panics for some
+		// lines, is never run.
+		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Off, Output: io.Discard}),
+	}
+}
+
+// prepare takes go-plugin's part of the environment.
+func (r *launchRunner) prepare(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
+	in := r.instance
+	r.cmd = exec.Command(in.image)
+	r.cmd.Args[0] = in.Path
+	r.cmd.Dir = in.scratch
+	r.cmd.Env = environment(os.Environ(), in.settings, in.scratch)
+	r.cmd.Env = append(r.cmd.Env, cmd.Env...)
+	r.cmd.Env = append(r.cmd.Env, plugin.EnvUnixSocketDir+"="+in.folder)
+	return r, nil
+}
+
+// Start starts the process, and has it killed should the launch's context end.
+func (r *launchRunner) Start(context.Context) error {
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
+	p, err := startProcess(r.spawner, r.cmd, r.instance.out, r.instance.hs)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return finally(fmt.Errorf("%w (is the runtime directory on a file system mounted noexec?)", err))
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOEXEC):
+		return finally(err)
+	case err != nil:
+		return err
+	}
+	r.instance.process = p
+	r.inTime = context.AfterFunc(r.ctx, func() { p.kill(context.Cause(r.ctx).Error()) })
+	return nil
+}
+
+func (r *launchRunner) Wait(context.Context) error {
+	<-r.instance.process.exited
+	return nil
+}
+
+// Kill does nothing: only instance ends its process, step by step. What waits for the process ends when that is done.
+func (r *launchRunner) Kill(context.Context) error { return nil }
+
+func (r *launchRunner) Stdout() io.ReadCloser { return r.instance.hs.forPlugin }
+
+// Stderr is empty: the host reads it itself.
+func (r *launchRunner) Stderr() io.ReadCloser { return io.NopCloser(strings.NewReader("")) }
+
+func (r *launchRunner) Name() string { return r.instance.Path }
+
+func (r *launchRunner) ID() string {
+	if r.instance.process == nil {
+		return ""
+	}
+	return strconv.Itoa(r.instance.process.pid)
+}
+
+func (r *launchRunner) Diagnose(context.Context) string { return "" }
+
+func (r *launchRunner) PluginToHost(network, address string) (string, string, error) {
+	return network, address, checkSocket(network, address, r.instance.folder)
+}
+
+func (r *launchRunner) HostToPlugin(network, address string) (string, string, error) {
+	return network, address, nil
+}
+
+// passed are the variables of the host's environment that every plugin gets, besides LC_*.
+var passed = []string{"PATH", "HOME", "TZ", "LANG", "GOTRACEBACK", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+
+// environment is what a plugin gets to see of the host's, and what its settings add.
+func environment(host []string, s Settings, scratch string) []string {
+	vars := map[string]string{}
+	for _, entry := range host {
+		name, value, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, "LC_") || slices.Contains(passed, name) || slices.Contains(s.PassEnvironment, name) {
+			vars[name] = value
+		}
+	}
+	vars["TMPDIR"] = scratch
+	maps.Copy(vars, s.Environment)
+	env := make([]string, 0, len(vars))
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
+		env = append(env, name+"="+vars[name])
+	}
+	return env
+}

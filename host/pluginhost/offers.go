@@ -1,0 +1,86 @@
+package pluginhost
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// Source returns what reads data addresses of a type. It stays valid for the life of the Host, whatever becomes of the plugin's
+// process: a call waits for a bounded time while there is none, and fails with an *sdk.Error that is Unavailable. A call whose process
+// ends fails in the same way, retryable, and says how the process ended.
+//
+// The error is an *sdk.Error, Invalid, that lists the types there are.
+func (h *Host) Source(typ string) (sdk.DataSource, error) {
+	s, err := h.find("source", h.sources, typ)
+	if err != nil {
+		return nil, err
+	}
+	return &source{s, typ}, nil
+}
+
+// Sink returns what writes to data addresses of a type, in the way that Source does.
+func (h *Host) Sink(typ string) (sdk.DataSink, error) {
+	s, err := h.find("sink", h.sinks, typ)
+	if err != nil {
+		return nil, err
+	}
+	return &sink{s, typ}, nil
+}
+
+// CheckSource says what is wrong with a data address to read from: an unknown type, what the schema of the type refuses, or what the
+// plugin refuses. The error is an *sdk.Error.
+func (h *Host) CheckSource(ctx context.Context, a sdk.DataAddress) error {
+	s, err := h.find("source", h.sources, a.Type)
+	if err != nil {
+		return err
+	}
+	t, _ := s.describe().Source(a.Type)
+	return check(ctx, t, &source{s, a.Type}, a)
+}
+
+// CheckSink says what is wrong with a data address to write to, in the way that CheckSource does.
+func (h *Host) CheckSink(ctx context.Context, a sdk.DataAddress) error {
+	s, err := h.find("sink", h.sinks, a.Type)
+	if err != nil {
+		return err
+	}
+	t, _ := s.describe().Sink(a.Type)
+	return check(ctx, t, &sink{s, a.Type}, a)
+}
+
+func check(ctx context.Context, t sdk.AddressType, v sdk.Validator, a sdk.DataAddress) error {
+	if err := sdk.InvalidFields(t.Address.Check(a)); err != nil {
+		return err
+	}
+	if err := v.Validate(ctx, a); err != nil {
+		return sdk.AsError(err)
+	}
+	return nil
+}
+
+// find returns the plugin for a type.
+func (h *Host) find(kind string, known map[string]*supervisor, typ string) (*supervisor, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s, ok := known[typ]; ok {
+		return s, nil
+	}
+	if len(known) == 0 {
+		return nil, sdk.Errorf(sdk.Invalid, "no plugin offers the %s type %q, nor any other", kind, typ)
+	}
+	types := slices.Sorted(maps.Keys(known))
+	return nil, sdk.Errorf(sdk.Invalid, "no plugin offers the %s type %q; there are: %s", kind, typ, strings.Join(types, ", "))
+}
+
+// describe returns what the plugin said of itself when it was launched last.
+func (s *supervisor) describe() sdk.Description {
+	st, _ := s.snapshot()
+	if st.description == nil {
+		return sdk.Description{}
+	}
+	return *st.description
+}

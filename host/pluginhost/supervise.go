@@ -1,0 +1,358 @@
+package pluginhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// State is where a plugin's process is in its life.
+type State string
+
+// The states.
+const (
+	StateResolved State = "resolved" // not launched yet
+	StateStarting State = "starting"
+	StateReady    State = "ready"
+	StateDraining State = "draining" // takes no new flow, ends soon
+	StateStopped  State = "stopped"
+	StateBackoff  State = "backoff" // ended, will be launched again
+	StateFailed   State = "failed"  // cannot be launched; someone has to change something
+)
+
+// States lists them all.
+func States() []State {
+	return []State{StateResolved, StateStarting, StateReady, StateDraining, StateStopped, StateBackoff, StateFailed}
+}
+
+// pace is how a supervisor spaces what it does.
+type pace struct {
+	healthInterval time.Duration
+	healthTimeout  time.Duration
+	healthMisses   int // unanswered checks in a row that mean that the process is frozen
+	firstBackoff   time.Duration
+	maxBackoff     time.Duration
+	steady         time.Duration // running so long means that the last crash is forgotten
+	patience       time.Duration // how long a call waits for a process that is being launched
+}
+
+var defaultPace = pace{
+	healthInterval: 5 * time.Second,
+	healthTimeout:  5 * time.Second,
+	healthMisses:   3,
+	firstBackoff:   250 * time.Millisecond,
+	maxBackoff:     30 * time.Second,
+	steady:         time.Minute,
+	patience:       10 * time.Second,
+}
+
+// backoff is how long to wait before the next launch, after a number of failures in a row. Half of it is chance, so that plugins that
+// fail together do not come back together.
+func (p pace) backoff(failures int) time.Duration {
+	d := p.firstBackoff
+	for i := 1; i < failures && d < p.maxBackoff; i++ {
+		d *= 2
+	}
+	d = min(d, p.maxBackoff)
+	return d/2 + rand.N(d/2+1)
+}
+
+// supervisor keeps one plugin running: run launches a process, watches it, and launches another when it has ended. It alone owns the
+// process.
+type supervisor struct {
+	program
+	pace   pace
+	log    *slog.Logger
+	config []byte
+	launch func(ctx context.Context, p program) (*instance, error)
+	// admit says whether a plugin with this description can be used beside the others. It is called once for each launch.
+	admit func(d sdk.Description) error
+
+	cancel   context.CancelFunc
+	finished chan struct{} // closed when run has returned
+
+	mu       sync.Mutex // guards the rest
+	status   status
+	current  *instance     // nil unless ready or draining
+	changed  chan struct{} // closed, and made anew, when status changes
+	stopping context.Context
+	stopErr  error
+}
+
+// status is what is known about a supervised plugin.
+type status struct {
+	state       State
+	since       time.Time
+	problem     error // why it is not ready
+	health      string
+	retryAt     time.Time // in StateBackoff
+	restarts    int
+	lastExit    *Exit
+	description *sdk.Description
+}
+
+func newSupervisor(p program, pc pace, log *slog.Logger) *supervisor {
+	return &supervisor{program: p, pace: pc, log: log.With("plugin", p.Name), finished: make(chan struct{}),
+		changed: make(chan struct{}), status: status{state: StateResolved, since: time.Now()}}
+}
+
+// run supervises until ctx ends or the plugin fails for good.
+func (s *supervisor) run(ctx context.Context) {
+	defer close(s.finished)
+	for failures := 0; ; {
+		began := time.Now()
+		err := s.runOnce(ctx)
+		switch e := (*Error)(nil); {
+		case ctx.Err() != nil:
+			s.set(func(st *status) { st.state = StateStopped })
+			return
+		case errors.As(err, &e) && e.Final:
+			s.log.Error("plugin cannot be used", "err", err)
+			s.set(func(st *status) { st.state, st.problem = StateFailed, err })
+			return
+		}
+		if time.Since(began) >= s.pace.steady {
+			failures = 0
+		}
+		failures++
+		wait := s.pace.backoff(failures)
+		s.log.Warn("plugin will be launched again", "err", err, "wait", wait)
+		s.set(func(st *status) {
+			st.state, st.problem, st.retryAt = StateBackoff, err, time.Now().Add(wait)
+			st.restarts++
+		})
+		sleep(ctx, wait)
+	}
+}
+
+// runOnce launches a process and returns when nothing is left of it. The error says why it ended; that does not matter if ctx has.
+func (s *supervisor) runOnce(ctx context.Context) error {
+	s.set(func(st *status) { st.state, st.problem = StateStarting, nil })
+	in, err := s.start(ctx)
+	if err != nil {
+		if e := (*Error)(nil); errors.As(err, &e) && e.Exit != nil {
+			s.set(func(st *status) { st.lastExit = e.Exit })
+		}
+		return err
+	}
+	s.log.Info("plugin is ready", "pid", in.process.pid, "version", in.description.Version)
+	s.enter(StateReady, in)
+	reason := s.watch(ctx, in)
+	if ctx.Err() != nil {
+		s.enter(StateDraining, in)
+		err = in.stop(s.stopContext())
+	} else {
+		// Nobody is to be given this process while it is cleared away.
+		s.set(func(st *status) { st.state, st.problem, st.retryAt = StateBackoff, errEnded, time.Now() })
+		err = in.end(reason)
+	}
+	return s.leave(in, err)
+}
+
+var errEnded = errors.New("it has ended")
+
+// start launches a process and makes it ready for use.
+func (s *supervisor) start(ctx context.Context) (*instance, error) {
+	in, err := s.launch(ctx, s.program)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.admit(in.description); err != nil {
+		return nil, in.fail(ctx, "describe", finally(err))
+	}
+	if err := in.configure(ctx, s.config); err != nil {
+		return nil, err
+	}
+	return in, nil
+}
+
+// watch returns when the process has ended, has stopped to answer, or ctx has ended. The reason says why the process has to be killed.
+func (s *supervisor) watch(ctx context.Context, in *instance) (reason string) {
+	ticker := time.NewTicker(s.pace.healthInterval)
+	defer ticker.Stop()
+	for misses := 0; ; {
+		select {
+		case <-ctx.Done():
+			return ""
+		case <-in.process.exited:
+			return ""
+		case <-ticker.C:
+		}
+		if s.check(ctx, in) {
+			misses = 0
+		} else if misses++; misses == s.pace.healthMisses {
+			return fmt.Sprintf("it did not answer %d health checks", misses)
+		}
+	}
+}
+
+// check asks for the health of the process and says whether it answered.
+func (s *supervisor) check(ctx context.Context, in *instance) bool {
+	ctx, cancel := context.WithTimeout(ctx, s.pace.healthTimeout)
+	defer cancel()
+	health, err := in.rpc.Health(ctx)
+	message := health.Message
+	switch {
+	case err != nil:
+		message = fmt.Sprintf("health check: %v", err)
+	case !health.Serving && !health.Draining:
+		message = "not serving: " + message
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.health = message
+	return err == nil
+}
+
+// stop ends the plugin for good, gently as long as ctx lasts, and returns when nothing is left of it.
+func (s *supervisor) stop(ctx context.Context) error {
+	s.mu.Lock()
+	if s.stopping == nil {
+		s.stopping = ctx
+	}
+	s.mu.Unlock()
+	s.cancel()
+	<-s.finished
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopErr
+}
+
+func (s *supervisor) stopContext() context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping == nil {
+		return context.Background()
+	}
+	return s.stopping
+}
+
+// acquire returns the current process. While one is being launched it waits, with bounds; the error is an *sdk.Error, or that of ctx.
+func (s *supervisor) acquire(ctx context.Context) (*instance, error) {
+	deadline := time.Now().Add(s.pace.patience)
+	for {
+		s.mu.Lock()
+		in, st, changed := s.current, s.status, s.changed
+		s.mu.Unlock()
+		switch {
+		case st.state == StateReady && !in.process.hasEnded():
+			return in, nil
+		case st.state == StateFailed:
+			return nil, sdk.Errorf(sdk.Unavailable, "plugin %s has failed: %w", s.Name, st.problem)
+		case st.state == StateDraining, st.state == StateStopped:
+			return nil, sdk.Retryf(sdk.Unavailable, "plugin %s is %s", s.Name, st.state)
+		case st.state == StateBackoff && st.retryAt.After(deadline), !time.Now().Before(deadline):
+			e := sdk.Retryf(sdk.Unavailable, "plugin %s is not ready (%s): %w", s.Name, st.state, cause(st.problem))
+			e.RetryAfter = max(0, time.Until(st.retryAt))
+			return nil, e
+		}
+		if err := waitFor(ctx, changed, deadline); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// cause is the problem, or words for there being none yet.
+func cause(problem error) error {
+	if problem == nil {
+		return errors.New("it is still being launched")
+	}
+	return problem
+}
+
+// waitFor waits for a channel to be closed, or the deadline. The error is that of ctx.
+func waitFor(ctx context.Context, changed <-chan struct{}, deadline time.Time) error {
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-changed:
+	case <-timer.C:
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	waitFor(ctx, nil, time.Now().Add(d))
+}
+
+// enter records that a process is in use.
+func (s *supervisor) enter(state State, in *instance) {
+	s.setInstance(in, func(st *status) {
+		st.state, st.description = state, &in.description
+	})
+}
+
+// leave records that a process has ended, and returns that as an error. err is what went wrong while it was ended.
+func (s *supervisor) leave(in *instance, err error) error {
+	ended := &Error{Plugin: s.Name, Doing: "run", Err: errEnded}
+	if exit, ok := in.exited(); ok {
+		ended.Exit = &exit
+		s.log.Info("plugin process ended", "pid", in.process.pid, "status", exit.Status, "reason", exit.Reason)
+	}
+	s.set(func(st *status) {
+		st.health, st.lastExit = "", ended.Exit
+		s.stopErr = err
+	})
+	if err != nil {
+		ended.Err = err
+	}
+	return ended
+}
+
+func (s *supervisor) set(edit func(st *status)) { s.setInstance(nil, edit) }
+
+// setInstance changes the status, and wakes those who wait for that.
+func (s *supervisor) setInstance(in *instance, edit func(st *status)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.status.state
+	edit(&s.status)
+	if s.status.state != before {
+		s.status.since = time.Now()
+	}
+	s.current = in
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// snapshot returns the status, and the current process if there is one.
+func (s *supervisor) snapshot() (status, *instance) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.status
+	if st.lastExit != nil {
+		exit := *st.lastExit
+		exit.Stderr = slices.Clone(exit.Stderr)
+		st.lastExit = &exit
+	}
+	return st, s.current
+}
+
+// settled waits until the first launch has succeeded or failed, and returns its error.
+func (s *supervisor) settled(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		st, changed := s.status, s.changed
+		s.mu.Unlock()
+		switch st.state {
+		case StateReady, StateDraining, StateStopped:
+			return nil
+		case StateBackoff, StateFailed:
+			return st.problem
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		}
+	}
+}
