@@ -1,0 +1,65 @@
+# Everything is built into .bin (tools) and .towpath (programs and what they write); both are ignored by git.
+
+GOFLAGS     += -trimpath
+export GOFLAGS
+PLUGINS     := file http synthetic
+BIN         := .towpath/bin
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help build demo run test check format vet static unit race e2e fuzz bench proto clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build the host and the plugins
+	@mkdir -p $(BIN) .towpath/plugins && chmod go-w .towpath .towpath/plugins
+	CGO_ENABLED=0 go build -o $(BIN)/towpath ./host/cmd/towpath
+	@for p in $(PLUGINS); do \
+	  echo "CGO_ENABLED=0 go build -o .towpath/plugins/towpath-plugin-$$p ./plugins/$$p"; \
+	  CGO_ENABLED=0 go build -o .towpath/plugins/towpath-plugin-$$p.new ./plugins/$$p && \
+	  mv -f .towpath/plugins/towpath-plugin-$$p.new .towpath/plugins/towpath-plugin-$$p || exit 1; \
+	done
+
+demo: build ## two hosts, real transfers: push, pull, suspend and resume, terminate
+	CGO_ENABLED=0 go build -o $(BIN)/demo ./e2e/demo
+	$(BIN)/demo
+
+run: build ## one host with configs/quickstart.hcl
+	@mkdir -p .towpath/quickstart/files/outbox
+	$(BIN)/towpath serve -config configs/quickstart.hcl
+
+test: check unit e2e ## everything that has to pass
+
+check: format vet static ## formatting, vet, static analysis
+
+format:
+	@out=$$(gofmt -l host plugins sdk proto e2e); if [ -n "$$out" ]; then echo "not formatted (gofmt -w):"; echo "$$out"; exit 1; fi
+
+vet:
+	go vet ./...
+
+static: .bin/staticcheck
+	.bin/staticcheck ./...
+
+.bin/staticcheck: Makefile
+	GOBIN=$(CURDIR)/.bin go install $(STATICCHECK)
+
+unit: ## unit tests, contract suites and fuzz seeds under the race detector
+	CGO_ENABLED=1 go test -race -timeout 15m $$(go list ./... | grep -v /e2e$$)
+
+e2e: ## whole-program stories with the built binaries
+	go test -timeout 15m ./e2e
+
+fuzz: ## every fuzz test for 30 seconds
+	@for p in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
+	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s $$p || exit 1; done; done
+
+bench: ## speed as ratios, memory; needs a quiet machine
+	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./host/cmd/towpath ./host/store
+
+proto: ## generate the Go code of the plugin protocol
+	go run ./proto/generate
+
+clean: ## remove what was built and what the programs wrote
+	rm -rf .bin .towpath

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+
+	"github.com/towpath-dataplane/towpath/host/admin"
+	"github.com/towpath-dataplane/towpath/host/config"
+	"github.com/towpath-dataplane/towpath/host/flow"
+	"github.com/towpath-dataplane/towpath/host/pipeline"
+	"github.com/towpath-dataplane/towpath/host/pluginhost"
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// catalog is what the configuration says of profiles and datasets, as the engine wants it.
+type catalog struct {
+	profiles map[string]flow.Profile
+	datasets map[string]flow.Dataset
+}
+
+func newCatalog(cfg *config.Config) catalog {
+	c := catalog{map[string]flow.Profile{}, map[string]flow.Dataset{}}
+	for _, p := range cfg.Profiles {
+		c.profiles[p.Name] = flow.Profile{Name: p.Name, Direction: flow.Direction(p.Direction), EndpointType: p.EndpointType,
+			Types: p.Types, Type: p.Type, AllowHTTP: p.AllowHTTP}
+	}
+	for _, d := range cfg.Datasets {
+		c.datasets[d.ID] = flow.Dataset{ID: d.ID, Source: d.Source.DataAddress, Sink: d.Sink.DataAddress}
+	}
+	return c
+}
+
+func (c catalog) Profile(name string) (flow.Profile, bool) {
+	p, ok := c.profiles[name]
+	return p, ok
+}
+
+func (c catalog) Dataset(id string) (flow.Dataset, bool) {
+	d, ok := c.datasets[id]
+	return d, ok
+}
+
+func (c catalog) endpointType(profile string) string {
+	if t := c.profiles[profile].EndpointType; t != "" {
+		return t
+	}
+	return profile
+}
+
+// newTransfer runs the transfers of the engine through the pipeline.
+func newTransfer(t *pipeline.Transfer, c flow.Catalog) flow.Transfer {
+	return func(ctx context.Context, f *flow.Flow, progress flow.Progress) error {
+		remote, err := flow.RemoteAddress(c, f)
+		if err != nil {
+			return err
+		}
+		job := pipeline.Job{Flow: f.PluginContext(), From: f.Local, To: remote, Redelivery: f.Redelivery}
+		if f.Role == flow.Consumer {
+			job.From, job.To = remote, f.Local
+		}
+		if f.Checkpoint != nil {
+			job.Place = pipeline.Place{Source: f.Checkpoint.Source, Sink: f.Checkpoint.Sink, Totals: f.Totals}
+		}
+		job.Store = func(ctx context.Context, p pipeline.Place, parts []pipeline.Part) error {
+			return progress.Checkpoint(ctx, flow.Checkpoint{Source: p.Source, Sink: p.Sink}, p.Totals, finished(parts))
+		}
+		return t.Run(ctx, job, progress.Waiting)
+	}
+}
+
+func finished(parts []pipeline.Part) []flow.Part {
+	out := make([]flow.Part, len(parts))
+	for i, p := range parts {
+		out[i] = flow.Part{Index: p.Index, Name: p.Name, Size: p.Size, Records: p.Records, Digests: p.Digests, Location: p.Location}
+	}
+	return out
+}
+
+// showPlugins lists the plugins as the admin API shows them.
+func showPlugins(plugins *pluginhost.Host) []admin.Plugin {
+	var out []admin.Plugin
+	for _, i := range plugins.Plugins() {
+		p := showCandidate(i.Candidate)
+		p.Version, p.State, p.Since, p.Problem = i.Version, string(i.State), i.Since, i.Problem
+		p.PID, p.Restarts, p.Flows, p.Sources, p.Sinks = i.PID, i.Restarts, i.Flows, i.Sources, i.Sinks
+		if d, ok := plugins.Description(i.Name); ok {
+			p.Description = &d
+		}
+		if e := i.LastExit; e != nil {
+			p.LastExit = &admin.Exit{At: e.At, Status: e.Status, Reason: e.Reason, Stderr: e.Stderr}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func showCandidate(c pluginhost.Candidate) admin.Plugin {
+	return admin.Plugin{Name: c.Name, Path: c.Path, SHA256: c.SHA256, Status: string(c.Status), Reason: c.Reason}
+}
+
+// describe adds what a plugin says of itself.
+func describe(p admin.Plugin, d sdk.Description) admin.Plugin {
+	p.Version, p.Description = d.Version, &d
+	for _, t := range d.Sources {
+		p.Sources = append(p.Sources, t.Type)
+	}
+	for _, t := range d.Sinks {
+		p.Sinks = append(p.Sinks, t.Type)
+	}
+	return p
+}

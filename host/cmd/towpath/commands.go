@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// command is one of towpath's commands.
+type command struct {
+	name  string // words, as "plugins list"
+	args  string // what follows the flags
+	short string // one line
+	long  string // what --help teaches
+	// flags adds the command's flags and returns what runs it.
+	flags func(*flag.FlagSet) func(ctx context.Context, args []string, stdout, stderr io.Writer) error
+}
+
+func commands() []command {
+	return []command{serveCommand(), validateCommand(), pluginsListCommand(), pluginsDescribeCommand(),
+		flowsListCommand(), flowsShowCommand(), versionCommand()}
+}
+
+// dispatch finds the command that args name, and runs it.
+func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) == 0 {
+		overview(stderr)
+		return errUsage
+	}
+	if isHelp(args[0]) {
+		overview(stdout)
+		return nil
+	}
+	all := commands()
+	for _, c := range all {
+		words := strings.Fields(c.name)
+		if len(args) >= len(words) && strings.Join(args[:len(words)], " ") == c.name {
+			return c.run(ctx, args[len(words):], stdout, stderr)
+		}
+	}
+	return unknown(all, args, stdout, stderr)
+}
+
+func isHelp(arg string) bool {
+	return arg == "help" || arg == "-h" || arg == "-help" || arg == "--help"
+}
+
+// unknown answers a command that is not there, or the name of a group of commands.
+func unknown(all []command, args []string, stdout, stderr io.Writer) error {
+	var group []command
+	for _, c := range all {
+		if strings.HasPrefix(c.name, args[0]+" ") {
+			group = append(group, c)
+		}
+	}
+	out, err := stderr, errUsage
+	switch {
+	case len(group) == 0:
+		fmt.Fprintf(stderr, "towpath: there is no command %q\n\n", args[0])
+		overview(stderr)
+		return err
+	case len(args) > 1 && isHelp(args[1]):
+		out, err = stdout, nil
+	}
+	fmt.Fprintf(out, "Usage: towpath %s COMMAND\n\n", args[0])
+	list(out, group)
+	return err
+}
+
+func overview(w io.Writer) {
+	fmt.Fprint(w, `towpath is a data plane for dataspaces: it takes orders from a connector's control plane over Data Plane
+Signaling and moves data through plugins.
+
+Usage: towpath COMMAND [flags]
+
+`)
+	list(w, commands())
+	fmt.Fprint(w, `
+Begin with:  towpath serve -config configs/quickstart.hcl
+Help on a command:  towpath COMMAND --help
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 wrong configuration, 4 not found.
+`)
+}
+
+func list(w io.Writer, cs []command) {
+	for _, c := range cs {
+		fmt.Fprintf(w, "  %-18s %s\n", c.name, c.short)
+	}
+}
+
+func (c command) run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	run := c.flags(fs)
+	fs.Usage = func() {}
+	fs.SetOutput(io.Discard)
+	rest, err := parse(fs, args)
+	if err == flag.ErrHelp {
+		c.help(stdout, fs)
+		return nil
+	}
+	if err == nil && len(rest) != len(strings.Fields(c.args)) {
+		err = fmt.Errorf("takes %s besides flags, and got %q", orNothing(c.args), rest)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "towpath %s: %v\nHelp:  towpath %s --help\n", c.name, err, c.name)
+		return errUsage
+	}
+	return run(ctx, rest, stdout, stderr)
+}
+
+// parse takes flags before and behind the other arguments.
+func parse(fs *flag.FlagSet, args []string) (rest []string, err error) {
+	for {
+		if err := fs.Parse(args); err != nil {
+			return nil, err
+		}
+		if fs.NArg() == 0 {
+			return rest, nil
+		}
+		rest, args = append(rest, fs.Arg(0)), fs.Args()[1:]
+	}
+}
+
+func orNothing(s string) string {
+	if s == "" {
+		return "nothing"
+	}
+	return s
+}
+
+func (c command) help(w io.Writer, fs *flag.FlagSet) {
+	usage := "towpath " + c.name
+	flags := false
+	fs.VisitAll(func(*flag.Flag) { flags = true })
+	if flags {
+		usage += " [flags]"
+	}
+	if c.args != "" {
+		usage += " " + c.args
+	}
+	fmt.Fprintf(w, "Usage: %s\n\n%s\n", usage, strings.TrimSpace(c.long))
+	if flags {
+		fmt.Fprintln(w, "\nFlags:")
+		fs.SetOutput(w)
+		fs.PrintDefaults()
+	}
+}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/towpath-dataplane/towpath/host/admin"
+	"github.com/towpath-dataplane/towpath/host/config"
+	"github.com/towpath-dataplane/towpath/host/pluginhost"
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+func pluginsListCommand() command {
+	return command{
+		name: "plugins list", short: "list the files in the plugin directory and what they offer",
+		long: `
+Lists the plugin directory of a configuration: for each file whether the trust policy allows it to be executed
+and, if not, why; for each that it allows, what it reads and writes. Files that are not allowed are never
+executed.`,
+		flags: func(fs *flag.FlagSet) func(context.Context, []string, io.Writer, io.Writer) error {
+			path, asJSON := configFlag(fs), jsonFlag(fs)
+			return func(ctx context.Context, _ []string, stdout, stderr io.Writer) error {
+				plugins, err := examine(ctx, *path, "")
+				if err != nil {
+					return err
+				}
+				if *asJSON {
+					for i := range plugins {
+						plugins[i].Description = nil
+					}
+					return printJSON(stdout, admin.PluginList{Plugins: plugins})
+				}
+				return printPlugins(stdout, plugins)
+			}
+		},
+	}
+}
+
+func pluginsDescribeCommand() command {
+	return command{
+		name: "plugins describe", args: "NAME", short: "show what a plugin offers and how it is configured",
+		long: `
+Asks one plugin of a configuration's plugin directory what it is, and shows its types, the properties of their
+data addresses, and the attributes of its configuration block.`,
+		flags: func(fs *flag.FlagSet) func(context.Context, []string, io.Writer, io.Writer) error {
+			path, asJSON := configFlag(fs), jsonFlag(fs)
+			return func(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+				plugins, err := examine(ctx, *path, args[0])
+				if err != nil {
+					return err
+				}
+				if *asJSON {
+					return printJSON(stdout, plugins[0])
+				}
+				return printPlugin(stdout, plugins[0])
+			}
+		},
+	}
+}
+
+func jsonFlag(fs *flag.FlagSet) *bool { return fs.Bool("json", false, "print JSON") }
+
+// examine describes the plugins of a configuration's directory, or the one with a name.
+func examine(ctx context.Context, path, name string) ([]admin.Plugin, error) {
+	cfg, err := config.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	host, err := newPluginHost(cfg, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer closeQuietly(host)
+	candidates, err := host.Discover()
+	if err != nil {
+		return nil, err
+	}
+	out := []admin.Plugin{}
+	for _, c := range candidates {
+		if name != "" && c.Name != name {
+			continue
+		}
+		p := showCandidate(c)
+		if c.Status == pluginhost.StatusReady {
+			d, err := host.Describe(ctx, c.Name)
+			if err != nil && name != "" {
+				return nil, err
+			}
+			if err != nil {
+				p.Problem = err.Error()
+			} else {
+				p = describe(p, d)
+			}
+		}
+		out = append(out, p)
+	}
+	if name != "" && len(out) == 0 {
+		return nil, errNotFound{fmt.Errorf("there is no plugin %q in %s", name, cfg.Plugins.Directory)}
+	}
+	return out, nil
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
+}
+
+func printPlugins(w io.Writer, plugins []admin.Plugin) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tVERSION\tSTATUS\tREADS\tWRITES\tSHA256\tNOTE")
+	for _, p := range plugins {
+		note := p.Problem
+		if note == "" && p.Status != string(pluginhost.StatusReady) {
+			note = p.Reason
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.12s\t%s\n", p.Name, dash(p.Version), p.Status,
+			dash(strings.Join(p.Sources, ",")), dash(strings.Join(p.Sinks, ",")), dash(p.SHA256), note)
+	}
+	return t.Flush()
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func printPlugin(w io.Writer, p admin.Plugin) error {
+	fmt.Fprintf(w, "%s %s\n", p.Name, p.Version)
+	fmt.Fprintf(w, "  file    %s\n  sha256  %s\n  status  %s", p.Path, p.SHA256, p.Status)
+	if p.Reason != "" {
+		fmt.Fprintf(w, " (%s)", p.Reason)
+	}
+	fmt.Fprintln(w)
+	if p.Description == nil {
+		return errors.New("the plugin was not executed, so nothing more is known about it")
+	}
+	d := p.Description
+	fmt.Fprintf(w, "\n%s\n", d.Documentation)
+	fmt.Fprintf(w, "\nConfiguration: plugin %q { config { ... } }\n", p.Name)
+	printSchema(w, d.Config)
+	for _, t := range d.Sources {
+		printType(w, "Source", t)
+	}
+	for _, t := range d.Sinks {
+		printType(w, "Sink", t)
+	}
+	return nil
+}
+
+func printType(w io.Writer, role string, t sdk.AddressType) {
+	var traits []string
+	for _, trait := range []struct {
+		has  bool
+		name string
+	}{{t.Resumable, "resumes inside a part"}, {t.NonFinite, "has no end"}, {t.Records, "carries records"}, {t.Provisions, "hands out addresses"}} {
+		if trait.has {
+			traits = append(traits, trait.name)
+		}
+	}
+	fmt.Fprintf(w, "\n%s type %q", role, t.Type)
+	if len(traits) > 0 {
+		fmt.Fprintf(w, " (%s)", strings.Join(traits, ", "))
+	}
+	fmt.Fprintf(w, "\n%s\n", t.Documentation)
+	printSchema(w, t.Address)
+}
+
+func printSchema(w io.Writer, s sdk.Schema) {
+	if len(s.Fields) == 0 {
+		fmt.Fprintln(w, "  nothing")
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, f := range s.Fields {
+		kind := string(f.Kind)
+		if kind == "" {
+			kind = string(sdk.String)
+		}
+		var notes []string
+		if f.Required {
+			notes = append(notes, "required")
+		}
+		if f.Sensitive {
+			notes = append(notes, "secret")
+		}
+		if f.Default != "" {
+			notes = append(notes, "default "+f.Default)
+		}
+		if len(f.OneOf) > 0 {
+			notes = append(notes, "one of "+strings.Join(f.OneOf, ", "))
+		}
+		name := f.Name
+		if f.Prefix {
+			name += "..."
+		}
+		documentation := f.Documentation
+		if len(notes) > 0 {
+			documentation += " (" + strings.Join(notes, "; ") + ")"
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%s\n", name, kind, documentation)
+	}
+	t.Flush()
+	if s.Open {
+		fmt.Fprintln(w, "  and any other property")
+	}
+}
