@@ -22,7 +22,7 @@ control_plane "demo-consumer" {
 
 plugins {
   directory = env("TOWPATH_PLUGINS", "../.towpath/plugins")
-  trust     = "directory"
+  trust     = env("TOWPATH_TRUST", "directory")
 }
 
 plugin "file" {

@@ -22,7 +22,7 @@ control_plane "demo-provider" {
 
 plugins {
   directory = env("TOWPATH_PLUGINS", "../.towpath/plugins")
-  trust     = "directory"
+  trust     = env("TOWPATH_TRUST", "directory")
 }
 
 # The provider only ever reads its files.

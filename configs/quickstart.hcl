@@ -29,7 +29,7 @@ control_plane "local" {
 
 plugins {
   directory = "../.towpath/plugins"
-  trust     = "directory" # run what stands in the directory, as long as only you or root can write there
+  trust     = env("TOWPATH_TRUST", "directory") # run what stands in the directory, as long as only you or root can write there
 }
 
 # Reads and writes files below one folder, which has to exist.

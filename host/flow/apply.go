@@ -183,13 +183,29 @@ func (e *Engine) checkProvider(ctx context.Context, f *Flow, p Profile, d Datase
 	case f.Direction == Push && f.Remote == nil:
 		return &RequestError{Field: "dataAddress", Message: "is required: for push, it says where the consumer takes the data"}
 	}
-	if err := e.Checker.CheckSource(ctx, f.Local); err != nil {
-		return fmt.Errorf("source of dataset %q: %w", d.ID, err)
+	if err := refusal("datasetId", fmt.Sprintf("source of dataset %q: ", d.ID), e.Checker.CheckSource(ctx, f.Local)); err != nil {
+		return err
 	}
 	if f.Direction == Pull {
 		return nil
 	}
 	return checkRemote(ctx, p, *f.Remote, e.Checker.CheckSink)
+}
+
+// refusal returns what a plugin says against an address as what is wrong with a request. A plugin that cannot say anything at present
+// is no reason to refuse: the transfer waits for it.
+func refusal(field, prefix string, err error) error {
+	var e *sdk.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Code {
+	case sdk.Unavailable:
+		return nil
+	case sdk.Internal:
+		return err
+	}
+	return &RequestError{Field: field, Message: prefix + e.Message, Err: err}
 }
 
 func (e *Engine) checkConsumer(ctx context.Context, f *Flow, d Dataset) error {
@@ -200,10 +216,7 @@ func (e *Engine) checkConsumer(ctx context.Context, f *Flow, d Dataset) error {
 	if f.Local.IsZero() {
 		return nil
 	}
-	if err := e.Checker.CheckSink(ctx, f.Local); err != nil {
-		return fmt.Errorf("sink of dataset %q: %w", d.ID, err)
-	}
-	return nil
+	return refusal("datasetId", fmt.Sprintf("sink of dataset %q: ", d.ID), e.Checker.CheckSink(ctx, f.Local))
 }
 
 // checkRemote checks a counterparty's address against the profile and the plugin that is to use it.
@@ -211,12 +224,7 @@ func checkRemote(ctx context.Context, p Profile, a sdk.DataAddress, check func(c
 	if !p.AllowHTTP && strings.HasPrefix(strings.ToLower(a.Endpoint), "http:") {
 		return &RequestError{Field: "dataAddress.endpoint", Message: "must be https"}
 	}
-	err := check(ctx, p.resolve(a))
-	var e *sdk.Error
-	if errors.As(err, &e) && e.Code == sdk.Invalid {
-		return &RequestError{Field: "dataAddress", Message: e.Message, Err: err}
-	}
-	return err
+	return refusal("dataAddress", "", check(ctx, p.resolve(a)))
 }
 
 // issue makes the address for a flow that this side serves.

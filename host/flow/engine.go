@@ -58,10 +58,11 @@ type running struct {
 	done   chan struct{} // closed when the transfer has returned
 }
 
-// errCut is the cause with which a transfer or a request is ended by a signal.
-type errCut struct{ state State }
+// signalData stands for data that wants to move, in a StateError.
+const signalData Signal = "data"
 
-func (e errCut) Error() string { return "the flow is " + string(e.state) }
+// cut is the cause with which a signal ends a transfer or a request.
+func cut(key Key, state State) error { return &StateError{Key: key, State: state, Signal: signalData} }
 
 // New returns an Engine. Nothing runs before Revive.
 func New(o Options) *Engine {
@@ -210,10 +211,10 @@ func (e *Engine) launch(l *live, f *Flow) {
 		defer e.work.Done()
 		defer e.unuse(f.Key, l)
 		err := e.Transfer(ctx, f, &progress{engine: e, key: f.Key, live: l})
-		cut := ctx.Err() != nil
+		wasCut := ctx.Err() != nil
 		cancel(nil)
 		close(r.done)
-		if !cut {
+		if !wasCut {
 			e.transferEnded(f.Key, l, r, err)
 		}
 	}()
@@ -286,7 +287,7 @@ func (e *Engine) halt(key Key, l *live, state State) {
 	timeout := time.NewTimer(e.StopTimeout)
 	defer timeout.Stop()
 	if r := l.transfer; r != nil {
-		r.cancel(errCut{state})
+		r.cancel(cut(key, state))
 		l.transfer = nil
 		select {
 		case <-r.done:
@@ -294,7 +295,7 @@ func (e *Engine) halt(key Key, l *live, state State) {
 			e.Logger.Error("transfer did not stop in time", "flow", key.String())
 		}
 	}
-	if !e.cutStays(l, state, timeout.C) {
+	if !e.cutStays(l, cut(key, state), timeout.C) {
 		e.Logger.Error("requests did not stop in time", "flow", key.String())
 	}
 	e.setWaiting(l, "")
@@ -355,14 +356,14 @@ func (e *Engine) sinkAddress(f *Flow) (sdk.DataAddress, error) {
 		return f.Local, nil
 	}
 	if f.Direction == Push && f.Remote != nil {
-		return e.Resolve(f)
+		return RemoteAddress(e.Catalog, f)
 	}
 	return sdk.DataAddress{}, nil
 }
 
-// Resolve returns the counterparty's address with the type of the plugin that reads or writes it.
-func (e *Engine) Resolve(f *Flow) (sdk.DataAddress, error) {
-	p, ok := e.Catalog.Profile(f.Profile)
+// RemoteAddress returns the counterparty's address with the type of the plugin that reads or writes it.
+func RemoteAddress(c Catalog, f *Flow) (sdk.DataAddress, error) {
+	p, ok := c.Profile(f.Profile)
 	if !ok {
 		return sdk.DataAddress{}, &RequestError{Field: "profile", Message: fmt.Sprintf("%q is not configured", f.Profile)}
 	}

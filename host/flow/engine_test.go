@@ -259,7 +259,7 @@ func TestConsumerPull(t *testing.T) {
 	w.wantState("f", flow.Prepared)
 	must(t)(w.Started(bg, message("f"), &sdk.DataAddress{Type: "pull", Endpoint: "https://there"}))
 	tr := w.transfer("f")
-	if a, err := w.Resolve(tr.flow); err != nil || a.Type != "There" {
+	if a, err := flow.RemoteAddress(catalog{}, tr.flow); err != nil || a.Type != "There" {
 		t.Errorf("reads %v, %v", a, err)
 	}
 	tr.end <- nil

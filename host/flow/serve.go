@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"bytes"
 	"context"
 	"time"
 )
@@ -33,7 +34,7 @@ func (e *Engine) Join(ctx context.Context, key Key) (*Joined, error) {
 	// A signal stores its state first and cuts the stays it finds afterwards: it has found this one, or this reads its state.
 	f, err := e.Store.Flow(ctx, key)
 	if err == nil && !f.serving() {
-		err = &StateError{Key: key, State: f.State, Signal: "data"}
+		err = &StateError{Key: key, State: f.State, Signal: signalData}
 	}
 	if err == nil && e.ctx.Err() != nil {
 		err = ErrClosed
@@ -55,11 +56,11 @@ func (f *Flow) serving() bool {
 }
 
 // cutStays ends the requests inside a flow and waits until they have left. It returns false if timeout comes first.
-func (e *Engine) cutStays(l *live, state State, timeout <-chan time.Time) bool {
+func (e *Engine) cutStays(l *live, cause error, timeout <-chan time.Time) bool {
 	e.mu.Lock()
 	var stays []*stay
 	for s := range l.stays {
-		s.cancel(errCut{state})
+		s.cancel(cause)
 		stays = append(stays, s)
 	}
 	e.mu.Unlock()
@@ -77,7 +78,7 @@ func (e *Engine) cutStays(l *live, state State, timeout <-chan time.Time) bool {
 func (e *Engine) Record(ctx context.Context, key Key, parts ...Part) error {
 	return e.edit(ctx, key, func(tx Tx, f *Flow) error {
 		if f.Sealed && f.Role == Consumer {
-			return &StateError{Key: key, State: f.State, Signal: "data", Why: "its manifest has closed it"}
+			return &StateError{Key: key, State: f.State, Signal: signalData, Why: "its manifest has closed it"}
 		}
 		for _, p := range parts {
 			if err := addPart(tx, f, p); err != nil {
@@ -97,25 +98,31 @@ func (e *Engine) Part(ctx context.Context, key Key, name string) (p Part, ok boo
 	return p, ok, err
 }
 
-// Seal closes an ingest, if check finds its parts in order.
+// Seal closes an ingest, if check finds its parts in order. A flow that is sealed stays so whatever a later check finds.
 func (e *Engine) Seal(ctx context.Context, key Key, check func(parts []Part) error) error {
-	seal := func(sealed bool) error {
-		return e.edit(ctx, key, func(_ Tx, f *Flow) error { f.Sealed = sealed; return nil })
+	for {
+		parts, err := e.parts(ctx, key)
+		if err != nil {
+			return err
+		}
+		var sum []byte
+		for _, p := range parts {
+			sum = Sum(sum, p)
+		}
+		if err := check(parts); err != nil {
+			return err
+		}
+		unchanged := false
+		err = e.edit(ctx, key, func(_ Tx, f *Flow) error {
+			if unchanged = bytes.Equal(f.Digest, sum); unchanged {
+				f.Sealed = true
+			}
+			return nil
+		})
+		if err != nil || unchanged {
+			return err
+		}
 	}
-	if err := seal(true); err != nil {
-		return err
-	}
-	parts, err := e.parts(ctx, key)
-	if err == nil {
-		err = check(parts)
-	}
-	if err == nil {
-		return nil
-	}
-	if undo := seal(false); undo != nil {
-		return undo
-	}
-	return err
 }
 
 func (e *Engine) parts(ctx context.Context, key Key) (all []Part, err error) {

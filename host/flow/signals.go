@@ -66,7 +66,7 @@ type Signals interface {
 
 // Joined is a counterparty's request that runs inside a flow.
 type Joined struct {
-	// Context ends when the flow stops serving. Its cause says why.
+	// Context is derived from the caller's and ends when the flow stops serving. The cause is then a *StateError or ErrClosed.
 	Context context.Context
 	Flow    *Flow
 	// Leave ends the request's stay. It is called once.

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -28,10 +29,26 @@ type Job struct {
 
 // Place is a place in the stream from which a transfer can be taken up again.
 type Place struct {
-	// Source and Sink are the tokens of both sides for this place. Nil for the beginning.
+	// Source and Sink are the tokens of both sides for this place, opaque to whoever stores them. Nil for the beginning.
 	Source, Sink []byte
-	// Totals count what lies before the place.
+	// Totals count what lies before the place, with the bytes of a part that it lies in.
 	Totals sdk.Totals
+}
+
+// A stored source token begins with the number of bytes that its place lies inside a part.
+func sealInside(inside int64, token []byte) []byte {
+	return append(binary.AppendUvarint(nil, uint64(inside)), token...)
+}
+
+func openInside(stored []byte) (inside int64, token []byte, err error) {
+	if len(stored) == 0 {
+		return 0, nil, nil
+	}
+	n, size := binary.Uvarint(stored)
+	if size <= 0 {
+		return 0, nil, sdk.Errorf(sdk.Invalid, "this is not a place that a transfer has stored")
+	}
+	return int64(n), stored[size:], nil
 }
 
 // Part is a part that the sink has made durable.
@@ -60,7 +77,11 @@ func Run(ctx context.Context, source sdk.DataSource, sink sdk.DataSink, job Job,
 		interval = checkpointInterval
 	}
 	algorithms := append([]sdk.Algorithm{sdk.CRC32C}, job.Digests...)
-	from, err := source.Read(ctx, sdk.ReadOpen{Flow: job.Flow, Address: job.From, ResumeToken: job.Place.Source, Digests: algorithms})
+	inside, token, err := openInside(job.Place.Source)
+	if err != nil {
+		return err
+	}
+	from, err := source.Read(ctx, sdk.ReadOpen{Flow: job.Flow, Address: job.From, ResumeToken: token, Digests: algorithms})
 	if err != nil {
 		return fmt.Errorf("open source: %w", err)
 	}
@@ -73,8 +94,9 @@ func Run(ctx context.Context, source sdk.DataSource, sink sdk.DataSink, job Job,
 	defer to.Close()
 
 	r := &run{from: from, to: to, store: job.Store, metrics: m, announced: map[uint64]Part{}}
-	if len(job.Place.Source) > 0 {
+	if token != nil {
 		r.reached = job.Place.Totals
+		r.reached.Bytes -= inside
 	}
 	return r.run(ctx, cancel, interval)
 }
@@ -87,8 +109,9 @@ type run struct {
 	metrics *Metrics
 
 	mu        sync.Mutex // guards what follows
-	reached   sdk.Totals // totals of what was sent
+	reached   sdk.Totals // totals of the parts that were sent
 	open      Part       // the part that is being sent
+	inside    int64      // bytes of it that were sent
 	announced map[uint64]Part
 	marks     []mark
 	written   []Part // durable at the sink, not stored
@@ -174,12 +197,15 @@ func (r *run) note(f sdk.Frame) error {
 		if err := sdk.CheckName(f.Name); err != nil {
 			return fmt.Errorf("source: %w", err)
 		}
-		r.open = Part{Index: f.Index, Name: f.Name}
+		r.open, r.inside = Part{Index: f.Index, Name: f.Name}, f.Offset
 	case *sdk.Data:
+		r.inside += int64(f.Len())
 		r.metrics.data(f.Len())
 	case *sdk.RecordBatch:
+		r.inside += int64(f.Size())
 		r.metrics.records(f.Len(), f.Size())
 	case *sdk.PartEnd:
+		r.inside = 0
 		r.open.Size, r.open.Records, r.open.Digests = f.Size, f.Records, f.Digests
 		r.announced[r.open.Index] = r.open
 		r.reached.Parts++
@@ -187,7 +213,9 @@ func (r *run) note(f sdk.Frame) error {
 		r.reached.Records += f.Records
 	case *sdk.Checkpoint:
 		r.asked = false
-		r.marks = append(r.marks, mark{f.Sequence, Place{Source: f.Token, Totals: r.reached}})
+		place := Place{Source: sealInside(r.inside, f.Token), Totals: r.reached}
+		place.Totals.Bytes += r.inside
+		r.marks = append(r.marks, mark{f.Sequence, place})
 	}
 	return nil
 }

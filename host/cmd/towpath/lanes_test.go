@@ -22,6 +22,7 @@ import (
 	pluginv1 "github.com/towpath-dataplane/towpath/proto/towpath/plugin/v1"
 	"github.com/towpath-dataplane/towpath/sdk"
 	"github.com/towpath-dataplane/towpath/sdk/grpcplugin"
+	"github.com/towpath-dataplane/towpath/sdk/sdktest"
 )
 
 // The benchmarks of this file compare ways for bytes to get from one process through this one to another. The other processes are
@@ -31,6 +32,9 @@ const (
 	socketVariable = "TOWPATH_BENCH_SOCKET"
 	message        = 256 << 10
 )
+
+// block is what every lane sends, over and over: bytes that no page of zeros stands in for.
+var block = sdktest.Pattern(1, message)
 
 // TestMain lets the binary play the other side of a benchmark.
 func TestMain(m *testing.M) {
@@ -93,22 +97,22 @@ func (pattern) Read(_ context.Context, req sdk.ReadRequest) iter.Seq2[sdk.Part, 
 		yield(sdk.Part{
 			PartInfo: sdk.PartInfo{Name: "pattern", Size: size},
 			Open: func(_ context.Context, offset int64) (io.ReadCloser, error) {
-				return io.NopCloser(&zeros{left: size - offset}), nil
+				return io.NopCloser(&blocks{left: size - offset}), nil
 			},
 		}, nil)
 	}
 }
 
-// zeros gives bytes without making them.
-type zeros struct{ left int64 }
+// blocks gives the block again and again.
+type blocks struct{ left int64 }
 
-func (z *zeros) Read(p []byte) (int, error) {
-	if z.left == 0 {
+func (b *blocks) Read(p []byte) (int, error) {
+	if b.left == 0 {
 		return 0, io.EOF
 	}
-	n := min(int64(len(p)), z.left)
-	z.left -= n
-	return int(n), nil
+	n := copy(p, block[:min(message, b.left)])
+	b.left -= int64(n)
+	return n, nil
 }
 
 // null takes everything; with a property stall it stops taking after so many bytes.
@@ -145,9 +149,8 @@ func (relaySource) Read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv
 	if err != nil {
 		return err
 	}
-	buf := make([]byte, message)
 	for ; size > 0; size -= message {
-		if err := stream.Send(&pluginv1.Frame{Kind: &pluginv1.Frame_Data{Data: buf}}); err != nil {
+		if err := stream.Send(&pluginv1.Frame{Kind: &pluginv1.Frame_Data{Data: block}}); err != nil {
 			return err
 		}
 	}
@@ -278,9 +281,8 @@ func rawLane(b *testing.B) lane {
 			return err
 		}
 		defer c.Close()
-		buf := make([]byte, message)
 		for ; n > 0; n -= message {
-			if _, err := c.Write(buf); err != nil {
+			if _, err := c.Write(block); err != nil {
 				return err
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -157,7 +158,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	group.Go(func() error { return dispatcher.Run(ctx) })
 	group.Go(func() error { return purge(ctx, db, authority, logger) })
 	group.Go(func() error { return listeners.admin.serve(ctx, operators, logger) })
-	group.Go(func() error { return listeners.public.serve(ctx, public, logger) })
+	group.Go(func() error { return listeners.public.serve(ctx, behind(publicURL, public), logger) })
 	group.Go(func() error { return listeners.signaling.serve(ctx, signals, logger) })
 	group.Go(func() error {
 		// Requests and transfers end when the flows do, so the servers do not wait for long ones.
@@ -279,6 +280,23 @@ func announce(w io.Writer, cfg *config.Config, l *listeners, publicURL string, p
 
 func orNone(types []string) string {
 	return orNothing(strings.Join(types, ", "))
+}
+
+// behind strips the path of the public URL, unless a proxy in front has done so.
+func behind(publicURL string, h http.Handler) http.Handler {
+	u, err := url.Parse(publicURL)
+	if err != nil || strings.Trim(u.Path, "/") == "" {
+		return h
+	}
+	prefix := strings.TrimSuffix(u.EscapedPath(), "/")
+	stripped := http.StripPrefix(prefix, h)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.EscapedPath(), prefix+"/") {
+			stripped.ServeHTTP(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // listeners are the three doors of a host.

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/towpath-dataplane/towpath/host/admin"
+)
+
+// host is a built towpath that serves a configuration, with its synthetic plugin.
+type host struct {
+	b                *testing.B
+	pid              int
+	signaling, admin string
+	messages         int
+}
+
+const memoryConfig = `
+dataplane "bench" { data_dir = %q }
+listen "signaling" { address = %q }
+listen "public"    { address = "127.0.0.1:0" }
+listen "admin"     { address = %q }
+plugins {
+  directory = %q
+  trust     = "off"
+}
+control_plane "bench" { endpoint = "http://127.0.0.1:1" }
+profile "discard-push" { type = "Discard" }
+dataset "large" {
+  source "Generate" { size = "4GiB" }
+}
+dataset "steady" {
+  source "Generate" {
+    size = "1TiB"
+    rate = 1048576
+  }
+}
+telemetry { log_level = "error" }
+`
+
+func startHost(b *testing.B) *host {
+	b.Helper()
+	dir := b.TempDir()
+	plugins := filepath.Join(dir, "plugins")
+	build := func(out, pkg string) {
+		cmd := exec.Command("go", "build", "-o", out, pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			b.Fatalf("build %s: %v\n%s", pkg, err, out)
+		}
+	}
+	build(filepath.Join(dir, "towpath"), ".")
+	build(filepath.Join(plugins, "towpath-plugin-synthetic"), "../../../plugins/synthetic")
+	h := &host{b: b, signaling: freeAddress(b), admin: freeAddress(b)}
+	file := filepath.Join(dir, "bench.hcl")
+	text := fmt.Sprintf(memoryConfig, filepath.Join(dir, "state"), h.signaling, h.admin, plugins)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command(filepath.Join(dir, "towpath"), "serve", "-config", file)
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { cmd.Process.Signal(syscall.SIGTERM); cmd.Wait() })
+	h.pid = cmd.Process.Pid
+	h.until("ready", func() bool {
+		resp, err := http.Get("http://" + h.admin + "/readyz")
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	return h
+}
+
+func freeAddress(b *testing.B) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// until polls for a condition, for a bounded time.
+func (h *host) until(what string, done func() bool) {
+	h.b.Helper()
+	for range 6000 {
+		if done() {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	h.b.Fatal("never: " + what)
+}
+
+func (h *host) signal(path string, body map[string]any) {
+	h.b.Helper()
+	h.messages++
+	body["messageId"] = fmt.Sprint("message-", h.messages)
+	text, err := json.Marshal(body)
+	if err != nil {
+		h.b.Fatal(err)
+	}
+	resp, err := http.Post("http://"+h.signaling+"/dataflows/"+path, "application/json", bytes.NewReader(text))
+	if err != nil {
+		h.b.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		h.b.Fatal(path, resp.Status)
+	}
+}
+
+// start begins a push from a dataset to the Discard plugin.
+func (h *host) start(id, dataset string) {
+	h.signal("start", map[string]any{"dataFlowId": id, "participantId": "p", "counterPartyId": "c", "dataspaceContext": "d",
+		"agreementId": "a", "datasetId": dataset, "profile": "discard-push",
+		"dataAddress": map[string]any{"endpointType": "Discard", "endpoint": "https://nowhere.example"}})
+}
+
+func (h *host) flow(id string) (f admin.FlowDetail) {
+	h.b.Helper()
+	resp, err := http.Get("http://" + h.admin + "/api/v1/flows/" + id)
+	if err != nil {
+		h.b.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&f); err != nil {
+		h.b.Fatal(err)
+	}
+	return f
+}
+
+// memory returns a line of the process's status, in MiB: VmRSS is resident now, VmHWM at most so far.
+func (h *host) memory(name string) float64 {
+	h.b.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.pid))
+	if err != nil {
+		h.b.Fatal(err)
+	}
+	match := regexp.MustCompile(name + `:\s+(\d+) kB`).FindStringSubmatch(string(status))
+	if match == nil {
+		h.b.Fatal(name, " is not in ", strings.TrimSpace(string(status)))
+	}
+	kib, _ := strconv.ParseFloat(match[1], 64)
+	return kib / 1024
+}
+
+// BenchmarkMemory is what the host holds while one flow moves 4 GiB, and what each of a hundred further flows that move at the same
+// time adds to that.
+func BenchmarkMemory(b *testing.B) {
+	const flows = 100
+	h := startHost(b)
+	for b.Loop() {
+		h.start("large", "large")
+		h.until("4 GiB moved", func() bool { return h.flow("large").State == "COMPLETED" })
+	}
+	b.ReportMetric(h.memory("VmHWM"), "MiB-one-flow-at-most")
+	one := h.memory("VmRSS")
+	for i := range flows {
+		h.start(fmt.Sprint("steady-", i), "steady")
+	}
+	for i := range flows {
+		h.until("every flow moves", func() bool { return h.moved(fmt.Sprint("steady-", i)) })
+	}
+	b.ReportMetric(max(0, h.memory("VmRSS")-one)/flows, "MiB-each-further-flow")
+	b.ReportMetric(0, "ns/op")
+}
+
+// moved reports whether bytes of a flow are durable.
+func (h *host) moved(id string) bool {
+	f := h.flow(id)
+	if f.Fault != "" {
+		h.b.Fatal(id, f.Fault)
+	}
+	return f.Bytes > 0
+}
