@@ -108,12 +108,18 @@ func (f Field) CheckValue(value string) error {
 		shown = "the value"
 	}
 	if err != nil {
-		return fmt.Errorf("%s is not a %s", shown, f.Kind)
+		return fmt.Errorf("%s is not %s", shown, kindNames[f.Kind])
 	}
 	if len(f.OneOf) > 0 && !slices.Contains(f.OneOf, value) {
 		return fmt.Errorf("%s is not one of %s", shown, strings.Join(f.OneOf, ", "))
 	}
 	return nil
+}
+
+// kindNames says what a value of a kind is.
+var kindNames = map[Kind]string{
+	Bool: "true or false", Int: "a whole number", Duration: "a length of time such as 1h30m or 250ms",
+	Size: "a number of bytes such as 4096, 64KiB or 2GiB", URL: "an absolute URL",
 }
 
 // ParseSize reads a number of bytes: a decimal integer, or one with a suffix KiB, MiB, GiB or TiB.

@@ -1,0 +1,190 @@
+package admin_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/towpath-dataplane/towpath/host/admin"
+	"github.com/towpath-dataplane/towpath/host/flow"
+	"github.com/towpath-dataplane/towpath/host/store/storetest"
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// world is the API over a store in memory.
+type world struct {
+	t     *testing.T
+	store *storetest.Memory
+	ready error
+	api   http.Handler
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, store: storetest.NewMemory()}
+	w.api = admin.NewHandler(admin.Options{
+		Store: w.store, Metrics: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
+		Waiting: func(k flow.Key) string { return map[string]string{"f": "tries again soon"}[k.ID] },
+		Ready:   func() error { return w.ready },
+		Plugins: func() []admin.Plugin {
+			return []admin.Plugin{{Name: "file", State: "ready", Description: &sdk.Description{Name: "file"}}}
+		},
+	})
+	return w
+}
+
+func (w *world) put(f *flow.Flow, more ...func(flow.Tx) error) {
+	w.t.Helper()
+	err := w.store.Update(context.Background(), f.Key, func(tx flow.Tx) error {
+		if err := tx.Put(f); err != nil {
+			return err
+		}
+		for _, m := range more {
+			if err := m(tx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) get(path string) (int, string) {
+	w.t.Helper()
+	r := httptest.NewRecorder()
+	w.api.ServeHTTP(r, httptest.NewRequest(http.MethodGet, path, nil))
+	body, err := io.ReadAll(r.Result().Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r.Code, string(body)
+}
+
+func sample(id string, state flow.State) *flow.Flow {
+	return &flow.Flow{Key: flow.Key{Context: flow.DefaultContext, ID: id}, Role: flow.Provider, Direction: flow.Push, State: state,
+		Profile: "http-push", DatasetID: "data", ControlPlane: "cp", Fault: "the receiver says no",
+		Local: sdk.DataAddress{Type: "File", Properties: map[string]string{"path": "x", "password": "planted-secret"}},
+		Remote: &sdk.DataAddress{Type: "HttpData", Endpoint: "https://user:planted-secret@there/in?sig=planted-secret#planted-secret",
+			Properties: map[string]string{"authorization": "planted-secret"}},
+		Claims: json.RawMessage(`{"a":"planted-secret"}`), Totals: sdk.Totals{Parts: 1, Bytes: 3}}
+}
+
+func TestFlow(t *testing.T) {
+	w := newWorld(t)
+	w.put(sample("f", flow.Started),
+		func(tx flow.Tx) error {
+			_, err := tx.AddPart(flow.Part{Name: "a/b", Size: 3, Digests: sdk.Digests{sdk.CRC32C: {0xab, 0xcd, 0, 1}}, Location: "there"})
+			return err
+		},
+		func(tx flow.Tx) error {
+			return tx.Enqueue(flow.Callback{Kind: flow.CallbackErrored, ControlPlane: "cp", State: flow.Started, Status: flow.CallbackPending,
+				Next: tx.Now(), Created: tx.Now(), DataAddress: &sdk.DataAddress{Type: "x", Endpoint: "planted-secret"}})
+		})
+	status, body := w.get("/api/v1/flows/f")
+	if status != http.StatusOK {
+		t.Fatal(status, body)
+	}
+	if strings.Contains(body, "planted-secret") {
+		t.Errorf("a secret is shown: %s", body)
+	}
+	var f admin.FlowDetail
+	if err := json.Unmarshal([]byte(body), &f); err != nil {
+		t.Fatal(err)
+	}
+	if f.Waiting != "tries again soon" || f.Fault == "" || f.Remote.Endpoint != "https://there/in" ||
+		len(f.PartList) != 1 || f.PartList[0].CRC32C != "abcd0001" || len(f.Callbacks) != 1 || f.Callbacks[0].Next == nil {
+		t.Errorf("got %+v", f)
+	}
+}
+
+func TestFlowsAreFilteredAndPaged(t *testing.T) {
+	w := newWorld(t)
+	for _, id := range []string{"a", "b", "c", "d"} {
+		w.put(sample(id, flow.Started))
+	}
+	w.put(sample("e", flow.Suspended))
+	list := func(query string) (ids string, last admin.Flow) {
+		t.Helper()
+		status, body := w.get("/api/v1/flows" + query)
+		var l admin.FlowList
+		if err := json.Unmarshal([]byte(body), &l); status != http.StatusOK || err != nil {
+			t.Fatal(status, body)
+		}
+		for _, f := range l.Flows {
+			ids, last = ids+f.ID, f
+		}
+		return ids, last
+	}
+	if ids, _ := list(""); ids != "edcba" {
+		t.Error(ids)
+	}
+	if ids, _ := list("?state=suspended"); ids != "e" {
+		t.Error(ids)
+	}
+	ids, last := list("?limit=2&state=STARTED")
+	if ids != "dc" {
+		t.Error(ids)
+	}
+	if ids, _ := list("?before=" + last.Created.Format("2006-01-02T15:04:05.999999999Z07:00")); ids != "ba" {
+		t.Error(ids)
+	}
+}
+
+func TestWrongRequests(t *testing.T) {
+	w := newWorld(t)
+	for path, want := range map[string]int{
+		"/api/v1/flows?state=BUSY":     400,
+		"/api/v1/flows?limit=0":        400,
+		"/api/v1/flows?limit=x":        400,
+		"/api/v1/flows?before=tuesday": 400,
+		"/api/v1/flows/none":           404,
+		"/api/v1/flows/a%2Fb":          404,
+		"/api/v1/plugins/none":         404,
+		"/api/v1/nothing":              404,
+	} {
+		if status, body := w.get(path); status != want {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+	w.store.Break(errors.New("planted-secret"))
+	if status, body := w.get("/api/v1/flows"); status != 500 || strings.Contains(body, "planted-secret") {
+		t.Errorf("with a broken store: %d %s", status, body)
+	}
+}
+
+func TestHealthAndMetrics(t *testing.T) {
+	w := newWorld(t)
+	w.put(sample("f", flow.Started))
+	if status, _ := w.get("/healthz"); status != 200 {
+		t.Error(status)
+	}
+	if status, _ := w.get("/readyz"); status != 200 {
+		t.Error(status)
+	}
+	w.ready = errors.New("plugin file is not ready")
+	if status, body := w.get("/readyz"); status != 503 || !strings.Contains(body, "plugin file") {
+		t.Error(status, body)
+	}
+	if _, body := w.get("/metrics"); !strings.Contains(body, `towpath_flows{state="STARTED"} 1`) || !strings.Contains(body, `towpath_flows{state="PREPARED"} 0`) {
+		t.Error(body)
+	}
+}
+
+func TestPlugins(t *testing.T) {
+	w := newWorld(t)
+	if _, body := w.get("/api/v1/plugins"); !strings.Contains(body, `"file"`) || strings.Contains(body, "description") {
+		t.Error(body)
+	}
+	if _, body := w.get("/api/v1/plugins/file"); !strings.Contains(body, "description") {
+		t.Error(body)
+	}
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func invoke(args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = run(args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestUsage(t *testing.T) {
+	for _, c := range []struct {
+		args   string
+		code   int
+		stdout string // a piece of it
+		stderr string
+	}{
+		{"", 2, "", "Usage: towpath COMMAND"},
+		{"--help", 0, "Exit codes", ""},
+		{"help", 0, "towpath serve -config", ""},
+		{"fly", 2, "", `there is no command "fly"`},
+		{"plugins", 2, "", "plugins describe"},
+		{"plugins --help", 0, "plugins describe", ""},
+		{"serve --help", 0, "SIGTERM or Ctrl-C", ""},
+		{"validate -h", 0, "file:line:column", ""},
+		{"flows show --help", 0, "Usage: towpath flows show [flags] ID", ""},
+		{"flows show", 2, "", "takes ID besides flags"},
+		{"flows show a b", 2, "", `got ["a" "b"]`},
+		{"flows list -colour", 2, "", "flag provided but not defined: -colour"},
+		{"version now", 2, "", "takes nothing besides flags"},
+		{"version", 0, "plugin protocol 1", ""},
+		{"validate -config does-not-exist.hcl", 3, "", "does-not-exist.hcl"},
+		{"serve -config does-not-exist.hcl", 3, "", "does-not-exist.hcl"},
+		{"flows list -admin http://127.0.0.1:1", 1, "", "does it run?"},
+	} {
+		code, stdout, stderr := invoke(strings.Fields(c.args)...)
+		if code != c.code || !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, c.stderr) {
+			t.Errorf("towpath %s: exit %d, stdout %q, stderr %q", c.args, code, stdout, stderr)
+		}
+		if c.stdout == "" && stdout != "" || c.stderr == "" && stderr != "" {
+			t.Errorf("towpath %s: stdout %q, stderr %q", c.args, stdout, stderr)
+		}
+	}
+}
+
+func TestEveryCommandTeaches(t *testing.T) {
+	for _, c := range commands() {
+		code, stdout, _ := invoke(append(strings.Fields(c.name), "--help")...)
+		if code != 0 || !strings.HasPrefix(stdout, "Usage: towpath "+c.name) || len(stdout) < 80 {
+			t.Errorf("%s --help: exit %d, %q", c.name, code, stdout)
+		}
+	}
+}
+
+func TestConfigurationErrorsPointAtTheLine(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "bad.hcl")
+	if err := os.WriteFile(file, []byte("dataplane \"x\" {\n  data_dri = \"y\"\n}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, stderr := invoke("validate", "-config", file)
+	if code != 3 || !strings.Contains(stderr, file+":2:3:") {
+		t.Errorf("exit %d, %s", code, stderr)
+	}
+}
