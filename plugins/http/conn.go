@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -39,38 +40,55 @@ type conn struct {
 	idle  time.Duration
 	heard chan struct{} // closed when nothing more will be read
 	once  sync.Once
+	why   error // of that; valid when heard is closed
 }
+
+var errHungUp = errors.New("the other side has closed the connection")
 
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if err != nil {
-		c.once.Do(func() { close(c.heard) })
+	switch {
+	case err == io.EOF:
+		c.end(errHungUp)
+	case err != nil:
+		c.end(err)
 	}
 	return n, err
 }
 
-func (c *conn) Write(p []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(c.idle)); err != nil {
-		return 0, err
+func (c *conn) end(why error) {
+	c.once.Do(func() {
+		c.why = why
+		close(c.heard)
+	})
+}
+
+func (c *conn) Write(p []byte) (n int, err error) {
+	if err = c.SetWriteDeadline(time.Now().Add(c.idle)); err == nil {
+		n, err = c.Conn.Write(p)
 	}
-	n, err := c.Conn.Write(p)
 	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		c.listen()
+		err = c.listen(err)
 	}
 	return n, err
 }
 
-// listen waits until nothing more will be read.
-func (c *conn) listen() {
+// listen waits until nothing more will be read. It returns why, if the failure of a write says only that the connection was closed on
+// that account, and otherwise the failure.
+func (c *conn) listen(failure error) error {
 	timer := time.NewTimer(lastWords)
 	defer timer.Stop()
 	select {
 	case <-c.heard:
+		if errors.Is(failure, net.ErrClosed) {
+			return c.why
+		}
 	case <-timer.C:
 	}
+	return failure
 }
 
 func (c *conn) Close() error {
-	c.once.Do(func() { close(c.heard) })
+	c.end(net.ErrClosed)
 	return c.Conn.Close()
 }

@@ -178,9 +178,14 @@ func TestReceiverThatResets(t *testing.T) {
 		reset(conn)
 	})
 	p := newTestPlugin(t, loopback())
-	_, err := write(t, p, edc(url+"?secret"), text("a", strings.Repeat("x", 32<<20)))
-	wantError(t, err, sdk.Unavailable, true, "POST "+url+": ")
-	_, err = write(t, p, edc(url+"?secret"), text("a", "small"))
+	for range 20 { // whether reading or writing notices first is chance
+		_, err := write(t, p, edc(url+"?secret"), text("a", strings.Repeat("x", 2<<20)))
+		wantError(t, err, sdk.Unavailable, true, "POST "+url+": ")
+		if strings.Contains(err.Error(), net.ErrClosed.Error()) {
+			t.Fatalf("the error does not say what the receiver did: %v", err)
+		}
+	}
+	_, err := write(t, p, edc(url+"?secret"), text("a", "small"))
 	wantError(t, err, sdk.Unavailable, true, "POST "+url+": ")
 	if strings.Contains(err.Error(), "secret") {
 		t.Errorf("the error repeats the query: %v", err)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 )
 
@@ -40,6 +41,7 @@ func DialOptions() []grpc.DialOption {
 			grpc.MaxCallRecvMsgSize(maxMessageSize), grpc.MaxCallSendMsgSize(maxMessageSize)),
 		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow),
 		grpc.WithReadBufferSize(ioBuffer), grpc.WithWriteBufferSize(ioBuffer),
+		grpc.WithTransportCredentials(newPlainCredentials()), experimental.WithBufferPool(newBufferPool()),
 		// A stream is never replayed by gRPC, and keeping its messages for that would pin their memory.
 		grpc.WithDisableRetry(),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 20 * time.Second}),
@@ -48,7 +50,10 @@ func DialOptions() []grpc.DialOption {
 
 // NewServer returns a gRPC server with the codec, limits and windows of the protocol.
 func NewServer(opts []grpc.ServerOption) *grpc.Server {
+	// The caller's credentials, if there are any, win over the plain ones.
+	opts = append([]grpc.ServerOption{grpc.Creds(newPlainCredentials())}, opts...)
 	return grpc.NewServer(append(opts,
+		experimental.BufferPool(newBufferPool()),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxMessageSize), grpc.MaxSendMsgSize(maxMessageSize),
 		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connWindow),

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -305,5 +306,53 @@ func TestStockClient(t *testing.T) {
 		if up.GetError() != nil {
 			t.Fatal(up.GetError())
 		}
+	}
+}
+
+// TestStalledFlowTakesNoMoreThanAWindow: a flow that nobody reads takes a fixed number of bytes from its source, whatever its size,
+// and does not stop another flow on the same connection.
+func TestStalledFlowTakesNoMoreThanAWindow(t *testing.T) {
+	const size = 64 << 20
+	var mu sync.Mutex
+	taken := map[string]int64{}
+	memory := &sdktest.Memory{Reading: func(_ context.Context, at sdktest.Point) error {
+		mu.Lock()
+		defer mu.Unlock()
+		taken[at.Flow.ID] = at.Total
+		return nil
+	}}
+	memory.Put("large", make([]byte, size))
+	source := client(t, memory.Plugin()).Source(sdktest.MemoryType)
+	open := func(id string) sdk.ReadStream {
+		t.Helper()
+		s, err := source.Read(t.Context(), sdk.ReadOpen{Flow: sdk.FlowContext{ID: id}, Address: memory.Address("")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	stalled := open("stalled")
+	defer stalled.Close()
+	if _, err := stalled.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	moving := open("moving")
+	defer moving.Close()
+	// By the time the other flow has moved all its bytes, the stalled one has had every chance to take more.
+	for {
+		f, err := moving.Recv()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		sdk.Release(f)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	// The stream's window, gRPC's quota for writing, and the frames on their way there.
+	if n := taken["stalled"]; taken["moving"] != size || n > streamWindow+4*sdk.BufferSize {
+		t.Errorf("the stalled flow took %d bytes, the other %d", n, taken["moving"])
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -149,8 +152,10 @@ func (relaySource) Read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv
 	if err != nil {
 		return err
 	}
+	buf := make([]byte, message)
 	for ; size > 0; size -= message {
-		if err := stream.Send(&pluginv1.Frame{Kind: &pluginv1.Frame_Data{Data: block}}); err != nil {
+		copy(buf, block) // as the other lane's source is read
+		if err := stream.Send(&pluginv1.Frame{Kind: &pluginv1.Frame_Data{Data: buf}}); err != nil {
 			return err
 		}
 	}
@@ -173,6 +178,28 @@ func (relaySink) Write(stream grpc.BidiStreamingServer[pluginv1.Frame, pluginv1.
 	}
 }
 
+// players are the processes of the benchmark that runs, this one first.
+var players = []int{os.Getpid()}
+
+// cpuSeconds is what all players have used so far, in user and system mode.
+func cpuSeconds(b *testing.B) float64 {
+	ticks := 0
+	for _, pid := range players {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			continue // a player of an earlier benchmark
+		}
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')'):]))
+		user, err1 := strconv.Atoi(fields[12])
+		system, err2 := strconv.Atoi(fields[13])
+		if err := errors.Join(err1, err2); err != nil {
+			b.Fatal(err)
+		}
+		ticks += user + system
+	}
+	return float64(ticks) / 100
+}
+
 // start runs this binary in a role and returns the socket it serves.
 func start(b *testing.B, role string) string {
 	b.Helper()
@@ -192,6 +219,7 @@ func start(b *testing.B, role string) string {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { in.Close(); cmd.Wait(); os.RemoveAll(dir) })
+	players = append(players, cmd.Process.Pid)
 	for range 1000 {
 		if c, err := net.Dial("unix", socket); err == nil {
 			c.Close()
@@ -205,7 +233,7 @@ func start(b *testing.B, role string) string {
 
 func dial(b *testing.B, socket string, options ...grpc.DialOption) *grpc.ClientConn {
 	b.Helper()
-	conn, err := grpc.NewClient("unix:"+socket, append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+	conn, err := grpc.NewClient("unix:"+socket, append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, options...)...)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -297,21 +325,23 @@ func BenchmarkBytes(b *testing.B) {
 		name string
 		run  lane
 	}{{"towpath", towpathLane(b)}, {"relay", relayLane(b)}, {"raw", rawLane(b)}}
-	speeds := map[string][]float64{}
+	speeds, costs := map[string][]float64{}, map[string][]float64{}
 	for b.Loop() {
 		for range rounds {
 			for _, l := range lanes {
-				start := time.Now()
+				start, cpu := time.Now(), cpuSeconds(b)
 				if err := l.run(n); err != nil {
 					b.Fatal(l.name, err)
 				}
 				speeds[l.name] = append(speeds[l.name], float64(n)/(1<<30)/time.Since(start).Seconds())
+				costs[l.name] = append(costs[l.name], (cpuSeconds(b)-cpu)/float64(n)*(1<<30))
 			}
 		}
 	}
 	report := func(name string) float64 {
 		m := median(speeds[name])
 		b.ReportMetric(m, name+"-GiB/s")
+		b.ReportMetric(median(costs[name]), name+"-cpu-s/GiB")
 		return m
 	}
 	towpath, relay, raw := report("towpath"), report("relay"), report("raw")

@@ -1,0 +1,45 @@
+// Package publicapi is what a counterparty reaches of a data flow. Endpoint issues addresses, each with a token, and needs nothing but
+// tokens. Handler honours them, and asks the engine to let each request into its flow.
+//
+// # Paths
+//
+// Paths begin where PublicURL ends. Ids and the elements of part names are escaped, so that "a/b" as an id is a%2Fb. A flow of
+// another participant context than the default one has /contexts/{context} before its path.
+//
+//	GET, HEAD  /flows/{id}                 the part, if there is one; otherwise the list of parts
+//	GET, HEAD  /flows/{id}/parts/{name}    one part
+//	PUT, POST  /ingest/{id}/{name}         takes one part
+//	POST       /ingest/{id}                takes one part named by Content-Disposition, or several as multipart
+//	POST       /manifests/{id}             closes an ingest, if what has come is what was sent
+//	GET, HEAD  /.well-known/jwks.json      the keys that tokens are signed with
+//
+// Everything but the keys needs the token of the flow's address: "Authorization: Bearer <token>", or the token alone.
+//
+// # Pull
+//
+// A part that carries bytes is answered as it is, with its size, type, validator and modification time, and with ranges (one at a
+// time) if its size is known. A part that carries records is application/x-ndjson, one JSON object a line: "value" and "key" in
+// base64, "time" in RFC 3339, "headers" by name in base64. Several parts are application/vnd.towpath.parts+json
+//
+//	{"parts":[{"name":"a/b.bin","size":3,"mediaType":"text/plain","modified":"2026-01-02T03:04:05Z","etag":"\"1\"",
+//	           "href":"./f/parts/a/b.bin","digests":{"crc32c":"364b3fb7"}}]}
+//
+// where href is relative to the list's URL and what is not known is left out, or multipart/mixed if Accept names that.
+//
+// An answer whose length is announced never has all its bytes before the source has vouched for them, and an answer of unknown length
+// never ends properly before that: a source that fails, a flow that is suspended, or content that is not what its digest says, cut
+// the connection. Whoever reads to the proper end has the whole part.
+//
+// # Ingest
+//
+// An upload is answered when it is durable: 201, or 200 if a part of that name had come before. One that breaks off, is larger than
+// announced or has another digest than its Content-Digest or Repr-Digest (RFC 9530; sha-256, crc32c) leaves nothing behind. The
+// same part may be sent again. A manifest is application/vnd.towpath.manifest+json
+//
+//	{"parts":[{"index":0,"name":"a/b.bin","size":3,"digests":{"crc32c":"364b3fb7"}}],"bytes":3}
+//
+// # Errors
+//
+// Errors are application/problem+json (RFC 9457). No error tells a caller without a token whether a flow exists, and none carries
+// what a plugin said: that is for the log.
+package publicapi

@@ -1,0 +1,109 @@
+package publicapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
+	"github.com/towpath-dataplane/towpath/host/token"
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// Tokens issues and revokes tokens. A *token.Authority is one.
+type Tokens interface {
+	// Issue returns a token for a flow, whose older tokens stop working.
+	Issue(ctx context.Context, g token.Grant) (raw string, c token.Claims, err error)
+	// Revoke ends all tokens of a flow. It is idempotent.
+	Revoke(ctx context.Context, f token.Flow) error
+}
+
+// EndpointOptions are what an Endpoint needs.
+type EndpointOptions struct {
+	// PublicURL is where counterparties reach the Handler's paths: absolute, without query.
+	PublicURL string
+	// EndpointType returns the endpointType of the addresses issued for a profile.
+	EndpointType func(profile string) string
+	Tokens       Tokens
+	// Digests that an ingest computes. The sender is asked for the same.
+	Digests []sdk.Algorithm
+}
+
+// Endpoint issues the addresses that a Handler honours. Its methods may be called concurrently.
+type Endpoint struct {
+	EndpointOptions
+	base string // PublicURL without '/' at its end
+}
+
+var _ flow.Endpoint = (*Endpoint)(nil)
+
+// NewEndpoint returns an Endpoint, or says which option is wrong.
+func NewEndpoint(o EndpointOptions) (*Endpoint, error) {
+	base, err := publicBase(o.PublicURL)
+	switch {
+	case err != nil:
+		return nil, err
+	case o.EndpointType == nil, o.Tokens == nil:
+		return nil, errors.New("an Endpoint needs EndpointType and Tokens")
+	}
+	return &Endpoint{EndpointOptions: o, base: base}, nil
+}
+
+// publicBase checks a public URL and returns it without '/' at its end.
+func publicBase(raw string) (string, error) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("public URL: %w", err)
+	case u.Scheme != "http" && u.Scheme != "https", u.Host == "":
+		return "", fmt.Errorf("public URL %q is not an absolute HTTP URL", u.Redacted())
+	case u.User != nil, u.RawQuery != "", u.Fragment != "":
+		return "", fmt.Errorf("public URL %q has more than a host and a path", u.Redacted())
+	}
+	return strings.TrimRight(raw, "/?#"), nil
+}
+
+// Issue returns the address at which the flow's counterparty reads (pull) or writes (push), with a new token.
+func (e *Endpoint) Issue(ctx context.Context, f *flow.Flow) (sdk.DataAddress, error) {
+	if !f.Serves() {
+		return sdk.DataAddress{}, fmt.Errorf("flow %s has no endpoint on this side: %s of a %s", f.Key, f.Role, f.Direction)
+	}
+	access, first := token.Read, flowElement
+	if f.Direction == flow.Push {
+		access, first = token.Write, ingestElement
+	}
+	raw, _, err := e.Tokens.Issue(ctx, token.Grant{Flow: tokenFlow(f.Key), Subject: f.CounterPartyID, Access: access})
+	if err != nil {
+		return sdk.DataAddress{}, err
+	}
+	a := sdk.DataAddress{
+		Type:       e.EndpointType(f.Profile),
+		Endpoint:   e.base + flowPath(first, f.Key),
+		Properties: map[string]string{"authorization": raw, "authType": "bearer"},
+	}
+	if access == token.Write {
+		a.Properties["manifestUrl"] = e.base + flowPath(sealElement, f.Key)
+		if list := digestList(e.Digests); list != "" {
+			a.Properties["digests"] = list
+		}
+	}
+	return a, nil
+}
+
+// Revoke ends all tokens of the flow.
+func (e *Endpoint) Revoke(ctx context.Context, key flow.Key) error {
+	return e.Tokens.Revoke(ctx, tokenFlow(key))
+}
+
+func tokenFlow(key flow.Key) token.Flow { return token.Flow{Context: key.Context, ID: key.ID} }
+
+// digestList names the algorithms if there are more than the one that is always used.
+func digestList(wanted []sdk.Algorithm) string {
+	if !slices.Contains(wanted, sdk.SHA256) {
+		return ""
+	}
+	return string(sdk.CRC32C) + "," + string(sdk.SHA256)
+}

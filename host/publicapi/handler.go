@@ -1,0 +1,200 @@
+package publicapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// Options are what a Handler needs. All but Digests, Limits, Registerer and Logger are required.
+type Options struct {
+	Flows  flow.Service
+	Tokens Verifier
+	// Source and Sink find what reads or writes the data addresses of a type.
+	Source func(typ string) (sdk.DataSource, error)
+	Sink   func(typ string) (sdk.DataSink, error)
+	// JWKS are the public keys of tokens, as a JSON Web Key Set.
+	JWKS []byte
+	// PublicURL is as in EndpointOptions. The paths that reach the Handler begin behind it.
+	PublicURL string
+	// Digests are computed of every part. CRC32C always is.
+	Digests    []sdk.Algorithm
+	Limits     Limits
+	Registerer prometheus.Registerer // nil: no metrics are published
+	Logger     *slog.Logger          // nil: nothing is logged
+}
+
+// Handler honours the addresses that an Endpoint issued. It expects to be the only handler of its connections: it moves their
+// deadlines as bytes move, and wants a server without ReadTimeout and WriteTimeout.
+//
+// It panics with http.ErrAbortHandler to break off an answer.
+type Handler struct {
+	Options
+	base       string // PublicURL without '/' at its end
+	algorithms []sdk.Algorithm
+	usage      *usage
+	uploads    *uploads
+	metrics    *metrics
+}
+
+// NewHandler returns a Handler, or says which option is wrong.
+func NewHandler(o Options) (*Handler, error) {
+	base, err := publicBase(o.PublicURL)
+	switch {
+	case err != nil:
+		return nil, err
+	case o.Flows == nil, o.Tokens == nil, o.Source == nil, o.Sink == nil, len(o.JWKS) == 0:
+		return nil, errors.New("a Handler needs Flows, Tokens, Source, Sink and JWKS")
+	}
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Limits.IdleTimeout == 0 {
+		o.Limits.IdleTimeout = time.Minute
+	}
+	algorithms := []sdk.Algorithm{sdk.CRC32C}
+	if slices.Contains(o.Digests, sdk.SHA256) {
+		algorithms = append(algorithms, sdk.SHA256)
+	}
+	return &Handler{
+		Options: o, base: base, algorithms: algorithms,
+		usage: newUsage(o.Limits), uploads: newUploads(), metrics: m,
+	}, nil
+}
+
+// ServeHTTP answers one request of a counterparty.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := newExchange(w, r, h.Limits.IdleTimeout, h.metrics)
+	defer x.end()
+	var known bool
+	if x.route, known = parseRoute(r.URL.EscapedPath()); !known {
+		x.route.operation = noOperation
+	}
+	gauge := h.metrics.inFlight.WithLabelValues(string(x.route.operation))
+	gauge.Inc()
+	defer gauge.Dec()
+
+	err := h.serve(x)
+	switch {
+	case err == nil:
+		h.metrics.answered(x.route.operation, x.status)
+	case x.hasBegun():
+		h.breakOff(x, err)
+	default:
+		h.refuse(x, err)
+	}
+}
+
+// serve does what the request asks for. If it returns an error, the answer has not begun, or has to be broken off.
+func (h *Handler) serve(x *exchange) error {
+	operation := x.route.operation
+	if operation == noOperation {
+		return notFound.because("nothing has this path")
+	}
+	if allowed := methods[operation]; !slices.Contains(allowed, x.r.Method) {
+		return wrongMethod.because("%s is not for this path", x.r.Method).with("Allow", strings.Join(allowed, ", "))
+	}
+	if operation == publishKeys {
+		return x.reply(http.StatusOK, "application/jwk-set+json", h.JWKS)
+	}
+	claims, err := h.authorize(x)
+	if err != nil {
+		return err
+	}
+	x.allowance, err = h.usage.enter(claims.ID, claims.Expires)
+	if err != nil {
+		return err
+	}
+	defer x.allowance.leave()
+	return h.serveInside(x)
+}
+
+// serveInside runs the operation inside the flow. An answer that is not the flow's data is sent when the flow has been left, so that
+// a slow client does not hold up a suspend.
+func (h *Handler) serveInside(x *exchange) error {
+	release, err := h.uploads.enter(x.route)
+	if err != nil {
+		return err
+	}
+	defer release()
+	s, err := h.join(x)
+	if err != nil {
+		return err
+	}
+	defer s.leave()
+	a, err := h.perform(x, s)
+	s.leave()
+	if err != nil || a == nil {
+		return s.explain(err)
+	}
+	if a.location != "" {
+		x.header().Set("Location", a.location)
+	}
+	return x.replyJSON(a.status, a.body)
+}
+
+// answer is what is said about an ingest.
+type answer struct {
+	status   int
+	location string
+	body     any
+}
+
+// perform returns a nil answer if it has written one itself.
+func (h *Handler) perform(x *exchange, s *stay) (*answer, error) {
+	switch x.route.operation {
+	case pullFlow, pullPart:
+		return nil, h.pull(x, s)
+	case ingestFlow, ingestPart:
+		return h.ingest(x, s)
+	case seal:
+		return h.seal(x, s)
+	}
+	panic("publicapi: no such operation: " + string(x.route.operation))
+}
+
+// refuse answers with the problem that err is. Faults of ours and of plugins are logged, under an id that the answer carries.
+func (h *Handler) refuse(x *exchange, err error) {
+	p := problemOf(err)
+	if p.Status >= http.StatusInternalServerError && p.err != nil {
+		p.Instance = "urn:uuid:" + uuid.NewString()
+		h.Logger.ErrorContext(x.r.Context(), "request failed",
+			"operation", x.route.operation, "flow", x.route.key.String(), "instance", p.Instance, "err", err)
+	}
+	// If the problem cannot be sent, there is nobody to tell.
+	_ = p.write(x)
+	h.metrics.answered(x.route.operation, p.Status)
+}
+
+// breakOff ends an answer of which some may have left, so that the client cannot take it for whole.
+func (h *Handler) breakOff(x *exchange, err error) {
+	reason, level := "source", slog.LevelError
+	var p *problem
+	switch {
+	case errors.Is(err, errClientGone):
+		reason, level = "client", slog.LevelDebug
+	case errors.Is(err, errCut):
+		reason, level = "stopped", slog.LevelInfo
+	case errors.As(err, &p) && p.err == nil:
+		reason, level = "limit", slog.LevelInfo
+	}
+	h.Logger.Log(context.WithoutCancel(x.r.Context()), level, "answer broken off",
+		"operation", x.route.operation, "flow", x.route.key.String(), "reason", reason, "err", err)
+	h.metrics.brokenOff(x.route.operation, reason)
+	panic(http.ErrAbortHandler)
+}

@@ -1,0 +1,56 @@
+package publicapi
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics count what the public API does.
+type metrics struct {
+	requests *prometheus.CounterVec // by operation and code; code "cut" for an answer that was broken off
+	inFlight *prometheus.GaugeVec   // by operation
+	cut      *prometheus.CounterVec // by operation and reason
+	bytesIn  prometheus.Counter
+	bytesOut prometheus.Counter
+}
+
+// newMetrics registers the metrics with r, if that is not nil.
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	bytes := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "towpath_public_bytes_total", Help: "Bytes of bodies that counterparties sent (in) and were sent (out).",
+	}, []string{"direction"})
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "towpath_public_requests_total", Help: "Requests of counterparties, by operation and status code.",
+		}, []string{"operation", "code"}),
+		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "towpath_public_requests_in_flight", Help: "Requests of counterparties that run now.",
+		}, []string{"operation"}),
+		cut: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "towpath_public_cut_total", Help: "Answers broken off so that no client takes half for whole, by reason.",
+		}, []string{"operation", "reason"}),
+		bytesIn: bytes.WithLabelValues("in"), bytesOut: bytes.WithLabelValues("out"),
+	}
+	if r == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{bytes, m.requests, m.inFlight, m.cut} {
+		if err := r.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) sent(n int)     { m.bytesOut.Add(float64(n)) }
+func (m *metrics) received(n int) { m.bytesIn.Add(float64(n)) }
+
+func (m *metrics) answered(o operation, status int) {
+	m.requests.WithLabelValues(string(o), strconv.Itoa(status)).Inc()
+}
+
+func (m *metrics) brokenOff(o operation, reason string) {
+	m.requests.WithLabelValues(string(o), "cut").Inc()
+	m.cut.WithLabelValues(string(o), reason).Inc()
+}

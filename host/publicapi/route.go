@@ -1,0 +1,125 @@
+package publicapi
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
+)
+
+// route is what a path stands for.
+type route struct {
+	operation operation
+	key       flow.Key
+	name      string // of a part; not checked
+}
+
+// operation is what can be done at a path. It is a label of metrics.
+type operation string
+
+const (
+	noOperation operation = "none"
+	pullFlow    operation = "pull"
+	pullPart    operation = "pull-part"
+	ingestFlow  operation = "ingest"
+	ingestPart  operation = "ingest-part"
+	seal        operation = "manifest"
+	publishKeys operation = "jwks"
+)
+
+// methods are those that an operation takes, in the order in which Allow lists them.
+var methods = map[operation][]string{
+	pullFlow:    {http.MethodGet, http.MethodHead},
+	pullPart:    {http.MethodGet, http.MethodHead},
+	ingestFlow:  {http.MethodPost},
+	ingestPart:  {http.MethodPut, http.MethodPost},
+	seal:        {http.MethodPost},
+	publishKeys: {http.MethodGet, http.MethodHead},
+}
+
+// reads reports whether the operation gives data away, rather than taking it.
+func (o operation) reads() bool { return o == pullFlow || o == pullPart }
+
+const (
+	keysPath       = "/.well-known/jwks.json"
+	contextElement = "contexts"
+	flowElement    = "flows"
+	partElement    = "parts"
+	ingestElement  = "ingest"
+	sealElement    = "manifests"
+)
+
+// parseRoute reads the escaped path of a request.
+func parseRoute(escaped string) (route, bool) {
+	if escaped == keysPath {
+		return route{operation: publishKeys}, true
+	}
+	elements, ok := pathElements(escaped)
+	if !ok {
+		return route{}, false
+	}
+	key := flow.Key{Context: flow.DefaultContext}
+	if len(elements) > 2 && elements[0] == contextElement {
+		key.Context, elements = elements[1], elements[2:]
+	}
+	if len(elements) < 2 || key.Context == "" || elements[1] == "" {
+		return route{}, false
+	}
+	key.ID = elements[1]
+	return parseFlowRoute(key, elements[0], elements[2:])
+}
+
+func parseFlowRoute(key flow.Key, first string, rest []string) (route, bool) {
+	r := route{key: key}
+	switch {
+	case first == flowElement && len(rest) == 0:
+		r.operation = pullFlow
+	case first == flowElement && len(rest) > 1 && rest[0] == partElement:
+		r.operation, r.name = pullPart, strings.Join(rest[1:], "/")
+	case first == ingestElement && len(rest) == 0:
+		r.operation = ingestFlow
+	case first == ingestElement:
+		r.operation, r.name = ingestPart, strings.Join(rest, "/")
+	case first == sealElement && len(rest) == 0:
+		r.operation = seal
+	default:
+		return route{}, false
+	}
+	return r, true
+}
+
+// pathElements splits an absolute path and removes the escapes of its elements.
+func pathElements(escaped string) ([]string, bool) {
+	rest, ok := strings.CutPrefix(escaped, "/")
+	if !ok {
+		return nil, false
+	}
+	elements := strings.Split(rest, "/")
+	for i, e := range elements {
+		plain, err := url.PathUnescape(e)
+		if err != nil {
+			return nil, false
+		}
+		elements[i] = plain
+	}
+	return elements, true
+}
+
+// flowPath is the escaped path of a flow below one of the first elements.
+func flowPath(first string, key flow.Key) string {
+	path := "/" + first + "/" + url.PathEscape(key.ID)
+	if key.Context != flow.DefaultContext {
+		path = "/" + contextElement + "/" + url.PathEscape(key.Context) + path
+	}
+	return path
+}
+
+// escapeName escapes the elements of a part's name, but not the slashes between them.
+func escapeName(name string) string {
+	elements := strings.Split(name, "/")
+	for i, e := range elements {
+		elements[i] = url.PathEscape(e)
+	}
+	return strings.Join(elements, "/")
+}

@@ -1,0 +1,166 @@
+package publicapi
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/sdktest"
+)
+
+// pipes is a listener for connections without buffers, in which time is a bubble's.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	c, ok := <-p
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (p pipes) Close() error   { close(p); return nil }
+func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+// bubble serves one connection whose clock a test controls, and returns the client's end.
+func bubble(t *testing.T, w *world, idle time.Duration) (client net.Conn, stop func()) {
+	t.Helper()
+	handler, err := NewHandler(Options{
+		Flows: w.flows, Tokens: w.tokens, JWKS: w.tokens.JWKS(), PublicURL: "http://x",
+		Source: w.findSource, Sink: w.findSink, Limits: Limits{IdleTimeout: idle},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: handler}
+	listener := make(pipes, 1)
+	client, conn := net.Pipe()
+	listener <- conn
+	done := make(chan struct{})
+	go func() {
+		server.Serve(listener)
+		close(done)
+	}()
+	return client, func() {
+		client.Close()
+		server.Close()
+		<-done
+		synctest.Wait()
+	}
+}
+
+// stallWorld has a flow for each direction, without a server.
+func stallWorld(t *testing.T) (w *world, pull, push sdk.DataAddress) {
+	w = &world{t: t, flows: newFlows(), memory: &sdktest.Memory{}, tokens: newAuthority(t, nil)}
+	endpoint, err := NewEndpoint(EndpointOptions{PublicURL: "http://x", Tokens: w.tokens, EndpointType: func(p string) string { return p }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.endpoint = endpoint
+	return w, w.pull("f"), w.push("f2")
+}
+
+// A reader that is slow, but takes something within each idle timeout, gets everything, however long it takes.
+func TestSlowReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const idle = 10 * time.Second
+		w, a, _ := stallWorld(t)
+		content := noise(1<<20, 1)
+		w.memory.Put("d", content)
+		client, stop := bubble(t, w, idle)
+		defer stop()
+		go fmt.Fprintf(client, "GET /flows/f HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n", a.Get("authorization"))
+		begun := time.Now()
+		res, err := http.ReadResponse(bufio.NewReaderSize(client, 1<<10), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []byte
+		for piece := make([]byte, pieceSize/2); ; {
+			time.Sleep(idle * 2 / 5)
+			n, err := io.ReadFull(res.Body, piece)
+			got = append(got, piece[:n]...)
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if string(got) != string(content) || time.Since(begun) < 10*idle {
+			t.Errorf("%d bytes in %v", len(got), time.Since(begun))
+		}
+	})
+}
+
+func TestStalledReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const idle = 10 * time.Second
+		w, a, _ := stallWorld(t)
+		w.memory.Put("d", noise(1<<20, 1))
+		client, stop := bubble(t, w, idle)
+		defer stop()
+		go fmt.Fprintf(client, "GET /flows/f HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n", a.Get("authorization"))
+		synctest.Wait()
+		time.Sleep(idle - time.Second)
+		synctest.Wait()
+		if w.flows.visiting(key("f")) != 1 {
+			t.Fatal("the request does not run before the idle timeout")
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if w.flows.visiting(key("f")) != 0 {
+			t.Error("the request runs after the idle timeout")
+		}
+	})
+}
+
+// A sender that is slow, but sends something within each idle timeout, is heard to its end.
+func TestSlowSender(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const idle = 10 * time.Second
+		w, _, a := stallWorld(t)
+		client, stop := bubble(t, w, idle)
+		defer stop()
+		go func() {
+			fmt.Fprintf(client, "PUT /ingest/f2/d HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Length: 20\r\n\r\n", a.Get("authorization"))
+			for i := range 20 {
+				time.Sleep(idle * 4 / 5)
+				fmt.Fprint(client, i%10)
+			}
+		}()
+		res, err := http.ReadResponse(bufio.NewReader(client), nil)
+		if err != nil || res.StatusCode != http.StatusCreated {
+			t.Fatalf("%+v, %v", res, err)
+		}
+		io.Copy(io.Discard, res.Body)
+		w.wantContent(map[string]string{"d": "01234567890123456789"})
+	})
+}
+
+func TestStalledSender(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const idle = 10 * time.Second
+		w, _, a := stallWorld(t)
+		client, stop := bubble(t, w, idle)
+		defer stop()
+		begun := time.Now()
+		go fmt.Fprintf(client, "PUT /ingest/f2/d HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Length: 20\r\n\r\n12345", a.Get("authorization"))
+		res, err := http.ReadResponse(bufio.NewReader(client), nil)
+		if err != nil || res.StatusCode != http.StatusRequestTimeout {
+			t.Fatalf("%+v, %v", res, err)
+		}
+		if took := time.Since(begun); took != idle {
+			t.Errorf("answered after %v", took)
+		}
+		io.Copy(io.Discard, res.Body)
+		w.wantContent(map[string]string{})
+	})
+}

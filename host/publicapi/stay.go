@@ -1,0 +1,97 @@
+package publicapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
+)
+
+// stay is the time that a request spends inside a flow.
+type stay struct {
+	flow *flow.Flow
+	// ctx ends when the flow stops, the client goes, or the request has taken too long.
+	ctx context.Context
+	// leave ends the stay. It can be called again.
+	leave func()
+	// reason says what else ended the stay, nil if nothing did. It is set by leave.
+	reason error
+}
+
+// join enters the flow of the request. The token is verified again inside: a flow that was suspended and resumed in the meantime has
+// let its old tokens die, and from here on it cannot stop without waiting for us.
+func (h *Handler) join(x *exchange) (*stay, error) {
+	joined, err := h.Flows.Join(x.r.Context(), x.route.key)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := h.authorize(x); err != nil {
+		joined.Leave()
+		return nil, err
+	}
+	return h.newStay(x, joined), nil
+}
+
+func (h *Handler) newStay(x *exchange, joined *flow.Joined) *stay {
+	ctx, cancel := context.WithCancelCause(joined.Context)
+	stopTimer := func() {}
+	if d := h.Limits.MaxDuration; d > 0 {
+		ctx, stopTimer = context.WithTimeoutCause(ctx, d, tookTooLong(x.route.operation))
+	}
+	unhook := context.AfterFunc(x.r.Context(), func() { cancel(errClientGone) })
+	interrupted := make(chan struct{})
+	uninterrupt := context.AfterFunc(ctx, func() {
+		x.interrupt()
+		close(interrupted)
+	})
+	s := &stay{flow: joined.Flow, ctx: ctx}
+	s.leave = sync.OnceFunc(func() {
+		s.reason = whyEnded(ctx)
+		if !uninterrupt() {
+			<-interrupted
+		}
+		unhook()
+		stopTimer()
+		cancel(nil)
+		joined.Leave()
+	})
+	return s
+}
+
+func tookTooLong(o operation) error {
+	k := tooSlow
+	if o.reads() {
+		k = backendSlow
+	}
+	return k.because("the request took longer than allowed")
+}
+
+// whyEnded says what ended a stay, nil if nothing has.
+func whyEnded(ctx context.Context) error {
+	cause := context.Cause(ctx)
+	var p *problem
+	switch {
+	case cause == nil, errors.As(cause, &p):
+		return cause
+	case errors.Is(cause, context.Canceled), errors.Is(cause, errClientGone):
+		return errClientGone
+	}
+	return fmt.Errorf("%w: %w", errCut, cause)
+}
+
+// explain returns why the stay was ended if that is why err came about, otherwise err. It is called after leave.
+func (s *stay) explain(err error) error {
+	// An operation that fails may itself break the connection; its own error is then the reason.
+	if err == nil || s.reason == nil || s.reason == errClientGone && !endOf(s.ctx, err) {
+		return err
+	}
+	return s.reason
+}
+
+// endOf reports whether err says that ctx has ended.
+func endOf(ctx context.Context, err error) bool {
+	cause := context.Cause(ctx)
+	return errors.Is(err, context.Canceled) || cause != nil && errors.Is(err, cause)
+}

@@ -1,0 +1,54 @@
+package store
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// maxCached is how many flows the writer remembers.
+const maxCached = 1024
+
+// row is a flow with the id of its row.
+type row struct {
+	id   int64
+	flow *flow.Flow
+}
+
+// cache remembers flows as the writer's transaction sees them: a signal reads its flow twice, and what follows comes soon. It belongs
+// to the writer's goroutine. What is in it is not shared with anyone.
+type cache map[flow.Key]row
+
+// put takes over what was stored.
+func (c cache) put(id int64, f *flow.Flow) {
+	if _, ok := c[f.Key]; !ok && len(c) >= maxCached {
+		for other := range c {
+			delete(c, other)
+			break
+		}
+	}
+	c[f.Key] = row{id, f}
+}
+
+// clone returns a copy that shares nothing with f.
+func clone(f *flow.Flow) *flow.Flow {
+	c := *f
+	c.Labels = slices.Clone(f.Labels)
+	c.Claims, c.Metadata, c.Digest = bytes.Clone(f.Claims), bytes.Clone(f.Metadata), bytes.Clone(f.Digest)
+	c.Local = f.Local.Clone()
+	c.Remote, c.Issued = cloneAddress(f.Remote), cloneAddress(f.Issued)
+	if f.Checkpoint != nil {
+		c.Checkpoint = &flow.Checkpoint{Source: bytes.Clone(f.Checkpoint.Source), Sink: bytes.Clone(f.Checkpoint.Sink)}
+	}
+	return &c
+}
+
+func cloneAddress(a *sdk.DataAddress) *sdk.DataAddress {
+	if a == nil {
+		return nil
+	}
+	c := a.Clone()
+	return &c
+}

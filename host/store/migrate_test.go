@@ -1,0 +1,155 @@
+package store
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestMigrateFromEveryVersion(t *testing.T) {
+	steps, err := readMigrations(migrations())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := newConn(t)
+	if err := migrate(t.Context(), fresh, migrations(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	want := schema(t, fresh)
+	for version := range len(steps) + 1 {
+		history := fstest.MapFS{}
+		for _, s := range steps[:version] {
+			history[s.name] = &fstest.MapFile{Data: []byte(s.sql)}
+		}
+		conn := newConn(t)
+		for _, h := range []fs.FS{history, migrations(), migrations()} {
+			if err := migrate(t.Context(), conn, h, time.Now()); err != nil {
+				t.Errorf("from version %d: %v", version, err)
+			}
+		}
+		if diff := cmp.Diff(want, schema(t, conn)); diff != "" {
+			t.Errorf("from version %d the schema differs (-fresh +upgraded):\n%s", version, diff)
+		}
+	}
+}
+
+func TestMigrateRefusesABrokenHistory(t *testing.T) {
+	for name, files := range map[string][]string{
+		"a gap":           {"0001_a.sql", "0003_c.sql"},
+		"no beginning":    {"0002_b.sql"},
+		"a number twice":  {"0001_a.sql", "0001_b.sql"},
+		"no number":       {"a.sql"},
+		"a short number":  {"1_a.sql"},
+		"another file":    {"0001_a.sql", "README"},
+		"a capital":       {"0001_A.sql"},
+		"number 0":        {"0000_a.sql"},
+		"another ending":  {"0001_a.sql.bak"},
+		"broken SQL":      {"0001_broken.sql"},
+		"a later failure": {"0001_a.sql", "0002_broken.sql"},
+	} {
+		history := fstest.MapFS{}
+		for _, file := range files {
+			history[file] = &fstest.MapFile{Data: []byte("CREATE TABLE t" + file[:4] + " (x)")}
+			if file[4:] == "_broken.sql" {
+				history[file].Data = []byte("CREATE TABLE half (x); CREATE TABLE (")
+			}
+		}
+		if err := migrate(t.Context(), newConn(t), history, time.Now()); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestFailedMigrationLeavesNothing(t *testing.T) {
+	conn := newConn(t)
+	history := fstest.MapFS{
+		"0001_a.sql": {Data: []byte("CREATE TABLE a (x)")},
+		"0002_b.sql": {Data: []byte("CREATE TABLE b (x); INSERT INTO missing VALUES (1)")},
+	}
+	if err := migrate(t.Context(), conn, history, time.Now()); err == nil {
+		t.Fatal("no error")
+	}
+	applied, err := appliedMigrations(t.Context(), conn)
+	if diff := cmp.Diff([]string{"0001_a.sql"}, applied); diff != "" || err != nil {
+		t.Errorf("applied: %v (-want +got):\n%s", err, diff)
+	}
+	history["0002_b.sql"].Data = []byte("CREATE TABLE b (x)")
+	if err := migrate(t.Context(), conn, history, time.Now()); err != nil {
+		t.Errorf("after it was mended: %v", err)
+	}
+}
+
+func TestMigrateRefusesAnotherPast(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change string
+		want   error
+	}{
+		"newer":    {`INSERT INTO migrations SELECT max(version) + 1, 'later', 0 FROM migrations`, ErrNewer},
+		"a gap":    {`DELETE FROM migrations WHERE version = 2`, ErrCorrupt},
+		"renamed":  {`UPDATE migrations SET name = '0001_other.sql' WHERE version = 1`, ErrForeign},
+		"no table": {`DROP TABLE migrations`, nil},
+	} {
+		conn := newConn(t)
+		if err := migrate(t.Context(), conn, migrations(), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.ExecContext(t.Context(), tc.change); err != nil {
+			t.Fatal(err)
+		}
+		before := schema(t, conn)
+		err := migrate(t.Context(), conn, migrations(), time.Now())
+		if err == nil || tc.want != nil && !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v, want %v", name, err, tc.want)
+		}
+		if diff := cmp.Diff(before, schema(t, conn)); diff != "" {
+			t.Errorf("%s: the schema was changed (-before +after):\n%s", name, diff)
+		}
+	}
+}
+
+// newConn returns a connection to an empty database.
+func newConn(t *testing.T) *sql.Conn {
+	t.Helper()
+	db, err := sql.Open("sqlite", dsn(filepath.Join(t.TempDir(), "test.db")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(conn.Close(), db.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return conn
+}
+
+func schema(t *testing.T, conn *sql.Conn) []string {
+	t.Helper()
+	rows, err := conn.QueryContext(t.Context(), `SELECT type, name, coalesce(sql, '') FROM sqlite_schema ORDER BY type, name`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var all []string
+	for rows.Next() {
+		var typ, name, text string
+		if err := rows.Scan(&typ, &name, &text); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, fmt.Sprint(typ, " ", name, ": ", text))
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return all
+}

@@ -1,0 +1,42 @@
+package storetest_test
+
+import (
+	"errors"
+	"reflect"
+	"testing"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
+	"github.com/towpath-dataplane/towpath/host/store/storetest"
+)
+
+func TestMemory(t *testing.T) {
+	storetest.TestStore(t, func(*testing.T) storetest.Store { return storetest.NewMemory() })
+}
+
+// A field that is new in flow.Flow has to be in Full, or the suite does not see that a store loses it.
+func TestFullIsFull(t *testing.T) {
+	f := reflect.ValueOf(*storetest.Full("f"))
+	for _, field := range reflect.VisibleFields(f.Type()) {
+		switch field.Name {
+		case "Waiting", "Redelivery", "Created", "Updated":
+			continue
+		}
+		if f.FieldByIndex(field.Index).IsZero() {
+			t.Errorf("%s is not set", field.Name)
+		}
+	}
+}
+
+func TestBrokenMemory(t *testing.T) {
+	m := storetest.NewMemory()
+	f := storetest.Full("f")
+	boom := errors.New("boom")
+	m.Break(boom)
+	if err := m.Update(t.Context(), f.Key, func(tx flow.Tx) error { return tx.Put(f) }); !errors.Is(err, boom) {
+		t.Errorf("Update of a broken store: %v", err)
+	}
+	m.Break(nil)
+	if _, err := m.Flow(t.Context(), f.Key); !errors.Is(err, flow.ErrNotFound) {
+		t.Errorf("Flow after a broken update: %v, want ErrNotFound", err)
+	}
+}

@@ -1,0 +1,102 @@
+package token
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+)
+
+// Key signs tokens.
+type Key struct {
+	ID      string // kid: the thumbprint of the public key (RFC 7638)
+	private *ecdsa.PrivateKey
+	public  jwk
+}
+
+// LoadKey returns the P-256 key in the file at path (PKCS #8, PEM). It makes key and file if there is no file, and refuses one that
+// others than its owner can read or write.
+func LoadKey(path string) (*Key, error) {
+	content, err := KeyFile(path, generateKey)
+	if err != nil {
+		return nil, fmt.Errorf("load token key: %w", err)
+	}
+	key, err := parseKey(content)
+	if err != nil {
+		return nil, fmt.Errorf("load token key %s: %w", path, err)
+	}
+	return key, nil
+}
+
+func generateKey() ([]byte, error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+func parseKey(content []byte) (*Key, error) {
+	block, rest := pem.Decode(content)
+	if block == nil || block.Type != "PRIVATE KEY" || len(rest) > 0 {
+		return nil, errors.New("want one PEM block of type PRIVATE KEY and nothing else")
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("PKCS #8: %w", err)
+	}
+	private, ok := parsed.(*ecdsa.PrivateKey)
+	if !ok || private.Curve != elliptic.P256() {
+		return nil, errors.New("want an elliptic curve key on P-256")
+	}
+	point, err := private.PublicKey.Bytes() // 4, x, y
+	if err != nil {
+		return nil, err
+	}
+	public := jwk{Curve: "P-256", Type: "EC", X: base64url(point[1:33]), Y: base64url(point[33:])}
+	return &Key{ID: public.thumbprint(), private: private, public: public}, nil
+}
+
+// jwk is a public key as a JSON Web Key. Its members are in the order in which RFC 7638 hashes them.
+type jwk struct {
+	Curve string `json:"crv"`
+	Type  string `json:"kty"`
+	X     string `json:"x"`
+	Y     string `json:"y"`
+}
+
+func (k jwk) thumbprint() string {
+	sum := sha256.Sum256(mustJSON(k))
+	return base64url(sum[:])
+}
+
+func (k *Key) jwks() []byte {
+	type entry struct {
+		jwk
+		ID        string `json:"kid"`
+		Use       string `json:"use"`
+		Algorithm string `json:"alg"`
+	}
+	return mustJSON(map[string][]entry{"keys": {{k.public, k.ID, "sig", "ES256"}}})
+}
+
+func base64url(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+// mustJSON is for values of strings, which cannot fail.
+func mustJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}

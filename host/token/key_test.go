@@ -1,0 +1,171 @@
+package token
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// The key and its thumbprint are those of RFC 9449, sections 4.1 and 6.1.
+func TestThumbprint(t *testing.T) {
+	key := jwk{
+		Curve: "P-256", Type: "EC",
+		X: "l8tFrhx-34tV3hRICRDY9zCkDlpBhF42UQUfWVAWBFs", Y: "9VE4jf_Ok_o64zbTTlcuNJajHmt6v9TDVrU0CdvGRDA",
+	}
+	if got, want := key.thumbprint(), "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestJWKS(t *testing.T) {
+	key, err := LoadKey(filepath.Join(t.TempDir(), "key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string][]map[string]string
+	if err := json.Unmarshal(key.jwks(), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got["keys"]) != 1 {
+		t.Fatalf("got %v, want one key", got)
+	}
+	published := got["keys"][0]
+	point := []byte{4}
+	for _, name := range []string{"x", "y"} {
+		coordinate, err := base64.RawURLEncoding.DecodeString(published[name])
+		if err != nil || len(coordinate) != 32 {
+			t.Errorf("%s is %q: %v", name, published[name], err)
+		}
+		point = append(point, coordinate...)
+		delete(published, name)
+	}
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	if err != nil || !public.Equal(&key.private.PublicKey) {
+		t.Errorf("another key was published: %v", err)
+	}
+	want := map[string]string{"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": key.ID}
+	if diff := cmp.Diff(want, published); diff != "" {
+		t.Error("(-want +got):\n", diff)
+	}
+}
+
+func TestLoadKeyKeepsTheKey(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state", "key.pem")
+	first, err := LoadKey(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := LoadKey(path)
+	if err != nil || !first.private.Equal(second.private) || first.ID != second.ID {
+		t.Errorf("the second time: %v, key %s instead of %s", err, second.ID, first.ID)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v; want 0600", info.Mode(), err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("beside the key there is something else: %v, %v", entries, err)
+	}
+}
+
+func TestLoadKeyRefuses(t *testing.T) {
+	good, err := generateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(p384)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(typ string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: der}) }
+
+	for name, content := range map[string][]byte{
+		"empty":       nil,
+		"no PEM":      []byte("key"),
+		"truncated":   good[:len(good)/2],
+		"two blocks":  bytes.Repeat(good, 2),
+		"another tag": block("PUBLIC KEY", der),
+		"no PKCS #8":  block("PRIVATE KEY", []byte("key")),
+		"P-384":       block("PRIVATE KEY", der),
+	} {
+		path := filepath.Join(t.TempDir(), "key.pem")
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := LoadKey(path); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, content) {
+			t.Errorf("%s: the file was changed", name)
+		}
+	}
+}
+
+func TestKeyFileRefuses(t *testing.T) {
+	never := func() ([]byte, error) {
+		t.Error("a key was made")
+		return nil, nil
+	}
+	for _, mode := range []os.FileMode{0o640, 0o604, 0o620, 0o666} {
+		path := filepath.Join(t.TempDir(), "key")
+		if err := os.WriteFile(path, []byte("key"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if content, err := KeyFile(path, never); err == nil || content != nil {
+			t.Errorf("mode %04o: %q, %v; want an error", mode, content, err)
+		}
+	}
+	if _, err := KeyFile(t.TempDir(), never); err == nil {
+		t.Error("a folder: no error")
+	}
+	boom := errors.New("boom")
+	path := filepath.Join(t.TempDir(), "key")
+	if _, err := KeyFile(path, func() ([]byte, error) { return nil, boom }); !errors.Is(err, boom) {
+		t.Errorf("a failed generate: %v", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after a failed generate there is a file: %v", err)
+	}
+}
+
+func TestKeyFileIsMadeOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	var contents [8][]byte
+	var wg sync.WaitGroup
+	for i := range contents {
+		wg.Go(func() {
+			var err error
+			contents[i], err = KeyFile(path, func() ([]byte, error) { return []byte{byte(i)}, nil })
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, c := range contents {
+		if !bytes.Equal(c, contents[0]) {
+			t.Fatalf("callers got different keys: %v", contents)
+		}
+	}
+}
