@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -94,10 +95,14 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		return err
 	}
 	undo.add("stop plugins", plugins.Close)
-	if err := check(ctx, cfg, plugins); err != nil {
-		return err
+	err = check(ctx, cfg, plugins)
+	if err == nil {
+		err = plugins.Start(ctx, pluginConfigs(cfg))
 	}
-	if err := plugins.Start(ctx, pluginConfigs(cfg)); err != nil {
+	if ctx.Err() != nil {
+		return nil // asked to stop while the plugins were starting: what they failed with is no one's mistake
+	}
+	if err != nil {
 		return err
 	}
 
@@ -365,8 +370,9 @@ func (d *door) url(path string) string {
 
 // serve answers requests until ctx ends; then it takes no new ones and waits for those it has.
 func (d *door) serve(ctx context.Context, h http.Handler, logger *slog.Logger) error {
+	fresh := &freshConns{conns: map[net.Conn]bool{}}
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug)}
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug), ConnState: fresh.note}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(d) }()
 	select {
@@ -376,10 +382,40 @@ func (d *door) serve(ctx context.Context, h http.Handler, logger *slog.Logger) e
 	}
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 	defer cancel()
+	fresh.close()
 	if err := server.Shutdown(stopCtx); err != nil {
 		server.Close()
 		logger.Warn("requests were cut at the stop", "listener", d.name, "err", err)
 	}
 	<-served
 	return nil
+}
+
+// freshConns are connections on which no request has come yet: clients dial ahead. A server that shuts down would wait for them.
+type freshConns struct {
+	mu     sync.Mutex // guards what follows
+	conns  map[net.Conn]bool
+	closed bool
+}
+
+func (f *freshConns) note(c net.Conn, state http.ConnState) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case state != http.StateNew:
+		delete(f.conns, c)
+	case f.closed:
+		c.Close()
+	default:
+		f.conns[c] = true
+	}
+}
+
+func (f *freshConns) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	for c := range f.conns {
+		c.Close()
+	}
 }
