@@ -89,11 +89,11 @@ func TestDiscover(t *testing.T) {
 		"abroad misbehave":                             "ready: trust is off",
 		"absent towpath-plugin-absent":                 "missing: there is no such file",
 		"alone alone":                                  "ready: trust is off",
-		"bare-interp towpath-plugin-bare-interp":       "not executable: it names no interpreter after #!",
+		"bare-interp towpath-plugin-bare-interp":       "not executable: it begins with #! and names no interpreter",
 		"changed towpath-plugin-changed":               "untrusted: its sha256 is " + hex.EncodeToString(changed[:]) + ", but " + strings.Repeat("0", 64) + " is pinned",
 		"cut cut":                                      "not executable: it is a broken ELF file: EOF",
 		"dangling dangling":                            "missing: there is no such file",
-		"empty empty":                                  "not executable: it is neither an ELF program nor a script that begins with #!",
+		"empty empty":                                  "not executable: it is neither an ELF program nor a script, which begins with #! and its interpreter",
 		"file file-v2":                                 "ready: trust is off",
 		"file towpath-plugin-file":                     `untrusted: plugin "file" has another binary`,
 		"foreign foreign":                              "wrong architecture: it is built for " + map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH] + ", this host runs on " + runtime.GOARCH,
@@ -108,7 +108,7 @@ func TestDiscover(t *testing.T) {
 		"script towpath-plugin-script":                 "ready: trust is off",
 		"twice towpath-plugin-twice":                   "ready: trust is off",
 		"twice twice":                                  "untrusted: towpath-plugin-twice takes precedence",
-		"words words":                                  "not executable: it is neither an ELF program nor a script that begins with #!",
+		"words words":                                  "not executable: it is neither an ELF program nor a script, which begins with #! and its interpreter",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

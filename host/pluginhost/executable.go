@@ -28,7 +28,7 @@ func checkExecutable(file io.ReaderAt, mode fs.FileMode) (Status, error) {
 	case runtime.GOOS != "linux":
 		return StatusReady, nil
 	case !bytes.HasPrefix(head, []byte(elf.ELFMAG)):
-		return StatusNotExecutable, errors.New("it is neither an ELF program nor a script that begins with #!")
+		return StatusNotExecutable, errors.New("it is neither an ELF program nor a script, which begins with #! and its interpreter")
 	}
 	return checkELF(file)
 }
@@ -37,7 +37,7 @@ func checkInterpreter(head []byte) (Status, error) {
 	line, _, _ := bufio.NewReader(bytes.NewReader(head[2:])).ReadLine()
 	words := strings.Fields(string(line))
 	if len(words) == 0 {
-		return StatusNotExecutable, errors.New("it names no interpreter after #!")
+		return StatusNotExecutable, errors.New("it begins with #! and names no interpreter")
 	}
 	if _, err := os.Stat(words[0]); err != nil {
 		return StatusNotExecutable, fmt.Errorf("its interpreter %s: %w", words[0], err)

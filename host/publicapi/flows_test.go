@@ -58,12 +58,6 @@ func (s *flows) stop(key flow.Key, to flow.State) {
 	v.Wait()
 }
 
-func (s *flows) start(key flow.Key) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.flows[key].State = flow.Started
-}
-
 func (s *flows) breakDown(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -171,7 +171,8 @@ func TestAnswerID(t *testing.T) {
 			t.Errorf("%s has no stable id", name)
 		}
 	}
-	if key := (flow.Key{ID: "f"}); answerID(key, "") == answerID(key, "") {
+	key := flow.Key{ID: "f"}
+	if first, second := answerID(key, ""), answerID(key, ""); first == second {
 		t.Error("answers to messages without an id share one")
 	}
 }

@@ -27,8 +27,10 @@ func Versions() map[int]plugin.PluginSet {
 const (
 	// maxMessageSize is more than a frame and less than what could hurt.
 	maxMessageSize = 8 << 20
-	// streamWindow bounds what a stopped reader takes of one flow. Fixed windows also keep gRPC from growing them by itself.
-	streamWindow = 512 << 10
+	// hostWindow and pluginWindow bound what either end takes of one flow that it does not read. A fixed window is also one that gRPC
+	// does not grow by itself. The host's, with a frame in hand and gRPC's quota for writing, stays below 1 MiB for each flow.
+	hostWindow   = 640 << 10
+	pluginWindow = 1 << 20
 	// connWindow is shared by the flows of a process. gRPC gives it back as bytes arrive, whether they are read or not.
 	connWindow = 4 << 20
 	ioBuffer   = 256 << 10
@@ -39,7 +41,7 @@ func DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newCodec()),
 			grpc.MaxCallRecvMsgSize(maxMessageSize), grpc.MaxCallSendMsgSize(maxMessageSize)),
-		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow),
+		grpc.WithInitialWindowSize(hostWindow), grpc.WithInitialConnWindowSize(connWindow),
 		grpc.WithReadBufferSize(ioBuffer), grpc.WithWriteBufferSize(ioBuffer),
 		grpc.WithTransportCredentials(newPlainCredentials()), experimental.WithBufferPool(newBufferPool()),
 		// A stream is never replayed by gRPC, and keeping its messages for that would pin their memory.
@@ -56,7 +58,7 @@ func NewServer(opts []grpc.ServerOption) *grpc.Server {
 		experimental.BufferPool(newBufferPool()),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxMessageSize), grpc.MaxSendMsgSize(maxMessageSize),
-		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connWindow),
+		grpc.InitialWindowSize(pluginWindow), grpc.InitialConnWindowSize(connWindow),
 		grpc.ReadBufferSize(ioBuffer), grpc.WriteBufferSize(ioBuffer),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.UnaryInterceptor(recoverUnary), grpc.StreamInterceptor(recoverStream),
