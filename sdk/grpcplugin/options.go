@@ -29,8 +29,8 @@ const (
 	maxMessageSize = 8 << 20
 	// hostWindow and pluginWindow bound what either end takes of one flow that it does not read. A fixed window is also one that gRPC
 	// does not grow by itself. The host's, with a frame in hand and gRPC's quota for writing, stays below 1 MiB for each flow.
-	hostWindow   = 640 << 10
-	pluginWindow = 1 << 20
+	hostWindow   = 704 << 10
+	pluginWindow = 2 << 20
 	// connWindow is shared by the flows of a process. gRPC gives it back as bytes arrive, whether they are read or not.
 	connWindow = 4 << 20
 	ioBuffer   = 256 << 10

@@ -1,0 +1,272 @@
+package pluginhost
+
+import (
+	"bytes"
+	"io"
+	"io/fs"
+	"mime"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/sdktest"
+)
+
+// shipped builds the plugins that Towpath ships, once for all tests.
+var shipped = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "shipped")
+	if err != nil {
+		return "", err
+	}
+	for _, name := range []string{"file", "http", "synthetic"} {
+		out := filepath.Join(dir, filePrefix+name)
+		build := exec.Command("go", "build", "-ldflags=-s -w", "-o", out, "github.com/towpath-dataplane/towpath/plugins/"+name)
+		if text, err := build.CombinedOutput(); err != nil {
+			return dir, &Error{Plugin: name, Doing: "build: " + string(text), Err: err}
+		}
+	}
+	return dir, nil
+})
+
+// launchShipped returns a host that runs the built plugins. Every test of a suite gets its own host, because the suites count what is
+// left when a test has ended.
+func launchShipped(t *testing.T, configs map[string][]byte) *Host {
+	t.Helper()
+	dir, err := shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Only the plugins that are configured, to keep the suites quick.
+	own := t.TempDir()
+	for name := range configs {
+		if err := os.Link(filepath.Join(dir, filePrefix+name), filepath.Join(own, filePrefix+name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime, err := os.MkdirTemp("", "run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := New(Options{Directory: own, Trust: TrustOff, RuntimeDir: runtime})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(t.Context()); err != nil && t.Context().Err() == nil {
+			t.Error(err)
+		}
+		os.RemoveAll(runtime)
+	})
+	if err := h.Start(t.Context(), configs); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func sourceOf(t *testing.T, typ string, configs map[string][]byte) sdk.DataSource {
+	t.Helper()
+	s, err := launchShipped(t, configs).Source(typ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func sinkOf(t *testing.T, typ string, configs map[string][]byte) sdk.DataSink {
+	t.Helper()
+	s, err := launchShipped(t, configs).Sink(typ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func fileConfig(root string) map[string][]byte {
+	return map[string][]byte{"file": []byte(`{"root":` + strconv.Quote(root) + `,"read_only":false}`)}
+}
+
+var httpConfig = map[string][]byte{"http": []byte(`{"allow":["loopback"],"timeout":"30s","idle_timeout":"2m","redirects":"same-host","max_error_body":"16KiB","max_spool":"1GiB"}`)}
+
+func TestShippedFileSource(t *testing.T) {
+	root := t.TempDir()
+	contents := []sdktest.Content{
+		{Name: "a/b.csv", Bytes: sdktest.Pattern(1, 3<<20+5)}, {Name: "empty", Bytes: []byte{}}, {Name: "z ü.csv", Bytes: []byte("x")}}
+	for _, c := range contents {
+		path := filepath.Join(root, "data", c.Name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, c.Bytes, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	address := func(path string) sdk.DataAddress {
+		return sdk.DataAddress{Type: "File", Properties: map[string]string{"path": path}}
+	}
+	sdktest.TestSource(t, sdktest.SourceCase{
+		New:     func(t *testing.T) sdk.DataSource { return sourceOf(t, "File", fileConfig(root)) },
+		Address: address("data"), Parts: contents,
+		Bad: []sdktest.BadAddress{
+			{Name: "not there", Address: address("nowhere"), Code: sdk.NotFound},
+			{Name: "way out", Address: address("../x"), Code: sdk.Invalid},
+		},
+	})
+}
+
+func TestShippedFileSink(t *testing.T) {
+	sdktest.TestSink(t, sdktest.SinkCase{Resumable: true, New: func(t *testing.T) sdktest.Store {
+		root := t.TempDir()
+		return sdktest.Store{
+			Sink:    sinkOf(t, "File", fileConfig(root)),
+			Address: sdk.DataAddress{Type: "File"},
+			Names:   func() ([]string, error) { return files(root, false) },
+			Begun:   func() ([]string, error) { return files(root, true) },
+			Content: func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(root, name)) },
+		}
+	}})
+}
+
+// files lists the files below root: those that a sink has finished, or the temporary ones.
+func files(root string, temporary bool) (names []string, err error) {
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(root, path)
+		if strings.HasPrefix(name, ".towpath/") == temporary {
+			names = append(names, filepath.ToSlash(name))
+		}
+		return err
+	})
+	return names, err
+}
+
+func TestShippedGenerate(t *testing.T) {
+	config := map[string][]byte{"synthetic": []byte(`{}`)}
+	address := sdk.DataAddress{Type: "Generate", Properties: map[string]string{"size": "1000003", "parts": "2", "seed": "7"}}
+	// What the binary generates is what it generated before: the suite compares against its own first reading.
+	stream, err := sourceOf(t, "Generate", config).Read(t.Context(), sdk.ReadOpen{Address: address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parts []sdktest.Content
+	for {
+		f, err := stream.Recv()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch f := f.(type) {
+		case *sdk.PartBegin:
+			parts = append(parts, sdktest.Content{Name: f.Name})
+		case *sdk.Data:
+			var b bytes.Buffer
+			f.WriteTo(&b)
+			last := &parts[len(parts)-1]
+			last.Bytes = append(last.Bytes, b.Bytes()...)
+		}
+		sdk.Release(f)
+	}
+	stream.Close()
+	if len(parts) != 2 || len(parts[1].Bytes) != 1000003 {
+		t.Fatalf("%d parts", len(parts))
+	}
+	sdktest.TestSource(t, sdktest.SourceCase{
+		New:     func(t *testing.T) sdk.DataSource { return sourceOf(t, "Generate", config) },
+		Address: address, Parts: parts,
+	})
+}
+
+func TestShippedDiscard(t *testing.T) {
+	sdktest.TestSink(t, sdktest.SinkCase{Resumable: true, Records: true, New: func(t *testing.T) sdktest.Store {
+		return sdktest.Store{Sink: sinkOf(t, "Discard", map[string][]byte{"synthetic": []byte(`{}`)}), Address: sdk.DataAddress{Type: "Discard"}}
+	}})
+}
+
+func TestShippedHTTPSource(t *testing.T) {
+	content := sdktest.Pattern(2, 2<<20+1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/data" {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("ETag", `"v1"`)
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+	}))
+	server.Config.SetKeepAlivesEnabled(false) // the suite counts goroutines, and the server's are in this process
+	t.Cleanup(server.Close)
+	address := func(path string) sdk.DataAddress {
+		return sdk.DataAddress{Type: "HttpData", Properties: map[string]string{"baseUrl": server.URL + path, "name": "one.bin"}}
+	}
+	sdktest.TestSource(t, sdktest.SourceCase{
+		New:     func(t *testing.T) sdk.DataSource { return sourceOf(t, "HttpData", httpConfig) },
+		Address: address("/data"), Parts: []sdktest.Content{{Name: "one.bin", Bytes: content}},
+		Bad: []sdktest.BadAddress{
+			{Name: "not there", Address: address("/no"), Code: sdk.NotFound},
+			{Name: "no URL", Address: sdk.DataAddress{Type: "HttpData"}, Code: sdk.Invalid},
+		},
+	})
+}
+
+func TestShippedHTTPSink(t *testing.T) {
+	sdktest.TestSink(t, sdktest.SinkCase{New: func(t *testing.T) sdktest.Store {
+		r := &receiver{parts: map[string][]byte{}}
+		server := httptest.NewServer(r)
+		server.Config.SetKeepAlivesEnabled(false)
+		t.Cleanup(server.Close)
+		return sdktest.Store{
+			Sink:    sinkOf(t, "HttpData", httpConfig),
+			Address: sdk.DataAddress{Type: "HttpData", Properties: map[string]string{"baseUrl": server.URL}},
+			Names:   r.names, Content: r.content,
+		}
+	}})
+}
+
+// receiver stores a part when it has all of it, as an ingest does.
+type receiver struct {
+	mu    sync.Mutex // guards parts
+	parts map[string][]byte
+}
+
+func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	_, params, err := mime.ParseMediaType(req.Header.Get("Content-Disposition"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	content, err := io.ReadAll(req.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.parts[params["filename"]] = content
+	w.WriteHeader(http.StatusCreated)
+}
+
+func (r *receiver) names() (names []string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name := range r.parts {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func (r *receiver) content(name string) ([]byte, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.parts[name], nil
+}
