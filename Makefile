@@ -62,7 +62,8 @@ fuzz: ## every fuzz test for 30 seconds
 	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s $$p || exit 1; done; done
 
 bench: ## speed as ratios, memory; needs a quiet machine
-	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./host/cmd/towpath ./host/store
+	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./host/cmd/towpath
+	go test -run '^$$' -bench Signals -benchtime 3s ./host/store
 
 proto: ## generate the Go code of the plugin protocol
 	go run ./proto/generate

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -126,11 +127,29 @@ func (h *host) signal(path string, body map[string]any) {
 	}
 }
 
-// start begins a push from a dataset to the Discard plugin.
-func (h *host) start(id, dataset string) {
+// start begins a push from a dataset to the Discard plugin, which stops reading after so many bytes if stallAfter is not "".
+func (h *host) start(id, dataset, stallAfter string) {
+	address := map[string]any{"endpointType": "Discard", "endpoint": "https://nowhere.example"}
+	if stallAfter != "" {
+		address["endpointProperties"] = []any{map[string]any{"name": "stall_after", "value": stallAfter}}
+	}
 	h.signal("start", map[string]any{"dataFlowId": id, "participantId": "p", "counterPartyId": "c", "dataspaceContext": "d",
-		"agreementId": "a", "datasetId": dataset, "profile": "discard-push",
-		"dataAddress": map[string]any{"endpointType": "Discard", "endpoint": "https://nowhere.example"}})
+		"agreementId": "a", "datasetId": dataset, "profile": "discard-push", "dataAddress": address})
+}
+
+// bytes is what all transfers have moved.
+func (h *host) bytes() string {
+	h.b.Helper()
+	resp, err := http.Get("http://" + h.admin + "/metrics")
+	if err != nil {
+		h.b.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		h.b.Fatal(err)
+	}
+	return string(regexp.MustCompile(`(?m)^towpath_transfer_bytes_total .*$`).Find(text))
 }
 
 func (h *host) flow(id string) (f admin.FlowDetail) {
@@ -161,24 +180,40 @@ func (h *host) memory(name string) float64 {
 	return kib / 1024
 }
 
-// BenchmarkMemory is what the host holds while one flow moves 4 GiB, and what each of a hundred further flows that move at the same
-// time adds to that.
+// BenchmarkMemory is what the host holds while one flow moves 4 GiB, what each of a hundred further flows that move at the same time
+// adds to that, and what each of a hundred flows whose sink has stopped.
 func BenchmarkMemory(b *testing.B) {
 	const flows = 100
 	h := startHost(b)
 	for b.Loop() {
-		h.start("large", "large")
+		h.start("large", "large", "")
 		h.until("4 GiB moved", func() bool { return h.flow("large").State == "COMPLETED" })
 	}
 	b.ReportMetric(h.memory("VmHWM"), "MiB-one-flow-at-most")
 	one := h.memory("VmRSS")
 	for i := range flows {
-		h.start(fmt.Sprint("steady-", i), "steady")
+		h.start(fmt.Sprint("steady-", i), "steady", "")
 	}
 	for i := range flows {
 		h.until("every flow moves", func() bool { return h.moved(fmt.Sprint("steady-", i)) })
 	}
 	b.ReportMetric(max(0, h.memory("VmRSS")-one)/flows, "MiB-each-further-flow")
+	for i := range flows {
+		h.signal(fmt.Sprintf("steady-%d/terminate", i), map[string]any{})
+	}
+	before := h.memory("VmRSS")
+	for i := range flows {
+		h.start(fmt.Sprint("stalled-", i), "large", "1MiB")
+	}
+	still, last := 0, ""
+	h.until("every flow stalled", func() bool {
+		now := h.bytes()
+		if still++; now != last {
+			still, last = 0, now
+		}
+		return still > 50
+	})
+	b.ReportMetric(max(0, h.memory("VmRSS")-before)/flows, "MiB-each-stalled-flow")
 	b.ReportMetric(0, "ns/op")
 }
 
