@@ -63,7 +63,7 @@ fuzz: ## every fuzz test for 30 seconds
 
 bench: ## speed as ratios, memory; needs a quiet machine
 	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./host/cmd/towpath
-	go test -run '^$$' -bench Signals -benchtime 3s ./host/store
+	go test -run '^$$' -bench Signals -benchtime 20000x -count 3 ./host/store
 
 proto: ## generate the Go code of the plugin protocol
 	go run ./proto/generate

@@ -36,10 +36,10 @@ func BenchmarkSignals(b *testing.B) {
 		mu.Lock()
 		defer mu.Unlock()
 		w.exec("BEGIN IMMEDIATE")
-		t := &tx{w: w, sealer: single.sealer, key: benchKey(i), now: time.Now().UTC()}
-		t.run(signal(i))
+		t := &tx{sealer: single.sealer, key: benchKey(i), fn: signal(i)}
+		err := errors.Join(t.decide(w), t.prepare(), t.write())
 		w.exec("COMMIT")
-		return w.failed
+		return errors.Join(err, w.failed)
 	})
 
 	b.ReportMetric(0, "ns/op")

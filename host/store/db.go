@@ -134,7 +134,7 @@ func (db *DB) Close() error {
 
 // change runs fn in a transaction.
 func (db *DB) change(ctx context.Context, fn func(*writer) error) error {
-	result, failure := db.write.do(ctx, fn)
+	result, failure := db.write.do(ctx, &job{decide: fn})
 	return explain(cmp.Or(failure, result))
 }
 

@@ -3,7 +3,9 @@ package store
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"database/sql"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,17 +19,12 @@ import (
 // Update runs fn in a transaction that it may share with other updates. fn runs on a goroutine of the store, which it must not end with
 // runtime.Goexit; a panic comes back as a *PanicError.
 func (db *DB) Update(ctx context.Context, key flow.Key, fn func(flow.Tx) error) error {
-	enqueued := false
-	result, failure := db.write.do(ctx, func(w *writer) error {
-		t := &tx{w: w, sealer: db.sealer, key: key, now: w.clock().UTC().Truncate(time.Microsecond)}
-		err := t.run(fn)
-		enqueued = t.enqueued
-		return err
-	})
+	t := &tx{sealer: db.sealer, key: key, fn: fn}
+	result, failure := db.write.do(ctx, &job{key: key, decide: t.decide, prepare: t.prepare, write: t.write})
 	if failure != nil {
 		return fmt.Errorf("update flow %s: %w", key, explain(failure))
 	}
-	if result == nil && enqueued {
+	if result == nil && t.enqueued {
 		db.announce()
 	}
 	return result
@@ -41,17 +38,19 @@ func (db *DB) announce() {
 	}
 }
 
-// tx is one update's turn in a transaction of the writer. What it writes is collected, and written when fn has returned nil: an
-// update that fails has nothing to undo.
+// tx is one update's turn in a transaction of the writer. What fn writes is collected, encoded and sealed by prepare, and written by
+// write when fn has returned nil: an update that fails has nothing to undo.
 type tx struct {
 	w       *writer
 	sealer  *sealer
+	fn      func(flow.Tx) error
 	key     flow.Key
 	now     time.Time
 	id      int64 // of the flow's row; 0 if not known
 	created int64 // of the flow, if id is known
 	err     error // the first failure: after it nothing works
 
+	prepares []func() error
 	writes   []func() error
 	enqueued bool
 	// What was put here, for those who read it again.
@@ -62,23 +61,39 @@ type tx struct {
 
 var errTxDone = errors.New("the transaction has ended")
 
-// run calls fn and writes. A call through tx that failed fails the update, whatever fn makes of it.
-func (t *tx) run(fn func(flow.Tx) error) error {
-	err := protect(t.key, func() error { return fn(t) })
+// decide calls fn. A call through tx that failed fails the update, whatever fn makes of it.
+func (t *tx) decide(w *writer) error {
+	t.w, t.now = w, w.clock().UTC().Truncate(time.Microsecond)
+	err := protect(t.key, func() error { return t.fn(t) })
 	if err == nil {
 		err = t.err
 	}
 	t.err = errTxDone
-	for _, write := range t.writes {
-		if err != nil {
-			return err
-		}
-		err = write()
-	}
 	return err
 }
 
-func (t *tx) later(write func() error) { t.writes = append(t.writes, write) }
+// prepare encodes and seals. It uses nothing of the writer.
+func (t *tx) prepare() error {
+	return protect(t.key, func() error { return each(t.prepares) })
+}
+
+func (t *tx) write() error { return each(t.writes) }
+
+// later keeps what is to be done when fn has returned.
+func (t *tx) later(prepare, write func() error) {
+	t.prepares = append(t.prepares, prepare)
+	t.writes = append(t.writes, write)
+}
+
+// each calls functions until one fails.
+func each(fns []func() error) error {
+	for _, fn := range fns {
+		if err := fn(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // fail remembers a failure.
 func (t *tx) fail(what string, err error) error {
@@ -148,14 +163,18 @@ func (t *tx) Put(f *flow.Flow) error {
 		t.w.newest = t.created
 	}
 	f.Key, f.Created, f.Updated = t.key, fromMicros(t.created), t.now
-	content, err := t.sealer.sealFlow(f)
-	if err != nil {
-		return t.fail("put flow "+t.key.String(), err)
-	}
 	put := clone(f)
 	put.Waiting, put.Redelivery = "", false // for memory only
 	t.flow = put
-	t.later(func() error { return t.put(put, content) })
+	var content []byte
+	t.later(func() (err error) {
+		if content, err = t.sealer.sealFlow(put); err != nil {
+			return fmt.Errorf("put flow %s: %w", t.key, err)
+		}
+		return nil
+	}, func() error {
+		return t.put(put, content)
+	})
 	return nil
 }
 
@@ -184,7 +203,7 @@ func (t *tx) Answer(messageID string) (flow.Answer, bool, error) {
 	}
 	var a flow.Answer
 	var address []byte
-	scan := t.w.one(`SELECT operation, body, state, refused, data_address FROM answers WHERE flow = ? AND message_id = ?`, t.id, messageID)
+	scan := t.w.one(selectAnswer, t.id, messageKey(messageID), messageID)
 	err := scan(&a.Operation, &a.Body, &a.State, &a.Refused, &address)
 	if errors.Is(err, sql.ErrNoRows) {
 		return flow.Answer{}, false, nil
@@ -198,15 +217,22 @@ func (t *tx) Answer(messageID string) (flow.Answer, bool, error) {
 	return a, true, nil
 }
 
-const insertAnswer = `INSERT INTO answers (flow, message_id, operation, body, state, refused, data_address, created)
-	VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
+const (
+	selectAnswer = `SELECT operation, body, state, refused, data_address FROM answers WHERE flow = ? AND message_key = ? AND message_id = ?`
+	insertAnswer = `INSERT INTO answers (flow, message_key, message_id, operation, body, state, refused, data_address, created)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
+	deleteAnswer = `DELETE FROM answers WHERE flow = ? AND message_key = ?`
+)
+
+// messageKey stands for a message id in the index. Whoever finds two ids of one flow with the same key makes the later answer replace
+// the earlier; neither is ever taken for the other.
+func messageKey(messageID string) int64 {
+	sum := sha256.Sum256([]byte(messageID))
+	return int64(binary.BigEndian.Uint64(sum[:]))
+}
 
 func (t *tx) PutAnswer(messageID string, a flow.Answer) error {
 	if err := t.find(); err != nil {
-		return t.fail("put answer", err)
-	}
-	address, err := t.sealer.sealAddress(a.DataAddress, "answers.data_address", t.key.Context, t.key.ID, messageID)
-	if err != nil {
 		return t.fail("put answer", err)
 	}
 	if t.answers == nil {
@@ -214,14 +240,23 @@ func (t *tx) PutAnswer(messageID string, a flow.Answer) error {
 	}
 	a = cloneAnswer(a)
 	t.answers[messageID] = a
-	t.later(func() error {
-		values := []any{t.id, messageID, a.Operation, a.Body, string(a.State), a.Refused, address, micros(t.now)}
+	var key int64
+	var address []byte
+	t.later(func() (err error) {
+		key = messageKey(messageID)
+		address, err = t.sealer.sealAddress(a.DataAddress, "answers.data_address", t.key.Context, t.key.ID, messageID)
+		if err != nil {
+			return fmt.Errorf("put answer: %w", err)
+		}
+		return nil
+	}, func() error {
+		values := []any{t.id, key, messageID, a.Operation, a.Body, string(a.State), a.Refused, address, micros(t.now)}
 		n, err := t.w.count(insertAnswer, values...)
 		if err != nil || n > 0 {
 			return err
 		}
 		// Replacing is rare. The row gets a new id, and so the place in the table that its age demands.
-		if err := t.w.exec(`DELETE FROM answers WHERE flow = ? AND message_id = ?`, t.id, messageID); err != nil {
+		if err := t.w.exec(deleteAnswer, t.id, key); err != nil {
 			return err
 		}
 		return t.w.exec(insertAnswer, values...)
@@ -236,10 +271,6 @@ func (t *tx) AddPart(p flow.Part) (replaced bool, err error) {
 	if p.Index > math.MaxInt64 {
 		return false, t.fail("add part", fmt.Errorf("index %d of part %q is too large", p.Index, p.Name))
 	}
-	digests, err := json.Marshal(p.Digests)
-	if err != nil {
-		return false, t.fail("add part", err)
-	}
 	if _, replaced, err = t.Part(p.Name); err != nil {
 		return false, err
 	}
@@ -248,7 +279,13 @@ func (t *tx) AddPart(p flow.Part) (replaced bool, err error) {
 		t.parts = map[string]flow.Part{}
 	}
 	t.parts[p.Name] = p
-	t.later(func() error {
+	var digests []byte
+	t.later(func() (err error) {
+		if digests, err = json.Marshal(p.Digests); err != nil {
+			return fmt.Errorf("add part: %w", err)
+		}
+		return nil
+	}, func() error {
 		return t.w.exec(`INSERT OR REPLACE INTO parts (flow, name, idx, size, records, digests, location, finished)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, t.id, p.Name, int64(p.Index), p.Size, p.Records, string(digests), p.Location, micros(p.Finished))
 	})
@@ -283,12 +320,16 @@ func (t *tx) Enqueue(c flow.Callback) error {
 	if c.Next.IsZero() {
 		c.Next = t.now
 	}
-	address, err := t.sealer.sealAddress(c.DataAddress, "callbacks.data_address", t.key.Context, t.key.ID, c.MessageID)
-	if err != nil {
-		return t.fail("enqueue callback", err)
-	}
+	c.DataAddress = cloneAddress(c.DataAddress)
 	t.enqueued = true
-	t.later(func() error {
+	var address []byte
+	t.later(func() (err error) {
+		address, err = t.sealer.sealAddress(c.DataAddress, "callbacks.data_address", t.key.Context, t.key.ID, c.MessageID)
+		if err != nil {
+			return fmt.Errorf("enqueue callback: %w", err)
+		}
+		return nil
+	}, func() error {
 		return t.w.exec(`INSERT INTO callbacks
 			(flow, control_plane, kind, message_id, state, data_address, error, created, attempts, next, last_error, status)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, '', 'pending')`,
@@ -301,11 +342,14 @@ func (t *tx) CancelCallbacks() error {
 	if err := t.find(); err != nil {
 		return absent(err)
 	}
-	t.later(func() error {
+	t.later(nothing, func() error {
 		return t.w.exec(`UPDATE callbacks SET status = 'cancelled' WHERE flow = ? AND status = 'pending'`, t.id)
 	})
 	return nil
 }
+
+// nothing is what a write without content has to prepare.
+func nothing() error { return nil }
 
 // absent is for what a flow that is not there does not have: that is no error.
 func absent(err error) error {

@@ -20,8 +20,10 @@ const maxBatch = 256
 // there is one that waits, then commits once and tells all. Nothing is told before the commit, not even a failure: an update sees what
 // those before it in the same transaction did, and its failure may rest on that.
 //
-// An update decides first and writes then. One that fails while it decides has nothing to undo and fails alone. A statement that
-// fails, on the other hand, is the disk's failure and not the update's; it spoils the transaction for all.
+// An update decides, prepares and writes. It prepares on its caller's goroutine while the writer goes on to the next, or on the
+// writer's if that needs it first. So it writes later; but before another update of the same flow decides, so that each sees what
+// those before it did. One that fails before it writes has nothing to undo and fails alone. A statement that fails, on the other hand,
+// is the disk's failure and not the update's; it spoils the transaction for all.
 type writer struct {
 	pool  *sql.DB
 	conn  *sql.Conn
@@ -37,14 +39,32 @@ type writer struct {
 	newest     int64 // created of the flow created last
 	wrote      bool  // the update that runs has changed something
 	failed     error // a statement of this transaction failed
+
+	unwritten []*job                // have decided, in order
+	touched   map[flow.Key]struct{} // the flows of unwritten
 }
 
 // job is an update that waits.
 type job struct {
-	fn       func(*writer) error
-	result   error // of fn
-	failure  error // of the transaction; result is void
-	answered chan struct{}
+	key     flow.Key            // the flow that it reads and writes
+	decide  func(*writer) error // also writes, if there is no write
+	prepare func() error
+	write   func() error
+
+	once    sync.Once // guards the call of prepare
+	result  error     // of the functions
+	failure error     // of the transaction; result is void
+
+	decided, answered chan struct{}
+}
+
+// ready prepares, or waits for the one who does.
+func (j *job) ready() {
+	j.once.Do(func() {
+		if j.result == nil && j.prepare != nil {
+			j.result = j.prepare()
+		}
+	})
 }
 
 func openWriter(ctx context.Context, path string, clock func() time.Time) (*writer, error) {
@@ -59,6 +79,7 @@ func openWriter(ctx context.Context, path string, clock func() time.Time) (*writ
 	return &writer{
 		pool: pool, conn: conn, clock: clock,
 		queue: make(chan *job), closing: make(chan struct{}), statements: map[string]*sql.Stmt{}, flows: cache{},
+		touched: map[flow.Key]struct{}{},
 	}, nil
 }
 
@@ -90,15 +111,18 @@ func (w *writer) close() error {
 	return errors.Join(append(errs, w.conn.Close(), w.pool.Close())...)
 }
 
-// do runs fn in a transaction and returns when the transaction has ended. If failure is nil, result is what fn returned, and what fn
-// wrote is durable; an fn that fails has written nothing. If ctx ends before fn's turn, fn is not run; afterwards ctx has no influence.
-func (w *writer) do(ctx context.Context, fn func(*writer) error) (result, failure error) {
+// do runs a job in a transaction and returns when the transaction has ended. If failure is nil, result is what the job's functions
+// returned, and what they wrote is durable; a job that fails has written nothing. If ctx ends before the job's turn, it is not run;
+// afterwards ctx has no influence.
+func (w *writer) do(ctx context.Context, j *job) (result, failure error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	j := &job{fn: fn, answered: make(chan struct{})}
+	j.decided, j.answered = make(chan struct{}), make(chan struct{})
 	select {
 	case w.queue <- j:
+		<-j.decided
+		j.ready()
 		<-j.answered
 		return j.result, j.failure
 	case <-ctx.Done():
@@ -115,13 +139,12 @@ func (w *writer) batch(first *job) {
 	w.exec("BEGIN IMMEDIATE")
 	for j := first; j != nil; j = w.next(len(jobs)) {
 		jobs = append(jobs, j)
-		if w.failed == nil {
-			w.run(j)
-		}
+		w.run(j)
 		if w.failed != nil {
 			break
 		}
 	}
+	w.flush()
 	if w.failed == nil {
 		w.exec("COMMIT")
 	}
@@ -136,11 +159,44 @@ func (w *writer) batch(first *job) {
 	}
 }
 
+// run lets a job decide. What it writes waits for flush.
 func (w *writer) run(j *job) {
+	defer close(j.decided)
+	if _, ok := w.touched[j.key]; ok || j.write == nil {
+		w.flush()
+	}
+	if w.failed != nil {
+		return
+	}
 	w.wrote = false
-	j.result = j.fn(w)
-	if j.result != nil && w.wrote && w.failed == nil {
-		w.failed = fmt.Errorf("an update failed when it had written: %w", j.result)
+	j.result = j.decide(w)
+	w.check(j.result)
+	if j.result == nil && j.write != nil {
+		w.unwritten = append(w.unwritten, j)
+		w.touched[j.key] = struct{}{}
+	}
+}
+
+// flush writes what was decided.
+func (w *writer) flush() {
+	for _, j := range w.unwritten {
+		j.ready()
+		if j.result != nil || w.failed != nil {
+			continue
+		}
+		w.wrote = false
+		j.result = j.write()
+		w.check(j.result)
+	}
+	clear(w.unwritten)
+	w.unwritten = w.unwritten[:0]
+	clear(w.touched)
+}
+
+// check fails the transaction if an update has failed after it had written.
+func (w *writer) check(result error) {
+	if result != nil && w.wrote && w.failed == nil {
+		w.failed = fmt.Errorf("an update failed when it had written: %w", result)
 	}
 }
 
@@ -154,6 +210,7 @@ func (w *writer) next(size int) *job {
 		case j := <-w.queue:
 			return j
 		default:
+			w.flush()
 			// Those that the last commit has released may be about to come back: let them.
 			runtime.Gosched()
 		}

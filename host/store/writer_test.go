@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -103,6 +104,124 @@ func TestAFailureInAGroupStandsAlone(t *testing.T) {
 	})
 }
 
+// What updates of a group write is written late, but before the next of the same flow looks.
+func TestAnUpdateSeesWhatItsGroupDid(t *testing.T) {
+	hold(t, func(t *testing.T, h *held) {
+		const n = 5
+		var order atomic.Int64
+		var wg sync.WaitGroup
+		for range n {
+			wg.Go(func() {
+				err := h.Update(context.Background(), testKey("f"), func(tx flow.Tx) error {
+					i := order.Add(1)
+					f, err := tx.Flow()
+					if i == 1 && errors.Is(err, flow.ErrNotFound) {
+						f, err = testFlow("f"), nil
+					}
+					if err != nil {
+						return err
+					}
+					if f.Totals.Bytes != i-1 {
+						t.Errorf("update %d reads the total %d", i, f.Totals.Bytes)
+					}
+					if _, ok, _ := tx.Answer(fmt.Sprint(i - 1)); ok != (i > 1) {
+						t.Errorf("update %d: the answer before it is there: %v", i, ok)
+					}
+					f.Totals.Bytes = i
+					replaced, e := false, tx.Put(f)
+					if e == nil {
+						replaced, e = tx.AddPart(flow.Part{Name: "p"})
+					}
+					if replaced != (i > 1) {
+						t.Errorf("update %d replaces a part: %v", i, replaced)
+					}
+					return errors.Join(e, tx.PutAnswer(fmt.Sprint(i), flow.Answer{}), tx.Enqueue(flow.Callback{MessageID: fmt.Sprint(i)}))
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		// The last in the queue runs its statements at once, and sees it too.
+		wg.Go(func() {
+			err := h.change(context.Background(), func(w *writer) (err error) {
+				var flows, callbacks int64
+				err = w.one(`SELECT (SELECT count(*) FROM flows WHERE flow_id = 'f'), (SELECT count(*) FROM callbacks)`)(&flows, &callbacks)
+				if flows != 1 || callbacks != n {
+					t.Errorf("after %d updates there are %d flows and %d callbacks", n, flows, callbacks)
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		close(h.release)
+		wg.Wait()
+	})
+}
+
+func TestAnUpdateThatCannotBePreparedStandsAlone(t *testing.T) {
+	hold(t, func(t *testing.T, h *held) {
+		boom := errors.New("boom")
+		result := make(chan error, 1)
+		go func() {
+			own, failure := h.write.do(context.Background(), &job{
+				key:     testKey("f"),
+				decide:  func(*writer) error { return nil },
+				prepare: func() error { return boom },
+				write:   func() error { t.Error("it was written"); return nil },
+			})
+			if failure != nil {
+				t.Error(failure)
+			}
+			result <- own
+		}()
+		if err := h.wait(putTest("0"))[0]; err != nil || !h.stored("0") {
+			t.Errorf("another of the group: %v", err)
+		}
+		if err := <-result; err != boom {
+			t.Errorf("got %v, want its own failure", err)
+		}
+	})
+}
+
+// Of two messages with one key in the index, neither gets the answer to the other.
+func TestMessagesWithTheSameKey(t *testing.T) {
+	db := openTest(t)
+	answer := func(message string) (a flow.Answer, ok bool) {
+		err := db.Update(t.Context(), testKey("f"), func(tx flow.Tx) (err error) {
+			a, ok, err = tx.Answer(message)
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		return a, ok
+	}
+	put := func(tx flow.Tx) error {
+		return errors.Join(tx.Put(testFlow("f")), tx.PutAnswer("m", flow.Answer{Operation: "start"}))
+	}
+	if err := db.Update(t.Context(), testKey("f"), put); err != nil {
+		t.Fatal(err)
+	}
+	err := db.change(t.Context(), func(w *writer) error { return w.exec(`UPDATE answers SET message_id = 'other'`) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := answer("m"); ok {
+		t.Error("it got the answer to the other message")
+	}
+	if err := db.Update(t.Context(), testKey("f"), put); err != nil {
+		t.Fatal(err)
+	}
+	if a, ok := answer("m"); !ok || a.Operation != "start" {
+		t.Errorf("its own answer: %v, %v", a, ok)
+	}
+}
+
 // All of a group hear that its commit failed, also those that failed by themselves: what they saw was never true.
 func TestAFailedCommitFailsTheGroup(t *testing.T) {
 	hold(t, func(t *testing.T, h *held) {
@@ -113,7 +232,8 @@ func TestAFailedCommitFailsTheGroup(t *testing.T) {
 				// A reference that is checked at the commit.
 				w := t.(*tx).w
 				return errors.Join(w.exec(`PRAGMA defer_foreign_keys = ON`),
-					w.exec(`INSERT INTO answers (flow, message_id, operation, state, refused, created) VALUES (-1, '', '', '', '', 0)`))
+					w.exec(`INSERT INTO callbacks (flow, control_plane, kind, message_id, state, error, created, attempts, next, last_error, status)
+						VALUES (-1, '', '', '', '', '', 0, 0, 0, '', '')`))
 			},
 			func(flow.Tx) error { return own },
 			func(tx flow.Tx) error { return errors.Join(tx.Put(testFlow("3")), tx.Enqueue(flow.Callback{})) },
@@ -193,7 +313,8 @@ func TestGroupIsBounded(t *testing.T) {
 		updates[0] = func(t flow.Tx) error {
 			w := t.(*tx).w
 			return errors.Join(w.exec(`PRAGMA defer_foreign_keys = ON`),
-				w.exec(`INSERT INTO answers (flow, message_id, operation, state, refused, created) VALUES (-1, '', '', '', '', 0)`))
+				w.exec(`INSERT INTO callbacks (flow, control_plane, kind, message_id, state, error, created, attempts, next, last_error, status)
+						VALUES (-1, '', '', '', '', '', 0, 0, 0, '', '')`))
 		}
 		for i, err := range h.wait(updates...) {
 			if err != nil {

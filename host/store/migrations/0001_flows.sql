@@ -33,10 +33,12 @@ CREATE TABLE parts (
 
 CREATE INDEX parts_by_index ON parts (flow, idx);
 
--- Rows are in the order in which they were added, so that the oldest are found without an index.
+-- Rows are in the order in which they were added, so that the oldest are found without an index. There is no foreign key: flows are
+-- never deleted, and whoever adds an answer has just found the flow.
 CREATE TABLE answers (
     id           INTEGER PRIMARY KEY,
-    flow         INTEGER NOT NULL REFERENCES flows (id),
+    flow         INTEGER NOT NULL, -- flows.id
+    message_key  INTEGER NOT NULL, -- 64 bits of the digest of message_id, for a small index
     message_id   TEXT    NOT NULL,
     operation    TEXT    NOT NULL,
     body         BLOB,
@@ -44,5 +46,5 @@ CREATE TABLE answers (
     data_address BLOB,
     refused      TEXT    NOT NULL,
     created      INTEGER NOT NULL,
-    UNIQUE (flow, message_id)
+    UNIQUE (flow, message_key)
 ) STRICT;
