@@ -5,8 +5,7 @@ import (
 	"sync"
 )
 
-// BufferSize is the capacity of a Buffer: with a frame of this size in hand and one window full of others, a host holds less than
-// 1 MiB of a flow that is stalled. Larger frames gain a few percent, and cost a host their size for each such flow.
+// BufferSize is the capacity of a Buffer. Larger frames gain a few percent, and cost a host their size for each flow that is stalled.
 const BufferSize = 192 << 10
 
 // bufferHeadroom is room before the bytes where a wire can put its frame header without copying them.

@@ -51,7 +51,7 @@ func (d dataSource) Read(ctx context.Context, open ReadOpen) (ReadStream, error)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &readStream{ctx: ctx, cancel: cancel, source: d.Source, open: open, place: place,
-		frames: make(chan Frame, 1)}
+		frames: make(chan Frame, ahead)}
 	go s.run()
 	return s, nil
 }

@@ -9,6 +9,10 @@ import (
 // MaxData is the most bytes of payload that one Data frame carries.
 const MaxData = 1 << 20
 
+// ahead is how many frames pass between an author's code and the stream before one waits for the other: enough for both to work at a
+// time, and not to wake each other for each frame.
+const ahead = 4
+
 // DataSource is a source as a host sees it: a stream of frames. In-process sources and plugin processes look alike.
 // All methods may be called concurrently.
 type DataSource interface {

@@ -79,7 +79,7 @@ func (d *dataSink) Write(ctx context.Context, open WriteOpen) (WriteStream, erro
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &writeStream{ctx: ctx, cancel: cancel, in: make(chan Frame, 1), ups: make(chan Up, 1), done: make(chan struct{})}
+	s := &writeStream{ctx: ctx, cancel: cancel, in: make(chan Frame, ahead), ups: make(chan Up, 1), done: make(chan struct{})}
 	go s.run(d, open, place)
 	return s, nil
 }
@@ -168,12 +168,15 @@ func (s *writeStream) awaitAuthor() error {
 	}
 }
 
-// drain releases a frame that was sent and not taken.
+// drain releases the frames that were sent and not taken.
 func (s *writeStream) drain() {
-	select {
-	case f := <-s.in:
-		Release(f)
-	default:
+	for {
+		select {
+		case f := <-s.in:
+			Release(f)
+		default:
+			return
+		}
 	}
 }
 

@@ -28,8 +28,9 @@ const (
 	// maxMessageSize is more than a frame and less than what could hurt.
 	maxMessageSize = 8 << 20
 	// hostWindow and pluginWindow bound what either end takes of one flow that it does not read. A fixed window is also one that gRPC
-	// does not grow by itself. The host's, with a frame in hand and gRPC's quota for writing, stays below 1 MiB for each flow.
-	hostWindow   = 704 << 10
+	// does not grow by itself. The host's is as large as leaves it with less than 1 MiB of each flow that is stalled, which
+	// BenchmarkMemory of host/cmd/towpath measures.
+	hostWindow   = 832 << 10
 	pluginWindow = 2 << 20
 	// connWindow is shared by the flows of a process. gRPC gives it back as bytes arrive, whether they are read or not.
 	connWindow = 4 << 20

@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -11,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -318,13 +322,54 @@ func rawLane(b *testing.B) lane {
 	}
 }
 
+// pin keeps the threads of a process to one processor.
+func pin(b *testing.B, pid, cpu int) {
+	b.Helper()
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var set unix.CPUSet
+	set.Set(cpu)
+	for _, t := range tasks {
+		tid, err := strconv.Atoi(t.Name())
+		if err == nil {
+			err = unix.SchedSetaffinity(tid, &set)
+		}
+		if err != nil && err != unix.ESRCH {
+			b.Fatal(err)
+		}
+	}
+}
+
+// apartLane is the raw hop from one processor to another. Left alone, the kernel now and then runs both ends on one processor, where the
+// bytes never leave its cache, and which no lane that works at both ends can have.
+func apartLane(b *testing.B) lane {
+	run := rawLane(b)
+	pin(b, players[len(players)-1], 0)
+	return func(n int64) error {
+		done := make(chan error)
+		go func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+			var set unix.CPUSet
+			set.Set(1)
+			if err := unix.SchedSetaffinity(0, &set); err != nil {
+				done <- err
+				return
+			}
+			done <- run(n)
+		}()
+		return <-done
+	}
+}
+
 // BenchmarkBytes moves bytes by each lane in turn, several times over, and reports the medians and their ratios.
 func BenchmarkBytes(b *testing.B) {
 	const n, rounds = 1 << 30, 5
 	lanes := []struct {
 		name string
 		run  lane
-	}{{"towpath", towpathLane(b)}, {"relay", relayLane(b)}, {"raw", rawLane(b)}}
+	}{{"towpath", towpathLane(b)}, {"relay", relayLane(b)}, {"raw", rawLane(b)}, {"raw-apart", apartLane(b)}}
 	speeds, costs := map[string][]float64{}, map[string][]float64{}
 	for b.Loop() {
 		for range rounds {
@@ -344,9 +389,10 @@ func BenchmarkBytes(b *testing.B) {
 		b.ReportMetric(median(costs[name]), name+"-cpu-s/GiB")
 		return m
 	}
-	towpath, relay, raw := report("towpath"), report("relay"), report("raw")
+	towpath, relay, raw, apart := report("towpath"), report("relay"), report("raw"), report("raw-apart")
 	b.ReportMetric(towpath/relay, "of-relay")
 	b.ReportMetric(towpath/raw, "of-raw-hop")
+	b.ReportMetric(towpath/apart, "of-raw-hop-apart")
 	b.ReportMetric(0, "ns/op")
 }
 
