@@ -260,7 +260,8 @@ func TestReceiverRefuses(t *testing.T) {
 // in the log what has happened, and the file is sent as it is now.
 func TestSourceChanges(t *testing.T) {
 	t.Parallel()
-	before := strings.Repeat("0123456789abcdef", 8*mib/16)
+	// Larger than everything that windows and socket buffers hold between the file and the slow network.
+	before := strings.Repeat("0123456789abcdef", 32*mib/16)
 	for name, after := range map[string]string{"shorter": before[:3*mib], "longer": before + before[:mib]} {
 		for _, direction := range []string{"push", "pull"} {
 			t.Run(name+", "+direction, func(t *testing.T) {
@@ -280,6 +281,8 @@ func TestSourceChanges(t *testing.T) {
 				f, via := d.start(direction)
 				via.awaitPassed(t, mib)
 				writeFile(t, file, after)
+				d.provider.network.rate.Store(64 * mib)
+				d.consumer.network.rate.Store(64 * mib)
 				d.finish(direction, f)
 				if log := d.provider.process.stderr.String(); !strings.Contains(log, "has changed since it was announced") {
 					t.Error("the provider's log does not say that the file has changed")
