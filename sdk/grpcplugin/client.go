@@ -95,7 +95,7 @@ func (s sourceClient) Read(ctx context.Context, open sdk.ReadOpen) (sdk.ReadStre
 		cancel()
 		return nil, fromStatus(ctx, err)
 	}
-	r := &readClient{ctx: ctx, stream: stream, cancel: cancel}
+	r := &readClient{ending: ending{cancel: cancel}, ctx: ctx, stream: stream}
 	if err := r.open(open); err != nil {
 		cancel()
 		return nil, fromStatus(ctx, err)
@@ -134,7 +134,7 @@ func (s sinkClient) Write(ctx context.Context, open sdk.WriteOpen) (sdk.WriteStr
 		cancel()
 		return nil, fromStatus(ctx, err)
 	}
-	w := &writeClient{ctx: ctx, stream: stream, cancel: cancel}
+	w := &writeClient{ending: ending{cancel: cancel}, ctx: ctx, stream: stream}
 	// With io.EOF the stream has ended already; Recv says why.
 	if err := stream.SendMsg(&message{open: writeOpenToProto(open)}); err != nil && err != io.EOF {
 		cancel()

@@ -18,14 +18,11 @@ const hangUpWait = 3 * time.Second
 // bodyPiece is how much of a proxied request's body goes into one message.
 const bodyPiece = 256 << 10
 
-// readClient is a ReadStream from a plugin. When the caller's context ends, the host hangs up its half of the stream: the source lets
-// go of the flow and ends the other half, so that Close knows when nothing runs any more.
-type readClient struct {
-	ctx    context.Context // the caller's
-	stream grpc.BidiStreamingClient[pluginv1.ReadUp, pluginv1.Frame]
+// ending is how a stream of either kind ends. When the caller's context ends, the host hangs up its half of the stream: the plugin lets
+// go of the flow and ends the other half, so that close knows when nothing runs any more.
+type ending struct {
 	cancel context.CancelFunc // breaks the stream off
-	stop   func() bool        // of the AfterFunc on ctx
-	ended  bool               // End was received; used by Recv only
+	stop   func() bool        // of the AfterFunc on the caller's context
 
 	sending sync.Mutex  // one sender at a time
 	hungUp  bool        // guarded by sending
@@ -33,6 +30,52 @@ type readClient struct {
 
 	receiving sync.Mutex // one receiver at a time
 	finished  bool       // the other half has ended; guarded by receiving
+}
+
+// hangUp ends the host's half of the stream, once.
+func (e *ending) hangUp(stream grpc.ClientStream) {
+	e.sending.Lock()
+	defer e.sending.Unlock()
+	if !e.hungUp {
+		e.hungUp = true
+		stream.CloseSend()
+		e.giveUp = time.AfterFunc(hangUpWait, e.cancel)
+	}
+}
+
+// receive calls recv, or returns io.EOF if the other half has ended.
+func (e *ending) receive(recv func() error) error {
+	e.receiving.Lock()
+	defer e.receiving.Unlock()
+	if e.finished {
+		return io.EOF
+	}
+	err := recv()
+	e.finished = err != nil
+	return err
+}
+
+// close receives, with next, until the other half has ended. The host has hung up.
+func (e *ending) close(next func()) {
+	defer e.giveUp.Stop()
+	defer e.cancel()
+	for {
+		e.receiving.Lock()
+		finished := e.finished
+		e.receiving.Unlock()
+		if finished {
+			return
+		}
+		next()
+	}
+}
+
+// readClient is a ReadStream from a plugin.
+type readClient struct {
+	ending
+	ctx    context.Context // the caller's
+	stream grpc.BidiStreamingClient[pluginv1.ReadUp, pluginv1.Frame]
+	ended  bool // End was received; used by Recv only
 }
 
 func (r *readClient) open(open sdk.ReadOpen) error {
@@ -87,15 +130,8 @@ func (r *readClient) Recv() (sdk.Frame, error) {
 	return m.frame, nil
 }
 
-func (r *readClient) receive() (message, error) {
-	r.receiving.Lock()
-	defer r.receiving.Unlock()
-	var m message
-	if r.finished {
-		return m, io.EOF
-	}
-	err := r.stream.RecvMsg(&m)
-	r.finished = err != nil
+func (r *readClient) receive() (m message, err error) {
+	err = r.ending.receive(func() error { return r.stream.RecvMsg(&m) })
 	return m, err
 }
 
@@ -107,48 +143,24 @@ func (r *readClient) Acknowledge(sequence uint64) error {
 	return r.say(&pluginv1.ReadUp{Kind: &pluginv1.ReadUp_Acknowledge{Acknowledge: &pluginv1.Acknowledge{Sequence: sequence}}})
 }
 
-// hangUp ends the host's half of the stream, once.
-func (r *readClient) hangUp() {
-	r.sending.Lock()
-	defer r.sending.Unlock()
-	if !r.hungUp {
-		r.hungUp = true
-		r.stream.CloseSend()
-		r.giveUp = time.AfterFunc(hangUpWait, r.cancel)
-	}
-}
+func (r *readClient) hangUp() { r.ending.hangUp(r.stream) }
 
 func (r *readClient) Close() error {
 	r.stop()
 	r.hangUp()
-	defer r.giveUp.Stop()
-	defer r.cancel()
-	for {
-		r.receiving.Lock()
-		finished := r.finished
-		r.receiving.Unlock()
-		if finished {
-			return nil
-		}
+	r.close(func() {
 		m, _ := r.receive()
 		sdk.Release(m.frame)
-	}
+	})
+	return nil
 }
 
-// writeClient is a WriteStream to a plugin. It ends as readClient does.
+// writeClient is a WriteStream to a plugin.
 type writeClient struct {
+	ending
 	ctx    context.Context // the caller's
 	stream grpc.BidiStreamingClient[pluginv1.Frame, pluginv1.WriteUp]
-	cancel context.CancelFunc // breaks the stream off
-	stop   func() bool        // of the AfterFunc on ctx
-	done   bool               // Done was received; used by Recv only
-
-	sending sync.Mutex  // one sender at a time
-	hungUp  bool        // guarded by sending
-	giveUp  *time.Timer // breaks the stream off if the plugin does not let go; guarded by sending
-
-	receiving sync.Mutex // one receiver at a time
-	finished  bool       // the other half has ended; guarded by receiving
+	done   bool // Done was received; used by Recv only
 }
 
 func (w *writeClient) Send(f sdk.Frame) error {
@@ -181,43 +193,27 @@ func (w *writeClient) Recv() (sdk.Up, error) {
 	return said, err
 }
 
-func (w *writeClient) receive() (*pluginv1.WriteUp, error) {
-	w.receiving.Lock()
-	defer w.receiving.Unlock()
-	if w.finished {
-		return nil, io.EOF
-	}
-	up, err := w.stream.Recv()
-	w.finished = err != nil
+func (w *writeClient) receive() (up *pluginv1.WriteUp, err error) {
+	err = w.ending.receive(func() error {
+		up, err = w.stream.Recv()
+		return err
+	})
 	return up, err
 }
 
-// hangUp ends the host's half of the stream, once. A Send that is stuck cannot be ended politely, so the stream is broken off.
+// hangUp ends the host's half of the stream. A Send that is stuck cannot be ended politely, so the stream is broken off.
 func (w *writeClient) hangUp() {
-	if !w.sending.TryLock() {
+	if w.sending.TryLock() {
+		w.sending.Unlock()
+	} else {
 		w.cancel()
-		w.sending.Lock()
 	}
-	defer w.sending.Unlock()
-	if !w.hungUp {
-		w.hungUp = true
-		w.stream.CloseSend()
-		w.giveUp = time.AfterFunc(hangUpWait, w.cancel)
-	}
+	w.ending.hangUp(w.stream)
 }
 
 func (w *writeClient) Close() error {
 	w.stop()
 	w.hangUp()
-	defer w.giveUp.Stop()
-	defer w.cancel()
-	for {
-		w.receiving.Lock()
-		finished := w.finished
-		w.receiving.Unlock()
-		if finished {
-			return nil
-		}
-		w.receive()
-	}
+	w.close(func() { w.receive() })
+	return nil
 }
