@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/towpath-dataplane/towpath/sdk"
@@ -105,6 +106,10 @@ func failure(ctx context.Context, what string, err error) error {
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err
+	}
+	// What the transport says of a peer that spoke out of turn and hung up means nothing to an operator.
+	if strings.Contains(err.Error(), "readLoopPeekFailLocked") {
+		err = errHungUp
 	}
 	var known *sdk.Error
 	switch {
