@@ -153,7 +153,7 @@ func (e *Engine) newFlow(ctx context.Context, op Signal, role Role, c Create) (*
 	if !ok {
 		return nil, &RequestError{Field: "profile", Message: fmt.Sprintf("%q is not supported", c.Profile)}
 	}
-	dataset, ok := e.Catalog.Dataset(c.DatasetID)
+	dataset, ok := e.Catalog.Dataset(c.Key.Context, c.DatasetID)
 	if !ok {
 		return nil, &RequestError{Field: "datasetId", Message: fmt.Sprintf("there is no dataset %q", c.DatasetID)}
 	}
@@ -283,13 +283,18 @@ func (e *Engine) Completed(ctx context.Context, m Message) (Status, error) {
 	})
 }
 
-// Status tells a flow's state.
-func (e *Engine) Status(ctx context.Context, key Key) (Status, error) {
-	f, err := e.Store.Flow(ctx, key)
+// Status tells a flow's state to the control plane that owns it.
+func (e *Engine) Status(ctx context.Context, m Message) (Status, error) {
+	f, err := e.Store.Flow(ctx, m.Key)
 	if err != nil {
 		return Status{}, err
 	}
-	return f.status(nil), nil
+	if f.ControlPlane != m.ControlPlane {
+		return Status{}, ErrNotFound
+	}
+	s := f.status(nil)
+	s.Fault = f.Fault
+	return s, nil
 }
 
 // apply moves a flow that exists. prepare, if not nil, does what has to be done before the state changes and may refuse; change edits

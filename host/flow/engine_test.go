@@ -290,7 +290,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := w.Status(bg, key("f")); !errors.Is(err, flow.ErrNotFound) {
+	if _, err := w.Status(bg, flow.Message{Key: key("f"), ControlPlane: "cp"}); !errors.Is(err, flow.ErrNotFound) {
 		t.Errorf("a refused start left %v", err)
 	}
 }

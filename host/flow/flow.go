@@ -67,6 +67,10 @@ type Flow struct {
 	Local sdk.DataAddress
 	// Remote is the counterparty's address (provider push, consumer pull). Nil until it is known. Secret.
 	Remote *sdk.DataAddress
+	// RemoteSince is when Remote, with the token in it, was issued as far as we know.
+	RemoteSince time.Time
+	// RenewalFault is why the token of Remote could not be renewed the last time; "" if it could.
+	RenewalFault string
 	// Issued is the address we issued to the counterparty (provider pull, consumer push), with its current token. Secret.
 	Issued *sdk.DataAddress
 
@@ -74,6 +78,8 @@ type Flow struct {
 	Reason string
 	// Fault is the failure that was last reported by errored; "" once the flow moves again.
 	Fault string
+	// Reported are digests of the failures that were reported since the flow moved last, so that none is reported twice.
+	Reported []string
 	// Waiting says why a transfer that should run does not: a retry that is due, a plugin that is starting. For operators; memory
 	// only.
 	Waiting string

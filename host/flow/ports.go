@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 )
@@ -53,22 +54,62 @@ type Profile struct {
 	Type string
 	// AllowHTTP accepts counterparty addresses and issues ones that are not HTTPS.
 	AllowHTTP bool
+	// Strict demands what the profile's specification does: the endpointType is the profile's, started for pull has an address.
+	Strict bool
+	// Mode says whether prepare and start are answered before their work is done.
+	Mode Mode
+	// Renewal says whether addresses come with tokens that can be renewed.
+	Renewal Renewal
+	// Provision, if not "", is the type of the sink that makes the addresses which are handed out, in place of the public API.
+	Provision string
 }
+
+// Mode says when prepare and start are answered.
+type Mode string
+
+// The modes.
+const (
+	ModeAuto  Mode = "auto"  // when the work is done, or after a while with 202
+	ModeSync  Mode = "sync"  // when the work is done
+	ModeAsync Mode = "async" // at once, with 202
+)
+
+// Renewal says what becomes of the Token Renewal profile in another profile.
+type Renewal string
+
+// The kinds of renewal.
+const (
+	RenewalOff     Renewal = "off"     // issued addresses have no refresh token
+	RenewalOffer   Renewal = "offer"   // they have, if both participants are DIDs
+	RenewalRequire Renewal = "require" // the same, and an address without one is refused
+)
 
 // Dataset is what the operator says about a dataset.
 type Dataset struct {
-	ID string
+	Context string // participant context
+	ID      string
 	// Source is read when this side provides the dataset; Sink is written when it consumes it. Zero if there is none.
 	Source sdk.DataAddress
 	Sink   sdk.DataAddress
+	// Mode goes before that of the profile. "": the profile's.
+	Mode Mode
 }
 
 // Catalog finds profiles and datasets.
 type Catalog interface {
 	// Profile returns false if the profile is not supported.
 	Profile(name string) (Profile, bool)
-	// Dataset returns false if there is no such dataset.
-	Dataset(id string) (Dataset, bool)
+	// Dataset returns false if there is no such dataset in the participant context.
+	Dataset(context, id string) (Dataset, bool)
+}
+
+// Renewer renews the token of an address that a counterparty issued (profile Token Renewal, in the role of the consumer).
+type Renewer interface {
+	// Renewable reports whether the address has what a renewal needs. expires is how long its token is good from when it was issued, 0
+	// if that is not known.
+	Renewable(f *Flow, a sdk.DataAddress) (expires time.Duration, ok bool)
+	// Renew returns the address with its new tokens. The error is an *sdk.Error; Denied: no further attempt can succeed.
+	Renew(ctx context.Context, f *Flow, a sdk.DataAddress) (sdk.DataAddress, error)
 }
 
 // RequestError says that a signal cannot be taken because of what is in it.

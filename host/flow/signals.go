@@ -17,6 +17,9 @@ type Message struct {
 	MessageID string
 	// Body is a digest of the request, to tell a repetition from a reuse of the id.
 	Body []byte
+	// Answered, if not nil, is closed when the answer has left. What follows the answer (a callback about work that goes on) waits for
+	// it, so that the control plane does not hear the end before the beginning; but not for long.
+	Answered <-chan struct{}
 }
 
 // Create is the content of prepare and start (DataFlowPrepareMessage, DataFlowStartMessage).
@@ -38,8 +41,10 @@ type Create struct {
 // Status is the answer to a signal (DataFlowStatusMessage).
 type Status struct {
 	Key         Key
-	State       State
+	State       State            // PREPARING and STARTING: the work goes on, a callback follows
 	DataAddress *sdk.DataAddress // what the counterparty is to be given; nil if nothing. Secret.
+	// Fault is why the flow does not go on, as it was reported by errored. Only Signals.Status tells it.
+	Fault string
 }
 
 // Signals is what a signaling protocol asks of the engine. Engine implements it. Every method is one signal: it returns when the
@@ -60,8 +65,21 @@ type Signals interface {
 	Terminate(ctx context.Context, m Message, reason string) (Status, error)
 	// Completed ends a flow whose counterparty has everything.
 	Completed(ctx context.Context, m Message) (Status, error)
-	// Status tells a flow's state.
-	Status(ctx context.Context, key Key) (Status, error)
+	// Status tells a flow's state to the control plane that owns it. For any other one, the flow does not exist.
+	Status(ctx context.Context, m Message) (Status, error)
+}
+
+// Operations is what an operator, or an application beside the host, asks of the engine. Engine implements it.
+type Operations interface {
+	// Retry lets a flow go on that rests with a fault, and tries callbacks again that were given up. A *StateError says that there is
+	// nothing to retry.
+	Retry(ctx context.Context, key Key) error
+	// Address returns the counterparty's address of a STARTED flow, with a token that is good now. The error is a *StateError if there
+	// is none to give away. Secret.
+	Address(ctx context.Context, key Key) (sdk.DataAddress, error)
+	// Visit enters a STARTED flow whose data the counterparty serves, for the time of one request of a local application. The Joined's
+	// flow has the counterparty's address, with the type of the plugin that reads it, as Local.
+	Visit(ctx context.Context, key Key) (*Joined, error)
 }
 
 // Joined is a counterparty's request that runs inside a flow.

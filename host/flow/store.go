@@ -128,3 +128,22 @@ type Outbox interface {
 	// Added gets a value, without blocking, after a transaction that enqueued.
 	Added() <-chan struct{}
 }
+
+// Document is something that was configured through an API rather than in a file: a dataset, a control plane.
+type Document struct {
+	Kind    string
+	Context string // participant context
+	ID      string // unique with Kind and Context
+	Content []byte // JSON; secret
+	Updated time.Time
+}
+
+// Documents keeps documents. The store implements it.
+type Documents interface {
+	// PutDocument creates or replaces a document. It is durable when PutDocument returns.
+	PutDocument(ctx context.Context, d Document) error
+	// DeleteDocument removes a document, and reports whether there was one.
+	DeleteDocument(ctx context.Context, kind, context, id string) (bool, error)
+	// Documents lists the documents of a kind, by context and id.
+	Documents(ctx context.Context, kind string) ([]Document, error)
+}

@@ -121,7 +121,7 @@ func (catalog) Profile(name string) (flow.Profile, bool) {
 	return p, name == "push" || name == "pull"
 }
 
-func (catalog) Dataset(id string) (flow.Dataset, bool) {
+func (catalog) Dataset(_, id string) (flow.Dataset, bool) {
 	d := flow.Dataset{ID: id, Source: sdk.DataAddress{Type: "Here"}, Sink: sdk.DataAddress{Type: "Here"}}
 	switch id {
 	case "sinkless":

@@ -53,7 +53,7 @@ func (p *plane) Profile(name string) (flow.Profile, bool) {
 	return flow.Profile{Name: name, Direction: flow.Direction(strings.TrimPrefix(name, "http-")), AllowHTTP: true}, true
 }
 
-func (p *plane) Dataset(id string) (flow.Dataset, bool) {
+func (p *plane) Dataset(_, id string) (flow.Dataset, bool) {
 	return flow.Dataset{ID: id, Source: p.memory.Address(""), Sink: p.memory.Address("in")}, true
 }
 

@@ -64,7 +64,8 @@ func (e *engine) Completed(ctx context.Context, m flow.Message) (flow.Status, er
 	return e.take(ctx, call{Signal: flow.SignalCompleted, Message: m})
 }
 
-func (e *engine) Status(_ context.Context, key flow.Key) (flow.Status, error) {
+func (e *engine) Status(_ context.Context, m flow.Message) (flow.Status, error) {
+	key := m.Key
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	f := e.flows[key]

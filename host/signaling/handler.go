@@ -132,7 +132,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, to *endpoint) (a
 // take reads the message, gives the signal to the engine, and returns the message to answer with.
 func (h *Handler) take(w http.ResponseWriter, r *http.Request, to *endpoint) (any, error) {
 	if to.operation == opStatus {
-		status, err := h.engine.Status(r.Context(), h.key(*to))
+		status, err := h.engine.Status(r.Context(), flow.Message{Key: h.key(*to), ControlPlane: h.controlPlane})
 		return statusResponseMessage{State: status.State, DataFlowID: to.id}, err
 	}
 	m, err := h.message(w, r, to.operation)

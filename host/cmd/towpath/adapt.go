@@ -34,7 +34,7 @@ func (c catalog) Profile(name string) (flow.Profile, bool) {
 	return p, ok
 }
 
-func (c catalog) Dataset(id string) (flow.Dataset, bool) {
+func (c catalog) Dataset(_, id string) (flow.Dataset, bool) {
 	d, ok := c.datasets[id]
 	return d, ok
 }
