@@ -3,16 +3,18 @@ package flow
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// Options are what an Engine works with. All fields but StopTimeout are required.
+// Options are what an Engine works with. All fields but the last four are required.
 type Options struct {
 	Store    Store
 	Catalog  Catalog
@@ -21,8 +23,15 @@ type Options struct {
 	Transfer Transfer
 	Sinks    Sinks
 	Logger   *slog.Logger
+	// Renewer renews the tokens of counterparties. nil: nobody does.
+	Renewer Renewer
+	// AnswerWithin is how long a prepare or start may take until it is answered with the state that says its work goes on, in ModeAuto.
+	// 0: 2 seconds.
+	AnswerWithin time.Duration
 	// StopTimeout bounds how long a signal waits for what it has cut. 0: 15 seconds.
 	StopTimeout time.Duration
+	// Clock tells the time. nil: time.Now.
+	Clock func() time.Time
 }
 
 // Engine applies signals to flows and owns whatever runs for them. All methods may be called concurrently; signals for one flow are
@@ -39,15 +48,18 @@ type Engine struct {
 }
 
 var (
-	_ Signals = (*Engine)(nil)
-	_ Service = (*Engine)(nil)
+	_ Signals    = (*Engine)(nil)
+	_ Service    = (*Engine)(nil)
+	_ Operations = (*Engine)(nil)
 )
 
 // live is what memory holds of a flow: its lock and what runs for it.
 type live struct {
 	lock     chan struct{} // holds one value while a signal is applied
 	users    int           // guarded by Engine.mu; the entry goes with the last
-	transfer *running      // guarded by lock
+	transfer *running      // guarded by lock, as are the next two
+	work     *work         // that was answered before it was done
+	keeper   *keeper       // of the counterparty's token
 	stays    map[*stay]struct{}
 	waiting  string // guarded by Engine.mu, as is stays
 }
@@ -61,6 +73,9 @@ type running struct {
 // signalData stands for data that wants to move, in a StateError.
 const signalData Signal = "data"
 
+// signalRetry is an operator's, in a StateError.
+const signalRetry Signal = "retry"
+
 // cut is the cause with which a signal ends a transfer or a request.
 func cut(key Key, state State) error { return &StateError{Key: key, State: state, Signal: signalData} }
 
@@ -69,15 +84,24 @@ func New(o Options) *Engine {
 	if o.StopTimeout == 0 {
 		o.StopTimeout = 15 * time.Second
 	}
+	if o.AnswerWithin == 0 {
+		o.AnswerWithin = 2 * time.Second
+	}
+	if o.Renewer == nil {
+		o.Renewer = noRenewer{}
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
 	e := &Engine{Options: o, live: map[Key]*live{}}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	return e
 }
 
-// Revive starts what a former process left running: transfers of STARTED flows, and the end of flows whose sinks were not told. One
-// flow that cannot be revived does not keep the others from it.
+// Revive starts what a former process left running: the work of flows that are PREPARING or STARTING, the transfers and renewals of
+// STARTED flows, and the end of flows whose sinks were not told. One flow that cannot be revived does not keep the others from it.
 func (e *Engine) Revive(ctx context.Context) error {
-	if err := e.each(ctx, []State{Started}, e.reviveTransfer); err != nil {
+	if err := e.each(ctx, []State{Preparing, Starting, Started}, e.reviveFlow); err != nil {
 		return fmt.Errorf("revive flows: %w", err)
 	}
 	if err := e.each(ctx, []State{Completed, Terminated}, e.reviveRelease); err != nil {
@@ -107,9 +131,9 @@ func (e *Engine) each(ctx context.Context, states []State, do func(context.Conte
 	}
 }
 
-func (e *Engine) reviveTransfer(ctx context.Context, f *Flow) error {
-	if !f.Moves() {
-		return nil
+func (e *Engine) reviveFlow(ctx context.Context, f *Flow) error {
+	if f.State == Started && !f.Moves() && f.Remote == nil {
+		return nil // nothing runs for it
 	}
 	l, unlock, err := e.enter(ctx, f.Key)
 	if err != nil {
@@ -117,12 +141,19 @@ func (e *Engine) reviveTransfer(ctx context.Context, f *Flow) error {
 	}
 	defer unlock()
 	// A signal may have come first.
-	if f, err = e.Store.Flow(ctx, f.Key); err != nil || f.State != Started || l.transfer != nil {
+	if f, err = e.Store.Flow(ctx, f.Key); err != nil || l.transfer != nil || l.work != nil || l.keeper != nil {
 		return err
 	}
-	f.Redelivery = true
-	e.launch(l, f)
-	e.Logger.Info("flow revived", "flow", f.Key.String(), "bytes", f.Totals.Bytes, "parts", f.Totals.Parts)
+	switch f.State {
+	case Preparing, Starting:
+		e.reviveWork(l, f)
+	case Started:
+		f.Redelivery = true
+		e.run(l, f)
+	default:
+		return nil
+	}
+	e.Logger.Info("flow revived", "flow", f.Key.String(), "state", f.State, "bytes", f.Totals.Bytes, "parts", f.Totals.Parts)
 	return nil
 }
 
@@ -193,6 +224,17 @@ func (e *Engine) unuse(key Key, l *live) {
 	}
 }
 
+// run starts what there is to run for a flow that is STARTED. The flow's lock is held.
+func (e *Engine) run(l *live, f *Flow) {
+	if f.Lacks() != "" {
+		return
+	}
+	e.keepFresh(l, f)
+	if f.Moves() {
+		e.launch(l, f)
+	}
+}
+
 // launch runs the transfer of a flow that is STARTED. The flow's lock is held.
 func (e *Engine) launch(l *live, f *Flow) {
 	e.mu.Lock()
@@ -248,6 +290,8 @@ func (e *Engine) transferEnded(key Key, l *live, r *running, failure error) {
 		e.Logger.Error("flow cannot go on", "flow", key.String(), "err", failure)
 	default:
 		e.Logger.Info("flow completed", "flow", key.String(), "parts", f.Totals.Parts, "bytes", f.Totals.Bytes)
+		l.keeper.stop()
+		l.keeper = nil
 		e.release(f)
 	}
 }
@@ -257,35 +301,55 @@ func finish(tx Tx, f *Flow) error {
 	if err != nil {
 		return err
 	}
-	f.State, f.Fault, f.Leftover = next, "", true
+	f.State, f.Fault, f.Reported, f.Issued, f.Leftover = next, "", nil, nil, true
 	if err := tx.Put(f); err != nil {
 		return err
 	}
-	return tx.Enqueue(newCallback(tx, f, CallbackCompleted))
+	return tx.Enqueue(newCallback(tx, f, CallbackCompleted, nil))
 }
 
-// fault keeps a failure with its flow, and reports it unless the same was reported already. The state stays.
+// maxReported is how many different failures of a flow are remembered.
+const maxReported = 16
+
+// fault keeps a failure with its flow, and reports it unless the same was reported since the flow moved last. The state stays.
 func fault(tx Tx, f *Flow, failure error) error {
-	if f.State != Started {
+	if f.State != Started && f.State != Preparing && f.State != Starting {
 		return &StateError{Key: f.Key, State: f.State, Signal: SignalFinished}
 	}
 	text := failure.Error()
-	if f.Fault == text {
+	digest := fmt.Sprintf("%.8x", sha256.Sum256([]byte(text)))
+	known := slices.Contains(f.Reported, digest)
+	if known && f.Fault == text {
 		return nil
 	}
 	f.Fault = text
+	if known {
+		return tx.Put(f)
+	}
+	f.Reported = append(f.Reported[max(0, len(f.Reported)-maxReported+1):], digest)
 	if err := tx.Put(f); err != nil {
 		return err
 	}
-	c := newCallback(tx, f, CallbackErrored)
+	c := newCallback(tx, f, CallbackErrored, nil)
 	c.Error = text
 	return tx.Enqueue(c)
 }
 
-// halt stops what runs for a flow and waits for it. The flow's lock is held.
-func (e *Engine) halt(key Key, l *live, state State) {
+// halt stops what runs for a flow and waits for it. It reports whether the flow was being set up. The flow's lock is held.
+func (e *Engine) halt(key Key, l *live, state State) (underWay bool) {
 	timeout := time.NewTimer(e.StopTimeout)
 	defer timeout.Stop()
+	if w := l.work; w != nil {
+		w.cancel(cut(key, state))
+		l.work, underWay = nil, true
+		select {
+		case <-w.done:
+		case <-timeout.C:
+			e.Logger.Error("preparation did not stop in time", "flow", key.String())
+		}
+	}
+	l.keeper.stop()
+	l.keeper = nil
 	if r := l.transfer; r != nil {
 		r.cancel(cut(key, state))
 		l.transfer = nil
@@ -299,6 +363,7 @@ func (e *Engine) halt(key Key, l *live, state State) {
 		e.Logger.Error("requests did not stop in time", "flow", key.String())
 	}
 	e.setWaiting(l, "")
+	return underWay
 }
 
 // release tells the sink of a flow that has ended to let go of what it holds, in the background and until it has.
@@ -352,17 +417,22 @@ func (e *Engine) deprovision(f *Flow) error {
 
 // sinkAddress returns the address that our side writes to, zero if it does not write.
 func (e *Engine) sinkAddress(f *Flow) (sdk.DataAddress, error) {
-	if f.Role == Consumer {
+	switch {
+	case f.Target != nil:
+		return *f.Target, nil
+	case f.Role == Consumer:
 		return f.Local, nil
-	}
-	if f.Direction == Push && f.Remote != nil {
+	case f.Direction == Push && f.Remote != nil:
 		return RemoteAddress(e.Catalog, f)
 	}
 	return sdk.DataAddress{}, nil
 }
 
-// RemoteAddress returns the counterparty's address with the type of the plugin that reads or writes it.
+// RemoteAddress returns the address at the other end of a flow's transfer, with the type of the plugin that reads or writes it.
 func RemoteAddress(c Catalog, f *Flow) (sdk.DataAddress, error) {
+	if f.Target != nil {
+		return *f.Target, nil
+	}
 	p, ok := c.Profile(f.Profile)
 	if !ok {
 		return sdk.DataAddress{}, &RequestError{Field: "profile", Message: fmt.Sprintf("%q is not configured", f.Profile)}
@@ -397,7 +467,7 @@ func (e *Engine) Waiting(key Key) string {
 	return ""
 }
 
-// progress stores how far a transfer is.
+// progress is what a transfer tells the engine, and asks it.
 type progress struct {
 	engine *Engine
 	key    Key
@@ -420,7 +490,7 @@ func (p *progress) Checkpoint(ctx context.Context, c Checkpoint, totals sdk.Tota
 				return err
 			}
 		}
-		f.Checkpoint, f.Totals, f.Fault = &c, totals, ""
+		f.Checkpoint, f.Totals, f.Fault, f.Reported = &c, totals, "", nil
 		return tx.Put(f)
 	})
 }

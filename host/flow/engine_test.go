@@ -242,7 +242,7 @@ func TestConsumerPushTakesDataFromPrepareOn(t *testing.T) {
 
 func TestConsumerPull(t *testing.T) {
 	w := newWorld(t)
-	s := must(t)(w.Prepare(bg, create("f", "pull")))
+	s := must(t)(w.Prepare(bg, create("f", "strict/pull")))
 	if s.DataAddress != nil {
 		t.Errorf("prepare for pull answered an address")
 	}
@@ -250,14 +250,24 @@ func TestConsumerPull(t *testing.T) {
 	if _, err := w.Started(bg, message("f"), nil); !errors.As(err, &invalid) {
 		t.Errorf("started without an address: %v", err)
 	}
-	if _, err := w.Started(bg, message("f"), &sdk.DataAddress{Type: "pull", Endpoint: "https://bad"}); !errors.As(err, &invalid) {
+	for name, a := range map[string]sdk.DataAddress{
+		"another endpointType": {Type: "pull", Endpoint: "https://there"},
+		"no endpoint":          {Type: "strict/pull"},
+		"no URL":               {Type: "strict/pull", Endpoint: "there"},
+		"no authType":          {Type: "strict/pull", Endpoint: "https://there", Properties: map[string]string{"authorization": "x"}},
+	} {
+		if _, err := w.Started(bg, message("f"), &a); !errors.As(err, &invalid) {
+			t.Errorf("started with an address that has %s: %v", name, err)
+		}
+	}
+	if _, err := w.Started(bg, message("f"), &sdk.DataAddress{Type: "strict/pull", Endpoint: "https://bad"}); !errors.As(err, &invalid) {
 		t.Errorf("started with a bad address: %v", err)
 	}
-	if _, err := w.Started(bg, message("f"), &sdk.DataAddress{Type: "pull", Endpoint: "http://plain"}); !errors.As(err, &invalid) {
+	if _, err := w.Started(bg, message("f"), &sdk.DataAddress{Type: "strict/pull", Endpoint: "http://plain"}); !errors.As(err, &invalid) {
 		t.Errorf("started with plain HTTP: %v", err)
 	}
 	w.wantState("f", flow.Prepared)
-	must(t)(w.Started(bg, message("f"), &sdk.DataAddress{Type: "pull", Endpoint: "https://there"}))
+	must(t)(w.Started(bg, message("f"), &sdk.DataAddress{Type: "strict/pull", Endpoint: "https://there"}))
 	tr := w.transfer("f")
 	if a, err := flow.RemoteAddress(catalog{}, tr.flow); err != nil || a.Type != "There" {
 		t.Errorf("reads %v, %v", a, err)

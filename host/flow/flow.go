@@ -65,6 +65,8 @@ type Flow struct {
 	// Local is the dataset's address on our side: the source of a provider's flow, the sink of a consumer's. Zero for a consumer
 	// pull without a sink.
 	Local sdk.DataAddress
+	// Target is where our side's sink writes what the counterparty fetches at Issued, if a plugin provisioned that (Profile.Provision).
+	Target *sdk.DataAddress
 	// Remote is the counterparty's address (provider push, consumer pull). Nil until it is known. Secret.
 	Remote *sdk.DataAddress
 	// RemoteSince is when Remote, with the token in it, was issued as far as we know.
@@ -115,12 +117,23 @@ func (f *Flow) PluginContext() sdk.FlowContext {
 
 // Moves reports whether this side runs a transfer for the flow (otherwise it serves an endpoint, or holds an address).
 func (f *Flow) Moves() bool {
-	return f.Role == Provider && f.Direction == Push || f.Role == Consumer && f.Direction == Pull && !f.Local.IsZero()
+	return f.Target != nil || f.uses() && !f.Local.IsZero()
 }
 
 // Serves reports whether this side serves an endpoint for the flow.
-func (f *Flow) Serves() bool {
-	return f.Role == Provider && f.Direction == Pull || f.Role == Consumer && f.Direction == Push
+func (f *Flow) Serves() bool { return !f.uses() && f.Target == nil }
+
+// uses reports whether the counterparty makes the address: this side writes to it, or reads from it.
+func (f *Flow) uses() bool {
+	return f.Role == Provider && f.Direction == Push || f.Role == Consumer && f.Direction == Pull
+}
+
+// Lacks says what a STARTED flow waits for before anything can move, "" for nothing.
+func (f *Flow) Lacks() string {
+	if f.State == Started && f.uses() && f.Remote == nil {
+		return "the counterparty has not given its address"
+	}
+	return ""
 }
 
 // Checkpoint is a place from which a transfer goes on: the source's token and the sink's token for the same place in the stream.

@@ -20,6 +20,9 @@ type Progress interface {
 	Checkpoint(ctx context.Context, c Checkpoint, totals sdk.Totals, parts []Part) error
 	// Waiting tells an operator why nothing moves: "" when it does again.
 	Waiting(reason string)
+	// Remote returns the address at the other end, with the type of the plugin that uses it, as it is now. refused says that the last
+	// one was refused: its token is renewed then, and the error is ErrNotRenewed if that cannot be.
+	Remote(ctx context.Context, refused bool) (sdk.DataAddress, error)
 }
 
 // Endpoint issues the addresses at which a counterparty reaches a flow that this side serves. The public API is one.
@@ -130,6 +133,9 @@ func (e *RequestError) Unwrap() error { return e.Err }
 
 // ErrMessageReused says that a message id was used before for something else.
 var ErrMessageReused = errors.New("the messageId was used before for another request")
+
+// ErrNotRenewed says that an address is as good as it gets.
+var ErrNotRenewed = errors.New("the token of the address cannot be renewed")
 
 // ErrClosed says that the engine is shutting down.
 var ErrClosed = errors.New("the data plane is shutting down")

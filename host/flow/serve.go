@@ -14,6 +14,16 @@ type stay struct {
 
 // Join enters a flow that serves its endpoint for the time of one request.
 func (e *Engine) Join(ctx context.Context, key Key) (*Joined, error) {
+	return e.stay(ctx, key, func(f *Flow) error {
+		if !f.serving() {
+			return &StateError{Key: key, State: f.State, Signal: signalData}
+		}
+		return nil
+	})
+}
+
+// stay enters a flow, if check lets it.
+func (e *Engine) stay(ctx context.Context, key Key, check func(*Flow) error) (*Joined, error) {
 	l, err := e.use(key)
 	if err != nil {
 		return nil, err
@@ -33,8 +43,8 @@ func (e *Engine) Join(ctx context.Context, key Key) (*Joined, error) {
 	}
 	// A signal stores its state first and cuts the stays it finds afterwards: it has found this one, or this reads its state.
 	f, err := e.Store.Flow(ctx, key)
-	if err == nil && !f.serving() {
-		err = &StateError{Key: key, State: f.State, Signal: signalData}
+	if err == nil {
+		err = check(f)
 	}
 	if err == nil && e.ctx.Err() != nil {
 		err = ErrClosed

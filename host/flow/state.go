@@ -36,6 +36,8 @@ const (
 	SignalResume    Signal = "resume"
 	SignalTerminate Signal = "terminate"
 	SignalCompleted Signal = "completed"
+	// SignalReady is our own: the work of prepare or start is done.
+	SignalReady Signal = "ready"
 	// SignalFinished is our own: a transfer has ended well.
 	SignalFinished Signal = "finished"
 )
@@ -46,15 +48,15 @@ type move struct {
 	on   Signal
 }
 
-// table says which signal moves which state. Nothing else decides. PREPARING and STARTING are reached and left by asynchronous work,
-// which also uses this table.
+// table says which signal moves which state. Nothing else decides. A prepare or start whose work outlives its answer waits in the
+// state of underWay until the work is ready.
 var table = map[move]State{
 	{"", SignalPrepare}: Prepared,
 	{"", SignalStart}:   Started,
 
-	{Preparing, SignalPrepare}: Prepared,
-	{Starting, SignalStart}:    Started,
-	{Prepared, SignalStarted}:  Started,
+	{Preparing, SignalReady}:  Prepared,
+	{Starting, SignalReady}:   Started,
+	{Prepared, SignalStarted}: Started,
 
 	{Started, SignalSuspend}:  Suspended,
 	{Suspended, SignalResume}: Started,
@@ -68,6 +70,9 @@ var table = map[move]State{
 	{Started, SignalTerminate}:   Terminated,
 	{Suspended, SignalTerminate}: Terminated,
 }
+
+// underWay are the states in which a new flow waits for the one it is to reach.
+var underWay = map[State]State{Prepared: Preparing, Started: Starting}
 
 // repeats says which signals find their target state reached already, and so succeed without effect.
 var repeats = map[move]bool{

@@ -12,17 +12,18 @@ import (
 // TestNext writes the whole state table down: a row for each state, a column for each signal. "=" is a repetition, "-" a refusal.
 func TestNext(t *testing.T) {
 	want := strings.TrimSpace(`
-from        prepare  start    started  suspend   resume   terminate  completed finished
-(none)      PREPARED STARTED  -        -         -        -          -         -
-PREPARING   PREPARED -        -        -         -        TERMINATED -         -
-PREPARED    -        -        STARTED  -         -        TERMINATED -         -
-STARTING    -        STARTED  -        -         -        TERMINATED -         -
-STARTED     -        -        =        SUSPENDED -        TERMINATED COMPLETED COMPLETED
-(resumed)   -        -        =        SUSPENDED =        TERMINATED COMPLETED COMPLETED
-SUSPENDED   -        -        -        =         STARTED  TERMINATED -         -
-COMPLETED   -        -        -        -         -        -          =         -
-TERMINATED  -        -        -        -         -        =          -         -`)
-	signals := []Signal{SignalPrepare, SignalStart, SignalStarted, SignalSuspend, SignalResume, SignalTerminate, SignalCompleted, SignalFinished}
+from        prepare  start    started  suspend   resume   terminate  completed finished  ready
+(none)      PREPARED STARTED  -        -         -        -          -         -         -
+PREPARING   -        -        -        -         -        TERMINATED -         -         PREPARED
+PREPARED    -        -        STARTED  -         -        TERMINATED -         -         -
+STARTING    -        -        -        -         -        TERMINATED -         -         STARTED
+STARTED     -        -        =        SUSPENDED -        TERMINATED COMPLETED COMPLETED -
+(resumed)   -        -        =        SUSPENDED =        TERMINATED COMPLETED COMPLETED -
+SUSPENDED   -        -        -        =         STARTED  TERMINATED -         -         -
+COMPLETED   -        -        -        -         -        -          =         -         -
+TERMINATED  -        -        -        -         -        =          -         -         -`)
+	signals := []Signal{SignalPrepare, SignalStart, SignalStarted, SignalSuspend, SignalResume, SignalTerminate, SignalCompleted, SignalFinished,
+		SignalReady}
 	var rows []string
 	for i, line := range strings.Split(want, "\n") {
 		if i == 0 {
@@ -47,7 +48,7 @@ TERMINATED  -        -        -        -         -        =          -         -
 			if repeated {
 				cell = "="
 			}
-			width := []int{8, 8, 8, 9, 8, 10, 9, 8}[j]
+			width := []int{8, 8, 8, 9, 8, 10, 9, 9, 8}[j]
 			row += fmt.Sprintf(" %-*s", width, cell)
 		}
 		rows = append(rows, strings.TrimRight(row, " "))

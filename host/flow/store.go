@@ -49,6 +49,8 @@ type Tx interface {
 	Enqueue(c Callback) error
 	// CancelCallbacks withdraws the flow's callbacks that are not delivered.
 	CancelCallbacks() error
+	// RetryCallbacks makes the flow's callbacks that were given up pending again, as if they had just been added, and returns how many.
+	RetryCallbacks() (int, error)
 }
 
 // Filter says which flows to list. The zero value lists all, at most 1000.

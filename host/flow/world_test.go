@@ -28,11 +28,12 @@ type world struct {
 	transfers *transfers
 	sinks     *sinks
 	checker   *checker
+	renewer   *renewer
 }
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, store: storetest.NewMemory(), endpoint: &endpoint{live: map[string]flow.Key{}},
-		transfers: newTransfers(), sinks: &sinks{}, checker: &checker{}}
+		transfers: newTransfers(), sinks: &sinks{}, checker: &checker{}, renewer: &renewer{}}
 	w.Engine = w.engine()
 	t.Cleanup(func() { w.close() })
 	return w
@@ -42,7 +43,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) engine() *flow.Engine {
 	return flow.New(flow.Options{
 		Store: w.store, Catalog: catalog{}, Checker: w.checker, Endpoint: w.endpoint, Transfer: w.transfers.run, Sinks: w.sinks,
-		Logger: slog.New(slog.DiscardHandler), StopTimeout: 5 * time.Second,
+		Renewer: w.renewer, Logger: slog.New(slog.DiscardHandler), StopTimeout: 5 * time.Second,
 	})
 }
 
@@ -67,7 +68,7 @@ func key(id string) flow.Key { return flow.Key{Context: flow.DefaultContext, ID:
 
 func create(id, profile string) flow.Create {
 	c := flow.Create{Message: message(id), Profile: profile, DatasetID: "data", CounterPartyID: "them"}
-	if profile == "push" {
+	if strings.HasSuffix(profile, "push") {
 		c.DataAddress = &sdk.DataAddress{Type: "push", Endpoint: "https://there/in"}
 	}
 	return c
@@ -117,8 +118,23 @@ func (w *world) callbacks(id string) (kinds []string) {
 type catalog struct{}
 
 func (catalog) Profile(name string) (flow.Profile, bool) {
-	p := flow.Profile{Name: name, Direction: flow.Direction(name), Types: map[string]string{"push": "There", "pull": "There"}}
-	return p, name == "push" || name == "pull"
+	p := flow.Profile{Name: name, Direction: flow.Pull, Type: "There"}
+	kind, direction, found := strings.Cut(name, "/")
+	if !found {
+		direction = name
+	}
+	p.Direction = flow.Direction(direction)
+	switch kind {
+	case "strict":
+		p.Strict = true
+	case "renewed":
+		p.Renewal = flow.RenewalRequire
+	case "provisioned":
+		p.Provision = "Queue"
+	case "auto", "sync", "async":
+		p.Mode = flow.Mode(kind)
+	}
+	return p, p.Direction == flow.Push || p.Direction == flow.Pull
 }
 
 func (catalog) Dataset(_, id string) (flow.Dataset, bool) {
@@ -128,23 +144,83 @@ func (catalog) Dataset(_, id string) (flow.Dataset, bool) {
 		d.Sink = sdk.DataAddress{}
 	case "sourceless":
 		d.Source = sdk.DataAddress{}
+	case "async":
+		d.Mode = flow.ModeAsync
 	case "unknown":
 		return flow.Dataset{}, false
 	}
 	return d, true
 }
 
-// checker refuses addresses whose endpoint contains "bad".
-type checker struct{}
+// checker refuses addresses whose endpoint contains "bad". It can be slow, and it can fail.
+type checker struct {
+	mu    sync.Mutex
+	calls int
+	slow  chan struct{} // if set, every call waits until it is closed
+	fail  error         // if set, every call returns it
+}
 
-func (checker) CheckSource(_ context.Context, a sdk.DataAddress) error { return check(a) }
-func (checker) CheckSink(_ context.Context, a sdk.DataAddress) error   { return check(a) }
+func (c *checker) CheckSource(ctx context.Context, a sdk.DataAddress) error { return c.check(ctx, a) }
+func (c *checker) CheckSink(ctx context.Context, a sdk.DataAddress) error   { return c.check(ctx, a) }
 
-func check(a sdk.DataAddress) error {
+func (c *checker) check(ctx context.Context, a sdk.DataAddress) error {
+	c.mu.Lock()
+	c.calls++
+	slow, fail := c.slow, c.fail
+	c.mu.Unlock()
+	if slow != nil {
+		select {
+		case <-slow:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	if strings.Contains(a.Endpoint, "bad") {
 		return sdk.InvalidFields([]sdk.FieldError{{Field: "endpoint", Message: "is bad"}})
 	}
-	return nil
+	return fail
+}
+
+func (c *checker) failWith(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fail = err
+}
+
+// renewer renews addresses that have a refreshToken, by counting it up. It is refused if the token is "revoked".
+type renewer struct {
+	mu    sync.Mutex
+	calls int
+	fail  error
+}
+
+func (r *renewer) Renewable(_ *flow.Flow, a sdk.DataAddress) (time.Duration, bool) {
+	return 100 * time.Second, a.Get("refreshToken") != ""
+}
+
+func (r *renewer) Renew(_ context.Context, _ *flow.Flow, a sdk.DataAddress) (sdk.DataAddress, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls++
+	if r.fail != nil {
+		return sdk.DataAddress{}, r.fail
+	}
+	a = a.Clone()
+	a.Properties["authorization"] += "+"
+	a.Properties["refreshToken"] += "+"
+	return a, nil
+}
+
+func (r *renewer) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.calls
+}
+
+func (r *renewer) failWith(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fail = err
 }
 
 // endpoint issues tokens and knows which of them work.
@@ -153,6 +229,12 @@ type endpoint struct {
 	issued int
 	live   map[string]flow.Key
 	broken error
+}
+
+func (e *endpoint) breakWith(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.broken = err
 }
 
 func (e *endpoint) Issue(_ context.Context, f *flow.Flow) (sdk.DataAddress, error) {
@@ -284,7 +366,10 @@ func (s sink) Deprovision(_ context.Context, f sdk.FlowContext, a sdk.DataAddres
 var errUnused = errors.New("not used by the engine")
 
 func (sink) Validate(context.Context, sdk.DataAddress) error { return errUnused }
-func (sink) Provision(context.Context, sdk.FlowContext, sdk.DataAddress) (sdk.DataAddress, error) {
-	return sdk.DataAddress{}, errUnused
+func (s sink) Provision(_ context.Context, f sdk.FlowContext, a sdk.DataAddress) (sdk.DataAddress, error) {
+	if a.Type != "Queue" {
+		return sdk.DataAddress{}, sdk.Errorf(sdk.Unsupported, "no")
+	}
+	return sdk.DataAddress{Type: "queue", Endpoint: "amqps://here/" + f.ID}, nil
 }
 func (sink) Write(context.Context, sdk.WriteOpen) (sdk.WriteStream, error) { return nil, errUnused }

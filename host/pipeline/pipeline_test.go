@@ -364,3 +364,36 @@ func TestTransferHeedsRetryAfter(t *testing.T) {
 		}
 	})
 }
+
+// A side that refuses a transfer gets a renewed address, once until something was stored.
+func TestTransferAsksForARenewedAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		denied := sdk.Errorf(sdk.Denied, "token expired")
+		for name, tc := range map[string]struct {
+			fail    func(offset int64, err error) sdktest.Hook
+			renewal error
+			want    sdk.Code // "" for success
+			asked   string
+		}{
+			"and goes on with it":     {sdktest.FailOnce, nil, "", "false true false "},
+			"but not again and again": {sdktest.FailAfter, nil, sdk.Denied, "false true false "},
+			"and may not get one":     {sdktest.FailOnce, errors.New("cannot be renewed"), sdk.Denied, "false true "},
+		} {
+			from, to, k := filled(100_000), &sdktest.Memory{}, &keeper{}
+			from.Reading = tc.fail(0, denied)
+			j := job(from, k)
+			asked := ""
+			j.Addresses = func(_ context.Context, refused bool) (sdk.DataAddress, sdk.DataAddress, error) {
+				asked += fmt.Sprint(refused, " ")
+				if refused {
+					return from.Address(""), to.Address(""), tc.renewal
+				}
+				return from.Address(""), to.Address(""), nil
+			}
+			err := transfer(from, to).Run(t.Context(), j, func(string) {})
+			if (err == nil) != (tc.want == "") || err != nil && sdk.AsError(err).Code != tc.want || asked != tc.asked {
+				t.Errorf("%s: %v, asked %s", name, err, asked)
+			}
+		}
+	})
+}

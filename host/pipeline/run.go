@@ -17,6 +17,9 @@ type Job struct {
 	Flow sdk.FlowContext
 	// From and To are the addresses that the source reads and the sink writes to.
 	From, To sdk.DataAddress
+	// Addresses, if not nil, gives From and To anew for each attempt of a Transfer: tokens in them are renewed while it runs. refused
+	// says that the last attempt was Denied; the error then says that there is no better address.
+	Addresses func(ctx context.Context, refused bool) (from, to sdk.DataAddress, err error)
 	// Place is where to go on from; the zero value is the beginning.
 	Place Place
 	// Redelivery tells the sink that parts may have reached it in an earlier run that stored nothing of it.

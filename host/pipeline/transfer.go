@@ -39,18 +39,29 @@ func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)
 	defer t.Metrics.ended()
 	store := job.Store
 	attempt := attempts{policy: t.Retry, since: time.Now()}
+	renewed := false // since the last success
 	job.Store = func(ctx context.Context, p Place, parts []Part) error {
 		if err := store(ctx, p, parts); err != nil {
 			return err
 		}
-		job.Place = p
+		job.Place, renewed = p, false
 		attempt.succeeded(time.Now())
 		return nil
 	}
 	for {
-		err := t.once(ctx, job)
+		err := t.once(ctx, &job)
 		if err == nil || ctx.Err() != nil {
 			return err
+		}
+		if job.Addresses != nil && !renewed && sdk.AsError(err).Code == sdk.Denied {
+			renewed = true
+			from, to, failure := job.Addresses(ctx, true)
+			if failure == nil {
+				t.Logger.Info("transfer was refused and goes on with a renewed token", "flow", job.Flow.ID)
+				job.From, job.To, job.Redelivery = from, to, true
+				continue
+			}
+			t.Logger.Info("transfer was refused", "flow", job.Flow.ID, "renewal", failure)
 		}
 		pause, ok := attempt.failed(time.Now(), sdk.AsError(err))
 		if !ok {
@@ -69,7 +80,14 @@ func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)
 	}
 }
 
-func (t *Transfer) once(ctx context.Context, job Job) error {
+func (t *Transfer) once(ctx context.Context, job *Job) error {
+	if job.Addresses != nil {
+		from, to, err := job.Addresses(ctx, false)
+		if err != nil {
+			return fmt.Errorf("find the addresses: %w", err)
+		}
+		job.From, job.To = from, to
+	}
 	source, err := t.Source(job.From.Type)
 	if err != nil {
 		return err
@@ -79,7 +97,7 @@ func (t *Transfer) once(ctx context.Context, job Job) error {
 		return err
 	}
 	job.Digests = t.Digests
-	return Run(ctx, source, sink, job, t.Interval, t.Metrics)
+	return Run(ctx, source, sink, *job, t.Interval, t.Metrics)
 }
 
 // attempts decides whether and when to try again.

@@ -35,10 +35,10 @@ func (c cache) put(id int64, f *flow.Flow) {
 // clone returns a copy that shares nothing with f.
 func clone(f *flow.Flow) *flow.Flow {
 	c := *f
-	c.Labels = slices.Clone(f.Labels)
+	c.Labels, c.Reported = slices.Clone(f.Labels), slices.Clone(f.Reported)
 	c.Claims, c.Metadata, c.Digest = bytes.Clone(f.Claims), bytes.Clone(f.Metadata), bytes.Clone(f.Digest)
 	c.Local = f.Local.Clone()
-	c.Remote, c.Issued = cloneAddress(f.Remote), cloneAddress(f.Issued)
+	c.Target, c.Remote, c.Issued = cloneAddress(f.Target), cloneAddress(f.Remote), cloneAddress(f.Issued)
 	if f.Checkpoint != nil {
 		c.Checkpoint = &flow.Checkpoint{Source: bytes.Clone(f.Checkpoint.Source), Sink: bytes.Clone(f.Checkpoint.Sink)}
 	}

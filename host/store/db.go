@@ -57,9 +57,10 @@ type DB struct {
 }
 
 var (
-	_ flow.Store  = (*DB)(nil)
-	_ flow.Outbox = (*DB)(nil)
-	_ token.Store = (*DB)(nil)
+	_ flow.Store     = (*DB)(nil)
+	_ flow.Outbox    = (*DB)(nil)
+	_ flow.Documents = (*DB)(nil)
+	_ token.Store    = (*DB)(nil)
 )
 
 // Open opens a database and brings its schema up to date. ctx is for the opening alone. The error wraps ErrInUse, ErrKey, ErrNewer,

@@ -50,6 +50,10 @@ func TestFlows(t *testing.T) {
 	storetest.TestStore(t, func(t *testing.T) storetest.Store { return open(t, options(t)) })
 }
 
+func TestDocuments(t *testing.T) {
+	storetest.TestDocuments(t, func(t *testing.T) flow.Documents { return open(t, options(t)) })
+}
+
 func TestTokens(t *testing.T) {
 	tokentest.TestStore(t, func(t *testing.T) token.Store { return open(t, options(t)) })
 }

@@ -348,6 +348,24 @@ func (t *tx) CancelCallbacks() error {
 	return nil
 }
 
+func (t *tx) RetryCallbacks() (n int, err error) {
+	if err := t.find(); err != nil {
+		return 0, absent(err)
+	}
+	if err := t.w.one(`SELECT count(*) FROM callbacks WHERE flow = ? AND status = 'failed'`, t.id)(&n); err != nil {
+		return 0, t.fail("count callbacks that were given up", err)
+	}
+	if n == 0 {
+		return 0, nil
+	}
+	t.enqueued = true
+	t.later(nothing, func() error {
+		return t.w.exec(`UPDATE callbacks SET status = 'pending', attempts = 0, last_error = '', created = ?1, next = ?1
+			WHERE flow = ?2 AND status = 'failed'`, micros(t.now), t.id)
+	})
+	return n, nil
+}
+
 // nothing is what a write without content has to prepare.
 func nothing() error { return nil }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/towpath-dataplane/towpath/host/admin"
 	"github.com/towpath-dataplane/towpath/host/config"
@@ -47,15 +48,21 @@ func (c catalog) endpointType(profile string) string {
 }
 
 // newTransfer runs the transfers of the engine through the pipeline.
-func newTransfer(t *pipeline.Transfer, c flow.Catalog) flow.Transfer {
+func newTransfer(t *pipeline.Transfer) flow.Transfer {
 	return func(ctx context.Context, f *flow.Flow, progress flow.Progress) error {
-		remote, err := flow.RemoteAddress(c, f)
-		if err != nil {
-			return err
-		}
-		job := pipeline.Job{Flow: f.PluginContext(), From: f.Local, To: remote, Redelivery: f.Redelivery}
-		if f.Role == flow.Consumer {
-			job.From, job.To = remote, f.Local
+		job := pipeline.Job{Flow: f.PluginContext(), Redelivery: f.Redelivery}
+		job.Addresses = func(ctx context.Context, refused bool) (from, to sdk.DataAddress, err error) {
+			remote, err := progress.Remote(ctx, refused)
+			switch {
+			case errors.As(err, new(*flow.RequestError)):
+				err = sdk.Errorf(sdk.Invalid, "%w", err) // the configuration has changed since the flow began
+			case err != nil && !refused:
+				err = sdk.Retryf(sdk.Unavailable, "%w", err)
+			}
+			if f.Role == flow.Consumer {
+				return remote, f.Local, err
+			}
+			return f.Local, remote, err
 		}
 		if f.Checkpoint != nil {
 			job.Place = pipeline.Place{Source: f.Checkpoint.Source, Sink: f.Checkpoint.Sink, Totals: f.Totals}

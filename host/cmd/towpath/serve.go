@@ -134,7 +134,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	transfer := &pipeline.Transfer{Source: plugins.Source, Sink: plugins.Sink, Retry: pipeline.Retry(cfg.Transfer.Retry),
 		Digests: cfg.Transfer.Digests, Interval: cfg.Transfer.CheckpointInterval, Metrics: pipeline.NewMetrics(metrics), Logger: logger}
 	engine := flow.New(flow.Options{Store: db, Catalog: catalog, Checker: plugins, Endpoint: endpoint,
-		Transfer: newTransfer(transfer, catalog), Sinks: plugins, Logger: logger})
+		Transfer: newTransfer(transfer), Sinks: plugins, Logger: logger})
 	undo.add("stop flows", engine.Close)
 
 	signals := signaling.NewHandler(signaling.Options{Engine: engine, BasePath: cfg.Signaling.BasePath, Context: flow.DefaultContext,

@@ -389,6 +389,20 @@ func (tx *memoryTx) CancelCallbacks() error {
 	return nil
 }
 
+func (tx *memoryTx) RetryCallbacks() (n int, err error) {
+	if err := tx.writes(tx.key); err != nil {
+		return 0, err
+	}
+	for i := range tx.record.callbacks {
+		if c := &tx.record.callbacks[i]; c.Status == flow.CallbackFailed {
+			c.Status, c.Attempts, c.LastErr, c.Created, c.Next = flow.CallbackPending, 0, "", tx.now, tx.now
+			n++
+		}
+	}
+	tx.enqueued = tx.enqueued || n > 0
+	return n, nil
+}
+
 // writes says whether the transaction takes something with that key. The zero key stands for the transaction's own.
 func (tx *memoryTx) writes(key flow.Key) error {
 	if tx.done {

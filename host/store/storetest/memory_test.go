@@ -13,6 +13,10 @@ func TestMemory(t *testing.T) {
 	storetest.TestStore(t, func(*testing.T) storetest.Store { return storetest.NewMemory() })
 }
 
+func TestMemoryDocuments(t *testing.T) {
+	storetest.TestDocuments(t, func(*testing.T) flow.Documents { return new(storetest.Documents) })
+}
+
 // A field that is new in flow.Flow has to be in Full, or the suite does not see that a store loses it.
 func TestFullIsFull(t *testing.T) {
 	f := reflect.ValueOf(*storetest.Full("f"))

@@ -289,3 +289,48 @@ func testAdded(t *testing.T, s Store) {
 		t.Errorf("a callback of no flow: %v", err)
 	}
 }
+
+func testRetryCallbacks(t *testing.T, s Store) {
+	now := time.Now().UTC().Add(-time.Hour).Truncate(time.Microsecond)
+	for _, m := range []string{"m1", "m2", "m3"} {
+		enqueue(t, s, "f", m, now)
+	}
+	enqueue(t, s, "g", "other", now)
+	settle(t, s, callbacks(t, s, key("f"))[0], flow.CallbackDelivered)
+	settle(t, s, callbacks(t, s, key("f"))[1], flow.CallbackFailed)
+	settle(t, s, callbacks(t, s, key("g"))[0], flow.CallbackFailed)
+	retried := 0
+	update(t, s, key("f"), func(tx flow.Tx) (err error) {
+		retried, err = tx.RetryCallbacks()
+		return err
+	})
+	if retried != 1 {
+		t.Errorf("%d callbacks are tried again, want 1", retried)
+	}
+	var got []string
+	for _, c := range append(callbacks(t, s, key("f")), callbacks(t, s, key("g"))...) {
+		got = append(got, c.MessageID+" "+string(c.Status))
+	}
+	want := []string{"m1 delivered", "m2 pending", "m3 pending", "other failed"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error("(-want +got):\n", diff)
+	}
+	again := callbacks(t, s, key("f"))[1]
+	if again.Attempts != 0 || again.LastErr != "" || again.Created.Before(now.Add(time.Minute)) || again.Next.Before(now.Add(time.Minute)) {
+		t.Errorf("a callback that is tried again is as old as before: %+v", again)
+	}
+	update(t, s, key("f"), func(tx flow.Tx) (err error) {
+		retried, err = tx.RetryCallbacks()
+		return err
+	})
+	if retried != 0 {
+		t.Errorf("%d callbacks are tried again although none was given up", retried)
+	}
+	update(t, s, key("none"), func(tx flow.Tx) error {
+		n, err := tx.RetryCallbacks()
+		if n != 0 {
+			t.Error("a flow that is not there has callbacks")
+		}
+		return err
+	})
+}
