@@ -111,7 +111,7 @@ func (e *Engine) draft(op Signal, role Role, c Create) (*Flow, Mode, error) {
 		return nil, "", &RequestError{Field: "profile", Message: fmt.Sprintf("%q is not supported", c.Profile)}
 	}
 	d, ok := e.Catalog.Dataset(c.Key.Context, c.DatasetID)
-	if !ok {
+	if !ok && (role == Provider || p.Direction == Push) { // a consumer can hold the address of whatever it has agreed on
 		return nil, "", &RequestError{Field: "datasetId", Message: fmt.Sprintf("there is no dataset %q", c.DatasetID)}
 	}
 	next, _, err := Next(nil, op)

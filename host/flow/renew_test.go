@@ -101,7 +101,7 @@ func TestRenewalsThatFail(t *testing.T) {
 
 func TestAddressForLocalApplications(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
-		must(t)(w.Prepare(bg, newCreate("f", "pull", "sinkless")))
+		must(t)(w.Prepare(bg, newCreate("f", "pull", "unknown")))
 		_, err := w.Address(bg, key("f"))
 		wantRefused(t, err)
 		must(t)(w.Started(bg, message("f"), renewable()))

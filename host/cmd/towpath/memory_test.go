@@ -41,6 +41,7 @@ plugins {
 }
 control_plane "bench" { endpoint = "http://127.0.0.1:1" }
 profile "discard-push" { type = "Discard" }
+profile "load-pull" { allow_http = true }
 dataset "large" {
   source "Generate" { size = "4GiB" }
 }
@@ -140,7 +141,20 @@ func (h *host) start(id, dataset, stallAfter string) {
 }
 
 // bytes is what all transfers have moved.
-func (h *host) bytes() string {
+func (h *host) bytes() string { return h.metric(`towpath_transfer_bytes_total `) }
+
+// started is the number of flows that are STARTED.
+func (h *host) started() int {
+	_, value, _ := strings.Cut(h.metric(`towpath_flows{state="STARTED"} `), "} ")
+	n, err := strconv.Atoi(value)
+	if err != nil {
+		h.b.Fatal(err)
+	}
+	return n
+}
+
+// metric returns the line of a metric.
+func (h *host) metric(name string) string {
 	h.b.Helper()
 	resp, err := http.Get("http://" + h.admin + "/metrics")
 	if err != nil {
@@ -151,7 +165,7 @@ func (h *host) bytes() string {
 	if err != nil {
 		h.b.Fatal(err)
 	}
-	return string(regexp.MustCompile(`(?m)^towpath_transfer_bytes_total .*$`).Find(text))
+	return string(regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + `.*$`).Find(text))
 }
 
 func (h *host) flow(id string) (f admin.FlowDetail) {
