@@ -6,22 +6,23 @@
 #   env("NAME")             an environment variable; an error if it is unset or empty
 #   env("NAME", "default")  the same with a default
 #   file("path")            the text of a file, without a newline at its end
-#   secret("path")          the same for a file that only its owner may read (chmod 600). The value is never shown. For a plugin's
-#                           config, and for a dataset's source and sink.
+#   secret("path")          the same for a file that only its owner may read (chmod 600). The value is never shown. Attributes that are
+#                           secrets have to come from it; a plugin's config, and a dataset's source and sink, may.
 #   path("path")            the path made absolute: plugins do not know where this file stands
 #
 # Durations are written "500ms", "30s", "1h30m"; numbers of bytes 4096, "64KiB", "20GiB". Nothing is ignored: a name that is not
-# known is an error. Lines that begin with "#:" work once their files exist.
+# known is an error. Lines that begin with "#:" work once their files and plugins exist.
 
 # Required. The label is the id by which control planes know this data plane.
 dataplane "reference" {
   data_dir = "../.towpath/reference" # state, keys, the database. Default: "state", beside this file
 }
 
-# The API that control planes call (Data Plane Signaling). It has no authorization yet: keep it on an address that only they reach.
+# The API that control planes call (Data Plane Signaling). Who may call is said with the control planes.
 listen "signaling" {
-  address   = "127.0.0.1:18080" # the default. ":18080" is every interface, "127.0.0.1:0" any free port
-  base_path = "/api/v1"         # comes before /dataflows. Default: ""
+  address   = "127.0.0.1:18080"               # the default. ":18080" is every interface, "127.0.0.1:0" any free port
+  url       = "https://signaling.example.com" # scheme and host that control planes are told. Default: the address, as for public
+  base_path = "/api/v1"                       # comes before /dataflows. Default: ""
 }
 
 # What counterparties reach, with a token: they fetch data, and they deliver data.
@@ -32,19 +33,143 @@ listen "public" {
   #: tls {
   #:   certificate = "tls/public.pem" # with its chain
   #:   key         = "tls/public.key"
+  #:   client_ca   = "tls/clients.pem" # clients need a certificate signed by one of these. Default: they need none
   #: }
 }
 
-# For operators: flows, health, metrics. No authorization either.
+# For operators: flows, health, metrics.
 listen "admin" {
   address = "127.0.0.1:18082" # the default
+  # The bearer token that every request but /healthz and /readyz needs. Default: none is needed.
+  #: token = secret("admin.secret")
 }
 
-# Required, and only one in this version. The label is its id.
+# The rules for requests to whatever a peer names: control planes that registered, keys, DIDs, endpoints of Token Renewal. The URLs in
+# this file need no rule, but that those of keys and tokens begin with https:// unless they lead to this machine.
+outbound {
+  # Hosts, host:port, IP addresses, networks or "loopback" that may be reached although they are private. Default: none
+  allow      = ["loopback", "10.0.0.0/8", "idp.example.internal:8443"]
+  allow_http = false # true: plain HTTP to other machines. This is the default
+  timeout    = "10s" # of each request. This is the default
+}
+
+# A participant for which this data plane acts. Flows, datasets and control planes of different ones know nothing of each other. The
+# label is what tokens call it in participant_context. "default" exists without a block.
+participant_context "alice" {
+  did    = "did:web:alice.example"       # who it is towards counterparties: for tokens that can be renewed. Default: none
+  key    = "../.towpath/alice.pem"       # signs for the DID (PKCS #8). Made if missing. Default: keys/alice.pem in data_dir
+  key_id = "did:web:alice.example#key-1" # as in its DID document. Default: #key-1; for did:key and did:jwk what their methods say
+  # Turns on PUT and DELETE /controlplanes, by which control planes register: it comes as bearer token or X-Api-Key. Default: off
+  #: registration_key = secret("alice.secret")
+}
+
+# At least one, unless control planes can register. The label is its id. If there is another one, or others can register, each needs an
+# authorization block that says how it proves who it is; and no two may prove it alike.
 control_plane "connector" {
-  endpoint      = "https://connector.example.com/signaling" # base URL of its callbacks
-  protocol      = "dps"                                     # the only one in this version
-  give_up_after = "24h"                                     # how long a callback is tried. This is the default
+  participant_context = "default"                                 # the default
+  endpoint            = "https://connector.example.com/signaling" # base URL of its callbacks
+  protocol            = "dps"                                     # the only one in this version
+  give_up_after       = "24h"                                     # how long a callback is tried. This is the default
+  timeout             = "10s"                                     # of each request to it. This is the default
+
+  # For calling it.
+  #: tls {
+  #:   ca          = "tls/connector-ca.pem" # trusted in place of the system's
+  #:   certificate = "tls/client.pem"       # our own. Default: none
+  #:   key         = "tls/client.key"
+  #: }
+
+  # Tokens of an OAuth2 server, by client credentials.
+  authorization "oauth2_client_credentials" {
+    # How it calls us: its tokens need to have
+    issuer     = "https://idp.example.com"      # as iss. Default: any
+    subject    = "connector"                    # as sub. Default: the control plane's label
+    audiences  = ["reference"]                  # one of these as aud. Default: the data plane's label
+    jwks_uri   = "https://idp.example.com/jwks" # a signature by one of these keys; or jwks, the keys themselves
+    single_use = false                          # true: a jti that was not used before. Many clients use a token again. This is the default
+
+    insecure_skip_signature = false # true, in place of jwks_uri: whoever reaches us can pretend to be it. This is the default
+
+    # How we call it. Without token_endpoint: without a token.
+    #: token_endpoint = "https://idp.example.com/token"
+    #: client_id      = "reference"
+    #: client_secret  = secret("connector.secret")
+    #: scope          = "signaling"                     # to ask for. These three: default none
+    #: audience       = "connector"
+    #: resource       = "https://connector.example.com"
+  }
+
+  # Makes this data plane known to it, at every start. Without this block an operator does.
+  registration {
+    endpoint           = "https://connector.example.com/management/v4"    # PUT <endpoint>/dataplanes. Default: the control plane's endpoint
+    dataplane_endpoint = "https://signaling.example.com/api/v1/dataflows" # where it calls us. Default: this, from listen "signaling"
+    labels             = ["eu"]                                           # default: none
+    headers            = { "X-Tenant" = "a" }                             # of the request. Credentials have to come from secret()
+    deregister_on_stop = false                                            # true: DELETE at an orderly stop. This is the default
+
+    # What it is told of how it calls us: where it gets its tokens, and how it verifies ours. Default: nothing
+    #: authorization "oauth2_client_credentials" {
+    #:   token_endpoint = "https://idp.example.com/token"
+    #:   client_id      = "connector"
+    #:   client_secret  = secret("connector.secret")
+    #:   jwks_uri       = "https://idp.example.com/jwks" # or jwks. Default: neither
+    #: }
+  }
+}
+
+# Tokens of an OAuth2 server, in exchange for the credential of a workload (RFC 8693).
+control_plane "broker" {
+  participant_context = "alice"
+  endpoint            = "https://broker.example.com/signaling"
+
+  authorization "oauth2_token_exchange" {
+    # How it calls us: as above, but without jwks. Its subject is client_id, or sub where there is none; and a token that has
+    # participant_context needs to have that of this block.
+    issuer         = "https://sts.example.com"
+    jwks_uri       = "https://sts.example.com/jwks"
+    required_scope = "signaling" # among those of a token. Default: none
+
+    # How we call it. Without token_exchange_endpoint: without a token.
+    token_exchange_endpoint = "https://sts.example.com/token"
+    subject_token           = "/var/run/secrets/kubernetes.io/serviceaccount/token" # read again each time
+    audience                = "broker"
+    resource                = "https://broker.example.com"
+    scope                   = "signaling" # default: none
+  }
+
+  registration {
+    authorization "oauth2_token_exchange" {
+      token_exchange_endpoint = "https://sts.example.com/token"
+      issuer                  = "https://sts.example.com"
+      jwks_uri                = "https://sts.example.com/jwks"
+      resource                = "https://signaling.example.com" # what it is to ask for. These three: default none
+      audience                = "reference"
+      scope                   = "signaling"
+    }
+  }
+}
+
+# A secret for each way. At least one of them; without inbound it does not prove who it is.
+#: control_plane "gateway" {
+#:   endpoint = "https://gateway.example.com"
+#:   authorization "static" {
+#:     header   = "X-Api-Key" # has the value alone. Default: "Authorization", which has "Bearer " before it
+#:     inbound  = secret("gateway.secret")
+#:     outbound = secret("connector.secret")
+#:   }
+#: }
+
+# Keys that are not fetched.
+#: control_plane "offline" {
+#:   endpoint = "https://offline.example.com"
+#:   authorization "oauth2_client_credentials" {
+#:     jwks = file("offline.jwks")
+#:   }
+#: }
+
+# How signals are answered.
+signaling {
+  answer_within = "2s" # prepare and start in mode "auto" are answered with 202 after this, and by a callback. This is the default
 }
 
 # Where flows are kept. "sqlite" is the only kind in this version, and the default.
@@ -94,7 +219,7 @@ plugin "synthetic" {}
 # At least one. The label is the profile's value in messages, as it is: an absolute URL in dataspaces that follow the profile
 # registry, a bare name elsewhere.
 profile "https://w3id.org/dspace-sig/profile/http-pull" {
-  direction     = "pull"                                            # default: by the end of the name, -push or -pull
+  direction     = "pull"                                          # default: by the end of the name, -push or -pull
   endpoint_type = "https://w3id.org/dspace-sig/profile/http-pull" # of addresses that we issue. Default: the label
 
   # Which type of plugin handles a counterparty's address, by its endpointType. One that is not listed is its own type.
@@ -103,6 +228,21 @@ profile "https://w3id.org/dspace-sig/profile/http-pull" {
   }
 
   allow_http = false # true: accept and issue addresses that are not HTTPS. This is the default
+
+  # Whether messages have to be as the profile's specification demands. Default: true for names that begin as this one
+  strict = true
+
+  # When prepare and start are answered:
+  #   "auto"   when the work is done, or with 202 if that takes longer than signaling.answer_within. The default
+  #   "sync"   when the work is done
+  #   "async"  at once, with 202
+  mode = "auto"
+
+  # Tokens that can be renewed (Token Renewal), which takes DIDs on both sides:
+  #   "off"      not issued. The default of what is not strict
+  #   "offer"    issued where the counterparty has a DID. The default of what is strict
+  #   "require"  and a counterparty's address without is refused. Every participant with control planes needs its did
+  renewal = "offer"
 }
 
 profile "https://w3id.org/dspace-sig/profile/http-push" {
@@ -116,9 +256,17 @@ profile "HttpData-PULL" {
   type = "HttpData" # the plugin's type whatever the address says, in place of types
 }
 
+# Addresses that a sink plugin makes and feeds, in place of the public API: topics, queues, buckets.
+#: profile "Kafka-PULL" {
+#:   provision = "Kafka" # the sink's type
+#: }
+
 # A dataset that we provide from its source, or consume into its sink, or both. The label is the datasetId in messages. The labels
 # in it are types of address that a plugin offers; the attributes are the properties of that type.
 dataset "measurements" {
+  participant_context = "default" # the default. Different ones may have datasets of the same label
+  mode                = "auto"    # as in a profile, and goes before it. Default: the profile's
+
   source "HttpData" {
     baseUrl = "https://storage.example.internal:8443/measurements"
     method  = "GET"
@@ -145,7 +293,7 @@ dataset "mirror" {
 
 dataset "noise" {
   source "Generate" {
-    size  = "1GiB" # or a duration; with neither it goes on until the flow ends
+    size  = "1GiB"  # or a duration; with neither it goes on until the flow ends
     rate  = "10MiB" # per second
     seed  = 42
     mode  = "bytes" # or "records", each of record_size
@@ -164,6 +312,9 @@ token {
   max_bytes      = "20GiB" # that it may read or deliver. Default: no limit
   max_concurrent = 16      # requests at once. This is the default
   max_duration   = "6h"    # of one request. Default: no limit
+
+  refresh_lifetime = "720h" # how long it can be renewed, from each renewal on. This is the default
+  renewal_grace    = "10m"  # how long a renewal whose answer was lost can be repeated. This is the default
 }
 
 # How data is moved.

@@ -29,8 +29,8 @@ func (a Address) MarshalJSON() ([]byte, error) {
 	return json.Marshal(shown)
 }
 
-// redacted stands for a secret wherever one would be shown.
-const redacted = "(sensitive)"
+// GoString shows as little as String.
+func (a Address) GoString() string { return a.String() }
 
 // at is where a property is set; the block's header if it is not.
 func (a Address) at(property string) hcl.Range {

@@ -12,7 +12,10 @@ var (
 		{Type: "plugin", LabelNames: []string{"name"}},
 		{Type: "profile", LabelNames: []string{"value"}},
 		{Type: "dataset", LabelNames: []string{"id"}},
+		{Type: "participant_context", LabelNames: []string{"name"}},
 		{Type: "control_plane", LabelNames: []string{"id"}},
+		{Type: "signaling"},
+		{Type: "outbound"},
 		{Type: "token"},
 		{Type: "transfer"},
 		{Type: "telemetry"},
@@ -22,12 +25,12 @@ var (
 
 	// By the label of the listen block.
 	listenSchemas = map[string]*hcl.BodySchema{
-		"signaling": {Attributes: optional("address", "base_path"), Blocks: tlsBlock},
+		"signaling": {Attributes: optional("address", "url", "base_path"), Blocks: tlsBlock},
 		"public":    {Attributes: optional("address", "url"), Blocks: tlsBlock},
-		"admin":     {Attributes: optional("address"), Blocks: tlsBlock},
+		"admin":     {Attributes: optional("address", "token"), Blocks: tlsBlock},
 	}
 	tlsBlock  = []hcl.BlockHeaderSchema{{Type: "tls"}}
-	tlsSchema = &hcl.BodySchema{Attributes: required("certificate", "key")}
+	tlsSchema = &hcl.BodySchema{Attributes: append(required("certificate", "key"), optional("client_ca")...)}
 
 	storeSchema   = &hcl.BodySchema{Attributes: optional("path")}
 	pluginsSchema = &hcl.BodySchema{Attributes: append(required("directory"), optional("trust")...)}
@@ -37,16 +40,53 @@ var (
 		Blocks:     []hcl.BlockHeaderSchema{{Type: "config"}},
 	}
 
-	profileSchema = &hcl.BodySchema{Attributes: optional("direction", "endpoint_type", "types", "type", "allow_http")}
+	profileSchema = &hcl.BodySchema{
+		Attributes: optional("direction", "endpoint_type", "types", "type", "allow_http", "strict", "mode", "renewal", "provision"),
+	}
 
-	datasetSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{
-		{Type: "source", LabelNames: []string{"type"}},
-		{Type: "sink", LabelNames: []string{"type"}},
-	}}
+	datasetSchema = &hcl.BodySchema{
+		Attributes: optional("participant_context", "mode"),
+		Blocks: []hcl.BlockHeaderSchema{
+			{Type: "source", LabelNames: []string{"type"}},
+			{Type: "sink", LabelNames: []string{"type"}},
+		},
+	}
 
-	controlPlaneSchema = &hcl.BodySchema{Attributes: append(required("endpoint"), optional("protocol", "give_up_after")...)}
+	participantContextSchema = &hcl.BodySchema{Attributes: optional("did", "key", "key_id", "registration_key")}
 
-	tokenSchema = &hcl.BodySchema{Attributes: optional("lifetime", "max_bytes", "max_concurrent", "max_duration")}
+	controlPlaneSchema = &hcl.BodySchema{
+		Attributes: append(required("endpoint"), optional("participant_context", "protocol", "give_up_after", "timeout")...),
+		Blocks: []hcl.BlockHeaderSchema{
+			{Type: "tls"}, {Type: "authorization", LabelNames: []string{"type"}}, {Type: "registration"},
+		},
+	}
+	clientTLSSchema = &hcl.BodySchema{Attributes: optional("ca", "certificate", "key")}
+
+	// By the label of the authorization block, in control_plane and in registration.
+	authorizationSchemas = map[AuthorizationType]*hcl.BodySchema{
+		ClientCredentials: {Attributes: optional("issuer", "subject", "audiences", "jwks_uri", "jwks", "insecure_skip_signature",
+			"single_use", "token_endpoint", "client_id", "client_secret", "scope", "audience", "resource")},
+		TokenExchange: {Attributes: append(required("issuer", "jwks_uri"), optional("subject", "audiences", "required_scope",
+			"single_use", "token_exchange_endpoint", "subject_token", "audience", "resource", "scope")...)},
+		StaticCredential: {Attributes: optional("header", "inbound", "outbound")},
+	}
+	entrySchemas = map[AuthorizationType]*hcl.BodySchema{
+		ClientCredentials: {Attributes: append(required("token_endpoint", "client_id", "client_secret"), optional("jwks_uri", "jwks")...)},
+		TokenExchange: {Attributes: append(required("token_exchange_endpoint", "issuer", "jwks_uri"),
+			optional("resource", "audience", "scope")...)},
+	}
+
+	registrationSchema = &hcl.BodySchema{
+		Attributes: optional("endpoint", "dataplane_endpoint", "labels", "headers", "deregister_on_stop"),
+		Blocks:     []hcl.BlockHeaderSchema{{Type: "authorization", LabelNames: []string{"type"}}},
+	}
+
+	signalingSchema = &hcl.BodySchema{Attributes: optional("answer_within")}
+	outboundSchema  = &hcl.BodySchema{Attributes: optional("allow", "allow_http", "timeout")}
+
+	tokenSchema = &hcl.BodySchema{
+		Attributes: optional("lifetime", "max_bytes", "max_concurrent", "max_duration", "refresh_lifetime", "renewal_grace"),
+	}
 
 	transferSchema = &hcl.BodySchema{
 		Attributes: optional("digests", "checkpoint_interval"),

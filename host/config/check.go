@@ -198,4 +198,18 @@ func (k *checker) profile(p Profile) {
 			k.report(p.typeRanges[typ], "Unknown type", "%s", missing)
 		}
 	}
+	if p.Provision != "" {
+		k.provision(p)
+	}
+}
+
+// provision checks that the type which is to make a profile's addresses does.
+func (k *checker) provision(p Profile) {
+	switch t, missing := k.sinks.lookup(p.Provision); {
+	case missing != "":
+		k.report(p.provisionAt, "Unknown type", "%s", missing)
+	case !t.Provisions:
+		k.report(p.provisionAt, "Unsuitable type", "The plugin %q writes %q, but makes no addresses for counterparties.",
+			k.sinks.by[t.Type], t.Type)
+	}
 }

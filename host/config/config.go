@@ -12,18 +12,23 @@ import (
 
 // Config is a whole configuration, defaults filled in. All paths in it are absolute. Only Check changes it.
 type Config struct {
-	DataPlane    DataPlane
-	Signaling    Listener
-	Public       Listener
-	Admin        Listener
-	Store        Store
-	Plugins      Plugins
-	Profiles     []Profile
-	Datasets     []Dataset
-	ControlPlane ControlPlane
-	Token        Token
-	Transfer     Transfer
-	Telemetry    Telemetry
+	DataPlane         DataPlane
+	Signaling         Listener
+	Public            Listener
+	Admin             Listener
+	SignalingSettings SignalingSettings
+	Outbound          Outbound
+	Store             Store
+	Plugins           Plugins
+	Profiles          []Profile
+	Datasets          []Dataset
+	// ParticipantContexts has DefaultContext too: first, if it has no block.
+	ParticipantContexts []ParticipantContext
+	// ControlPlanes is empty only if a participant context has a registration key.
+	ControlPlanes []ControlPlane
+	Token         Token
+	Transfer      Transfer
+	Telemetry     Telemetry
 
 	files         map[string]*hcl.File
 	configBlocks  map[string]configBlock // by plugin
@@ -32,6 +37,9 @@ type Config struct {
 
 // String returns nothing that could be a secret.
 func (c *Config) String() string { return "configuration of data plane " + c.DataPlane.ID }
+
+// GoString returns nothing that could be a secret.
+func (c *Config) GoString() string { return c.String() }
 
 // PluginConfig returns what to hand to a plugin as sdk.Config.JSON: nil before Check, and for a plugin that is not used. It may hold
 // secrets.
@@ -47,11 +55,14 @@ type DataPlane struct {
 type Listener struct {
 	// Address is host:port. An empty host stands for all interfaces, port 0 for any free port.
 	Address string
-	// URL is what counterparties are told (public only), without '/' at its end. "" if Address has port 0 and the block no url: it is
-	// known only once the server listens.
+	// URL is what counterparties (public) and control planes (signaling) are told, without '/' at its end. "" for admin, and if the block
+	// has no url and Address has port 0: it is known only once the server listens. Also "" if nobody has to be told that of signaling
+	// and Address stands for all interfaces.
 	URL string
 	// BasePath comes before every path of the signaling API: "", or with '/' at its beginning and none at its end.
 	BasePath string
+	// Token is what a request has to bring as bearer (admin only). None: it needs nothing.
+	Token Secret
 	// TLS is nil for plain HTTP.
 	TLS *TLS
 
@@ -68,10 +79,19 @@ func (l Listener) Loopback() bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// TLS names the PEM files of a listener's certificate and key. They were a valid pair when they were loaded.
-type TLS struct {
-	Certificate string
-	Key         string
+// SignalingSettings is the signaling block.
+type SignalingSettings struct {
+	// AnswerWithin is how long prepare and start in ModeAuto may take before they are answered with 202.
+	AnswerWithin time.Duration
+}
+
+// Outbound is the outbound block: the rules for requests to addresses that came from a peer.
+type Outbound struct {
+	// Allow may be reached although it is refused by default: "loopback", hosts, host:port, IP addresses, networks.
+	Allow []string
+	// AllowHTTP also allows plain HTTP to other hosts than this one.
+	AllowHTTP bool
+	Timeout   time.Duration
 }
 
 // Store is the store block. SQLite is the only kind.
@@ -145,33 +165,59 @@ type Profile struct {
 	Type string
 	// AllowHTTP accepts and issues addresses that are not HTTPS.
 	AllowHTTP bool
+	// Strict demands what the profile's specification does.
+	Strict  bool
+	Mode    Mode
+	Renewal Renewal
+	// Provision, if not "", is the type of the sink that makes the addresses which are issued, in place of the public API.
+	Provision string
 
 	Range hcl.Range
 
-	typeRanges map[string]hcl.Range // by plugin type
+	typeRanges  map[string]hcl.Range // by plugin type
+	renewalAt   hcl.Range
+	provisionAt hcl.Range
 }
+
+// Mode says when prepare and start are answered.
+type Mode string
+
+// The modes.
+const (
+	ModeAuto  Mode = "auto"  // when the work is done, or after a while with 202
+	ModeSync  Mode = "sync"  // when the work is done
+	ModeAsync Mode = "async" // at once, with 202
+)
+
+// Renewal says whether tokens can be renewed (profile Token Renewal).
+type Renewal string
+
+// The kinds of renewal.
+const (
+	RenewalOff     Renewal = "off"     // issued addresses have no refresh token
+	RenewalOffer   Renewal = "offer"   // they have, if both participants are DIDs
+	RenewalRequire Renewal = "require" // the same, and an address without one is refused
+)
+
+// registeredProfiles is how the names of profiles begin that are in the registry of Data Plane Signaling.
+const registeredProfiles = "https://w3id.org/dspace-sig/profile/"
 
 // Dataset is a dataset block: at least one of Source and Sink is not zero.
 type Dataset struct {
-	ID     string
+	// ParticipantContext and ID together are unique.
+	ParticipantContext string
+	ID                 string
+	// Mode goes before that of the profile. "": the profile's.
+	Mode   Mode
 	Source Address
 	Sink   Address
 
 	Range hcl.Range
+
+	contextAt hcl.Range
 }
 
-// ControlPlane is the control_plane block.
-type ControlPlane struct {
-	ID string
-	// Endpoint is the base URL of its callbacks, without '/' at its end.
-	Endpoint string
-	// GiveUpAfter is how long a callback is tried.
-	GiveUpAfter time.Duration
-
-	Range hcl.Range
-}
-
-// Token is the token block: the limits of each token issued.
+// Token is the token block: the limits of each token issued, and of its renewal.
 type Token struct {
 	Lifetime time.Duration
 	// MaxBytes is how much one token may read or write. 0: no limit.
@@ -180,6 +226,10 @@ type Token struct {
 	MaxConcurrent int
 	// MaxDuration is how long one request may run. 0: no limit.
 	MaxDuration time.Duration
+	// RefreshLifetime is how long a refresh token can be used. It is not less than Lifetime.
+	RefreshLifetime time.Duration
+	// RenewalGrace is how long a refresh token that was used answers the same again.
+	RenewalGrace time.Duration
 }
 
 // Transfer is the transfer block.

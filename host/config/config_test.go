@@ -18,8 +18,16 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// theSecret is what testdata/the.secret holds. It must not be seen anywhere.
-const theSecret = "correct horse battery staple"
+// What testdata/the.secret and testdata/token.secret hold. It must not be seen anywhere.
+const (
+	theSecret = "correct horse battery staple"
+	theToken  = "correct-horse-battery-staple"
+)
+
+// mentionsSecret reports whether a text has a secret in it.
+func mentionsSecret(text string) bool {
+	return strings.Contains(text, theSecret) || strings.Contains(text, theToken)
+}
 
 func TestGood(t *testing.T) {
 	for _, c := range cases(t, "good") {
@@ -44,7 +52,10 @@ func TestBad(t *testing.T) {
 			if err == nil {
 				t.Fatal("no error")
 			}
-			checkError(t, err)
+			// What should have come from secret() is written out as this.
+			if printed := checkError(t, err); strings.Contains(printed, "hunter2") {
+				t.Errorf("a secret is shown:\n%s", printed)
+			}
 			c.compare(t, []byte(err.Error()+"\n"))
 		})
 	}
@@ -58,8 +69,8 @@ func loadAndCheck(path string) (*Config, error) {
 	return c, c.Check(testPlugins())
 }
 
-// checkError holds an error against what Error promises.
-func checkError(t *testing.T, err error) {
+// checkError holds an error against what Error promises, and returns what it prints.
+func checkError(t *testing.T, err error) (printed string) {
 	t.Helper()
 	var list *Error
 	if !errors.As(err, &list) {
@@ -76,13 +87,14 @@ func checkError(t *testing.T, err error) {
 	if lines := strings.Split(err.Error(), "\n"); len(lines) != len(list.Diagnostics) {
 		t.Errorf("%d lines for %d diagnostics:\n%v", len(lines), len(list.Diagnostics), err)
 	}
-	var printed strings.Builder
-	if err := list.Print(&printed, false); err != nil {
+	var terminal strings.Builder
+	if err := list.Print(&terminal, false); err != nil {
 		t.Error(err)
 	}
-	if strings.Contains(err.Error()+printed.String(), theSecret) {
+	if mentionsSecret(err.Error() + terminal.String()) {
 		t.Errorf("a secret is shown:\n%v", err)
 	}
+	return terminal.String()
 }
 
 // goldenCase is a configuration in testdata with what is expected of it.
@@ -104,8 +116,11 @@ func cases(t *testing.T, kind string) []goldenCase {
 	if err := os.CopyFS(dir, os.DirFS("testdata")); err != nil {
 		t.Fatal(err)
 	}
-	chmod(t, filepath.Join(dir, "the.secret"), 0o600)
-	chmod(t, filepath.Join(dir, "open.secret"), 0o644)
+	for name, mode := range map[string]os.FileMode{"the.secret": 0o600, "token.secret": 0o600, "broken.secret": 0o600, "open.secret": 0o644,
+		"keys.json": 0o600} {
+		chmod(t, filepath.Join(dir, name), mode)
+	}
+	writePair(t, dir, "host")
 	t.Chdir(dir)
 	t.Setenv("TOWPATH_TEST_SET", "from the environment")
 	t.Setenv("TOWPATH_TEST_EMPTY", "")
@@ -138,7 +153,7 @@ func chmod(t *testing.T, name string, mode os.FileMode) {
 func (c goldenCase) compare(t *testing.T, got []byte) {
 	t.Helper()
 	got = bytes.ReplaceAll(got, []byte(c.dir), []byte("TESTDATA"))
-	if bytes.Contains(got, []byte(theSecret)) {
+	if mentionsSecret(string(got)) {
 		t.Error("a secret is shown")
 	}
 	if *update {
@@ -162,7 +177,7 @@ func shown(v reflect.Value) any {
 		return x.String()
 	case slog.Level:
 		return x.String()
-	case Address:
+	case Address, Secret:
 		return x
 	case Plugin:
 		return shownStruct(v)

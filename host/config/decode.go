@@ -1,7 +1,9 @@
 package config
 
 import (
+	"errors"
 	"path/filepath"
+	"slices"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -141,6 +143,9 @@ func (d *decoder) open(b *hcl.Block, schema *hcl.BodySchema) fields {
 	return fields{decoder: d, header: b.DefRange, valid: len(diags) == 0, attrs: content.Attributes, blocks: content.Blocks}
 }
 
+// exposed is the error about a value that has a secret in it, though it did not come from secret(): its source is not shown.
+type exposed struct{ error }
+
 // set stores an attribute, if there is one. It reports whether it did; if there is one that parse refuses, it has reported that.
 func set[T any](f fields, name string, into *T, parse func(cty.Value) (T, error)) bool {
 	attr, ok := f.attrs[name]
@@ -152,12 +157,16 @@ func set[T any](f fields, name string, into *T, parse func(cty.Value) (T, error)
 		return false
 	}
 	if v.sensitive {
-		f.report(v.at, "Secret not allowed here", "%s: secret() is for a plugin's config and for a dataset's source and sink.", name)
+		f.report(v.at, "Secret not allowed here",
+			"%s: secret() is for attributes that are secrets, a plugin's config, and a dataset's source and sink.", name)
 		return false
 	}
 	parsed, err := parse(v.Value)
 	if err != nil {
 		f.report(v.at, "Unsuitable value", "%s: %v.", name, err)
+		if errors.As(err, new(exposed)) {
+			f.hideFrom(len(f.diags) - 1)
+		}
 		return false
 	}
 	*into = parsed
@@ -172,12 +181,44 @@ func (f fields) at(name string) hcl.Range {
 	return f.header
 }
 
+// whereSet is where an attribute's value stands; zero if it is not set.
+func (f fields) whereSet(name string) hcl.Range {
+	if !f.has(name) {
+		return hcl.Range{}
+	}
+	return f.at(name)
+}
+
 // elementAt is where an element of a map stands; the attribute's value if it is not written out.
 func (f fields) elementAt(name, element string) hcl.Range {
 	if at, ok := elementRanges(f.attrs[name].Expr)[element]; ok {
 		return at
 	}
 	return f.at(name)
+}
+
+// has reports whether an attribute is set, to a suitable value or not.
+func (f fields) has(name string) bool { return f.attrs[name] != nil }
+
+// together reports attributes that need each other: the first needs all of the others, and none of them, nor the optional ones, has
+// any effect without the first.
+func (f fields) together(first string, others []string, optional ...string) {
+	if f.has(first) {
+		for _, name := range others {
+			if !f.has(name) {
+				f.report(f.attrs[first].NameRange, "Missing counterpart", "%s needs %s as well.", first, name)
+			}
+		}
+		return
+	}
+	for _, name := range slices.Concat(others, optional) {
+		if f.has(name) {
+			f.report(f.attrs[name].NameRange, "Missing counterpart", "%s has no effect without %s.", name, first)
+			if name == "client_secret" {
+				f.hideFrom(len(f.diags) - 1)
+			}
+		}
+	}
 }
 
 // single returns the only block of a type, nil if there is none. It reports others.
@@ -189,7 +230,7 @@ func (f fields) single(typ string) *hcl.Block {
 		case first == nil:
 			first = b
 		default:
-			f.report(b.DefRange, "Duplicate block", "There is already a %s block at %s.", typ, place(first.DefRange))
+			f.report(b.DefRange, "Duplicate block", "There is already %s block at %s.", article(typ), place(first.DefRange))
 		}
 	}
 	return first

@@ -12,8 +12,9 @@
 //	secret("path")          the same for a file that only its owner may read; the value is never shown
 //	path("path")            the path made absolute, for plugins: they do not know where the configuration stands
 //
-// Relative paths, here and in attributes, are relative to the file in which they stand. A secret is accepted where it is bound for a
-// plugin: in a plugin's config block and in the source or sink of a dataset.
+// Relative paths, here and in attributes, are relative to the file in which they stand. Attributes that are secrets have to come from
+// secret(), and become a Secret. Otherwise a secret is accepted where it is bound for a plugin: in a plugin's config block and in the
+// source or sink of a dataset.
 //
 // The package knows nothing of what its values are used for. Only the main program imports it.
 package config

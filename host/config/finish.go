@@ -3,6 +3,7 @@ package config
 import (
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -22,8 +23,19 @@ func (l *loader) finish() {
 			l.report(p.Range, "Missing pin", "plugins has trust = %q, so the plugin needs its sha256.", TrustPinned)
 		}
 	}
-	l.publicURL(&c.Public)
+	if c.Public.reachedNowhere() && c.Public.URL == "" {
+		l.report(c.Public.Range, "Missing url", "Counterparties cannot be told %q, which stands for all interfaces. Set url.", c.Public.Address)
+	}
+	for _, listener := range []*Listener{&c.Signaling, &c.Public} {
+		if listener.URL == "" {
+			listener.URL = listener.defaultURL()
+		}
+	}
 	l.distinctPorts()
+	l.finishContexts()
+	l.finishControlPlanes()
+	l.finishURLs()
+	l.strictProfiles()
 }
 
 // requireBlocks reports blocks without which nothing can run.
@@ -35,7 +47,7 @@ func (l *loader) requireBlocks() {
 		{"control_plane", `control_plane "id" { endpoint = "https://…" }`},
 		{"profile", `profile "http-pull" { … }`},
 	} {
-		if !l.any(b.typ) {
+		if !l.any(b.typ) && !(b.typ == "control_plane" && slices.ContainsFunc(l.config.ParticipantContexts, ParticipantContext.registers)) {
 			l.report(at, "Missing block", "There is no %s block: %s", b.typ, b.example)
 		}
 	}
@@ -51,21 +63,49 @@ func (l *loader) any(typ string) bool {
 	return false
 }
 
-// publicURL derives what counterparties are told from the public listener's address.
-func (l *loader) publicURL(public *Listener) {
-	host, port, err := net.SplitHostPort(public.Address)
-	if err != nil || public.URL != "" || port == "0" {
+// defaultURL is what a listener's address says to others; "" if it says nothing.
+func (l Listener) defaultURL() string {
+	_, port, err := net.SplitHostPort(l.Address)
+	switch {
+	case err != nil, port == "0", l.reachedNowhere():
+		return ""
+	case l.TLS != nil:
+		return "https://" + l.Address
+	default:
+		return "http://" + l.Address
+	}
+}
+
+// reachedNowhere reports whether the listener's address cannot be told to others: it stands for all interfaces, and the port is known.
+func (l Listener) reachedNowhere() bool {
+	host, port, err := net.SplitHostPort(l.Address)
+	return err == nil && port != "0" && everywhere(host)
+}
+
+// strictProfiles reports profiles under which no address could be issued: they demand HTTPS, and the public API is not reached by it.
+func (l *loader) strictProfiles() {
+	public := l.config.Public
+	secure := public.TLS != nil
+	if public.URL != "" {
+		secure = isHTTPS(public.URL)
+	}
+	if secure || public.URL == "" && public.reachedNowhere() {
 		return
 	}
-	if everywhere(host) {
-		l.report(public.Range, "Missing url", "Counterparties cannot be told %q, which stands for all interfaces. Set url.", public.Address)
-		return
+	for _, p := range l.config.Profiles {
+		if p.Strict && !p.AllowHTTP && p.Provision == "" && l.serves(p.Direction) {
+			l.report(p.Range, "No HTTPS", "The profile demands HTTPS, and counterparties are told an http:// URL, so no address could be issued. "+
+				"Give listen \"public\" an https:// url or tls, or set allow_http = true here.")
+		}
 	}
-	scheme := "http://"
-	if public.TLS != nil {
-		scheme = "https://"
-	}
-	public.URL = scheme + public.Address
+}
+
+// serves reports whether there is a dataset for which the public API is served in a direction: the provider's end of a pull, or the
+// consumer's of a push.
+func (l *loader) serves(d Direction) bool {
+	return slices.ContainsFunc(l.config.Datasets, func(s Dataset) bool {
+		return d == Pull && !s.Source.IsZero() || d == Push && !s.Sink.IsZero()
+	})
 }
 
 // distinctPorts reports listeners that cannot both be opened.

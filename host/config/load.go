@@ -1,9 +1,9 @@
 package config
 
 import (
-	"crypto/tls"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -28,6 +28,8 @@ type loader struct {
 	source *source
 	config *Config
 	seen   map[string]hcl.Range // blocks that may be there once, by what makes them the same
+
+	secured []securedURL
 }
 
 func (l *loader) load() {
@@ -47,23 +49,26 @@ func (l *loader) load() {
 
 // repeated reports whether a block is there that may not be there twice, and says so.
 func (l *loader) repeated(b *hcl.Block) bool {
-	what, key := b.Type+" block", b.Type
 	switch b.Type {
-	case "listen", "plugin", "profile", "dataset":
-		what = fmt.Sprintf("%s %q", b.Type, b.Labels[0])
-		key = what
-	}
-	first, repeated := l.seen[key]
-	switch {
-	case !repeated:
-		l.seen[key] = b.DefRange
-	case b.Type == "control_plane":
-		l.report(b.DefRange, "Second control plane", "There is already one at %s. Only one is possible in this version: without "+
-			"authorization it cannot be told which of several sent a signal.", place(first))
+	case "dataset":
+		return false // what makes two the same is not in the labels alone
+	case "listen", "plugin", "profile", "participant_context", "control_plane":
+		what := fmt.Sprintf("%s %q", b.Type, b.Labels[0])
+		return l.again(b, what, what)
 	default:
-		l.report(b.DefRange, "Duplicate block", "There is already a %s at %s.", what, place(first))
+		return l.again(b, b.Type, b.Type+" block")
 	}
-	return repeated
+}
+
+// again reports whether something was seen before, and says so.
+func (l *loader) again(b *hcl.Block, key, what string) bool {
+	first, seen := l.seen[key]
+	if seen {
+		l.report(b.DefRange, "Duplicate block", "There is already %s at %s.", article(what), place(first))
+	} else {
+		l.seen[key] = b.DefRange
+	}
+	return seen
 }
 
 func (l *loader) block(b *hcl.Block) {
@@ -82,9 +87,17 @@ func (l *loader) block(b *hcl.Block) {
 	case "profile":
 		c.Profiles = append(c.Profiles, l.profile(b))
 	case "dataset":
-		c.Datasets = append(c.Datasets, l.dataset(b))
+		if d := l.dataset(b); !l.again(b, fmt.Sprintf("dataset %q %q", d.ParticipantContext, d.ID), d.what()) {
+			c.Datasets = append(c.Datasets, d)
+		}
+	case "participant_context":
+		c.ParticipantContexts = append(c.ParticipantContexts, l.participantContext(b))
 	case "control_plane":
-		l.controlPlane(b, &c.ControlPlane)
+		c.ControlPlanes = append(c.ControlPlanes, l.controlPlane(b))
+	case "signaling":
+		l.signaling(b, &c.SignalingSettings)
+	case "outbound":
+		l.outbound(b, &c.Outbound)
 	case "token":
 		l.token(b, &c.Token)
 	case "transfer":
@@ -130,24 +143,16 @@ func (l *loader) listen(b *hcl.Block) {
 	f := l.open(b, listenSchemas[b.Labels[0]])
 	into.Range = b.DefRange
 	set(f, "address", &into.Address, hostPort)
-	set(f, "url", &into.URL, baseURL)
+	if b.Labels[0] == "signaling" {
+		set(f, "url", &into.URL, hostURL)
+	} else {
+		set(f, "url", &into.URL, baseURL)
+	}
 	set(f, "base_path", &into.BasePath, basePath)
+	setSecret(f, "token", &into.Token, bearerToken)
 	if t := f.single("tls"); t != nil {
 		into.TLS = l.tls(t)
 	}
-}
-
-func (l *loader) tls(b *hcl.Block) *TLS {
-	f := l.open(b, tlsSchema)
-	t := &TLS{}
-	certificate := set(f, "certificate", &t.Certificate, f.path)
-	key := set(f, "key", &t.Key, f.path)
-	if certificate && key {
-		if _, err := tls.LoadX509KeyPair(t.Certificate, t.Key); err != nil {
-			l.report(f.at("certificate"), "Unsuitable certificate or key", "%v.", err)
-		}
-	}
-	return t
 }
 
 func (l *loader) store(b *hcl.Block, into *Store) {
@@ -213,7 +218,7 @@ func (l *loader) values(b *hcl.Block) map[string]value {
 func (l *loader) profile(b *hcl.Block) Profile {
 	f := l.open(b, profileSchema)
 	name := l.label(b, checkID)
-	p := Profile{Name: name, Direction: directionOf(name), EndpointType: name, Range: b.DefRange}
+	p := Profile{Name: name, Direction: directionOf(name), EndpointType: name, Mode: ModeAuto, Range: b.DefRange}
 	l.direction(f, &p)
 	set(f, "endpoint_type", &p.EndpointType, nonEmpty)
 	types := set(f, "types", &p.Types, pluginTypes)
@@ -225,7 +230,27 @@ func (l *loader) profile(b *hcl.Block) Profile {
 		p.typeRanges[typ] = f.elementAt("types", endpointType)
 	}
 	set(f, "allow_http", &p.AllowHTTP, boolean)
+	set(f, "mode", &p.Mode, oneOf(ModeAuto, ModeSync, ModeAsync))
+	set(f, "provision", &p.Provision, nonEmpty)
+	p.provisionAt = f.at("provision")
+	l.strictness(f, &p)
 	return p
+}
+
+// strictness settles what a profile demands, most of which follows from whether it is a registered one.
+func (l *loader) strictness(f fields, p *Profile) {
+	registered := strings.HasPrefix(p.Name, registeredProfiles)
+	p.Strict = registered
+	set(f, "strict", &p.Strict, boolean)
+	if registered && p.Strict && p.EndpointType != p.Name {
+		l.report(f.at("endpoint_type"), "Contradicting endpoint_type", "By the profile's specification, the endpointType is its own name. "+
+			"Leave endpoint_type out, or set strict = false.")
+	}
+	p.Renewal, p.renewalAt = RenewalOff, f.at("renewal")
+	if p.Strict {
+		p.Renewal = RenewalOffer
+	}
+	set(f, "renewal", &p.Renewal, oneOf(RenewalOff, RenewalOffer, RenewalRequire))
 }
 
 // direction settles a profile's direction between its name and its attribute.
@@ -241,7 +266,10 @@ func (l *loader) direction(f fields, p *Profile) {
 
 func (l *loader) dataset(b *hcl.Block) Dataset {
 	f := l.open(b, datasetSchema)
-	d := Dataset{ID: l.label(b, checkID), Range: b.DefRange}
+	d := Dataset{ParticipantContext: DefaultContext, ID: l.label(b, checkID), Range: b.DefRange}
+	set(f, "participant_context", &d.ParticipantContext, nonEmpty)
+	d.contextAt = f.whereSet("participant_context")
+	set(f, "mode", &d.Mode, oneOf(ModeAuto, ModeSync, ModeAsync))
 	if s := f.single("source"); s != nil {
 		d.Source = l.address(s)
 	}
@@ -254,15 +282,24 @@ func (l *loader) dataset(b *hcl.Block) Dataset {
 	return d
 }
 
-func (l *loader) controlPlane(b *hcl.Block, into *ControlPlane) {
-	f := l.open(b, controlPlaneSchema)
-	into.ID, into.Range = l.label(b, checkID), b.DefRange
-	set(f, "endpoint", &into.Endpoint, baseURL)
-	set(f, "give_up_after", &into.GiveUpAfter, duration)
-	var protocol string
-	if set(f, "protocol", &protocol, oneOf("dps", "edc")) && protocol == "edc" {
-		l.report(f.at("protocol"), "Not in this version", "The protocol \"edc\" is not available in this version. Use \"dps\".")
+// what names a dataset for a message.
+func (d Dataset) what() string {
+	if d.ParticipantContext == DefaultContext {
+		return fmt.Sprintf("dataset %q", d.ID)
 	}
+	return fmt.Sprintf("dataset %q of the participant context %q", d.ID, d.ParticipantContext)
+}
+
+func (l *loader) signaling(b *hcl.Block, into *SignalingSettings) {
+	f := l.open(b, signalingSchema)
+	set(f, "answer_within", &into.AnswerWithin, duration)
+}
+
+func (l *loader) outbound(b *hcl.Block, into *Outbound) {
+	f := l.open(b, outboundSchema)
+	set(f, "allow", &into.Allow, allowed)
+	set(f, "allow_http", &into.AllowHTTP, boolean)
+	set(f, "timeout", &into.Timeout, duration)
 }
 
 func (l *loader) token(b *hcl.Block, into *Token) {
@@ -271,6 +308,17 @@ func (l *loader) token(b *hcl.Block, into *Token) {
 	set(f, "max_bytes", &into.MaxBytes, size)
 	set(f, "max_concurrent", &into.MaxConcurrent, count)
 	set(f, "max_duration", &into.MaxDuration, duration)
+	switch given := set(f, "refresh_lifetime", &into.RefreshLifetime, duration); {
+	case !given:
+		into.RefreshLifetime = max(into.RefreshLifetime, into.Lifetime)
+	case into.RefreshLifetime < into.Lifetime:
+		l.report(f.at("refresh_lifetime"), "Contradicting durations", "refresh_lifetime is %v, which is less than lifetime, %v.",
+			into.RefreshLifetime, into.Lifetime)
+	}
+	if set(f, "renewal_grace", &into.RenewalGrace, duration) && into.RenewalGrace > into.RefreshLifetime {
+		l.report(f.at("renewal_grace"), "Contradicting durations", "renewal_grace is %v, which is more than refresh_lifetime, %v.",
+			into.RenewalGrace, into.RefreshLifetime)
+	}
 }
 
 func (l *loader) transfer(b *hcl.Block, into *Transfer) {

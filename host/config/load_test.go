@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -221,7 +222,7 @@ func TestTLS(t *testing.T) {
 }
 
 // writePair makes a certificate name.pem with its key name.key.
-func writePair(t *testing.T, dir, name string) {
+func writePair(t testing.TB, dir, name string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -247,26 +248,43 @@ func writePair(t *testing.T, dir, name string) {
 }
 
 func TestConfigPrintedHidesSecrets(t *testing.T) {
-	path := ""
 	for _, c := range cases(t, "good") {
-		if c.name == "everything" {
-			path = c.path
-		}
+		t.Run(c.name, func(t *testing.T) {
+			config, err := loadAndCheck(c.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkHidden(t, config)
+		})
 	}
-	c, err := loadAndCheck(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+}
+
+// checkHidden prints, marshals and logs a configuration, and wants no secret in what comes out.
+func checkHidden(t *testing.T, c *Config) {
+	t.Helper()
 	encoded, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	texts := []string{string(encoded)}
-	for _, v := range []any{c, c.Plugins, c.Plugins.Declared, c.Datasets, c.Datasets[0]} {
-		texts = append(texts, fmt.Sprintf("%v", v), fmt.Sprintf("%+v", v))
+	parts := []any{c, c.Plugins, c.Datasets, c.Admin, &c.Admin, c.ParticipantContexts, c.ControlPlanes}
+	for _, p := range c.ControlPlanes {
+		parts = append(parts, p, p.Authorization, p.Registration)
+		if p.Authorization != nil {
+			parts = append(parts, *p.Authorization, p.Authorization.Inbound, &p.Authorization.Inbound)
+		}
+		if p.Registration != nil {
+			parts = append(parts, *p.Registration, p.Registration.Headers, p.Registration.Authorization)
+		}
+	}
+	for _, v := range parts {
+		var logged strings.Builder
+		slog.New(slog.NewTextHandler(&logged, nil)).Info("", "value", v)
+		slog.New(slog.NewJSONHandler(&logged, nil)).Info("", "value", v)
+		texts = append(texts, fmt.Sprintf("%v", v), fmt.Sprintf("%+v", v), fmt.Sprintf("%#v", v), logged.String())
 	}
 	for _, text := range texts {
-		if strings.Contains(text, theSecret) {
+		if mentionsSecret(text) {
 			t.Errorf("a secret is shown: %s", text)
 		}
 	}

@@ -63,7 +63,7 @@ func httpSchema(names ...string) sdk.Schema {
 	return s
 }
 
-// testPlugins are the shipped ones, one with a field of every kind, and one that offers what another offers.
+// testPlugins are the shipped ones, one with a field of every kind, one that provisions, and one that offers what another offers.
 func testPlugins() []sdk.Description {
 	return append(shippedPlugins(),
 		sdk.Description{
@@ -85,6 +85,10 @@ func testPlugins() []sdk.Description {
 				{Name: "label", Kind: sdk.Int},
 				{Name: "token", Kind: sdk.Int, Sensitive: true},
 			}}}},
+		},
+		sdk.Description{
+			Name:  "topic",
+			Sinks: []sdk.AddressType{{Type: "Topic", Provisions: true}},
 		},
 		sdk.Description{
 			Name:    "other-file",

@@ -2,14 +2,19 @@ package config
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/towpath-dataplane/towpath/sdk"
 )
 
 const samples = "../../configs"
@@ -68,7 +73,7 @@ func TestDemoSamplesTakeTheEnvironment(t *testing.T) {
 		if err := c.Check(shippedPlugins()); err != nil {
 			t.Fatal(err)
 		}
-		got := []string{c.Signaling.Address, c.Public.URL, c.Admin.Address, c.ControlPlane.Endpoint, c.Store.Path, c.Plugins.Directory}
+		got := []string{c.Signaling.Address, c.Public.URL, c.Admin.Address, c.ControlPlanes[0].Endpoint, c.Store.Path, c.Plugins.Directory}
 		want := []string{"127.0.0.1:1", "http://127.0.0.1:2", "127.0.0.1:3", "http://127.0.0.1:4", "/demo/data/towpath.db", "/demo/plugins"}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: got %v, want %v", name, got, want)
@@ -79,7 +84,7 @@ func TestDemoSamplesTakeTheEnvironment(t *testing.T) {
 	}
 }
 
-// What the reference shows in lines that begin with "#:" works as well, once the files exist.
+// What the reference shows in lines that begin with "#:" works as well, once the files and plugins exist.
 func TestReferenceUncommented(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(samples, "reference.hcl"))
 	if err != nil {
@@ -88,9 +93,14 @@ func TestReferenceUncommented(t *testing.T) {
 	dir := t.TempDir()
 	uncommented := regexp.MustCompile(`(?m)^(\s*)#: `).ReplaceAll(text, []byte("$1"))
 	for name, content := range map[string]string{
-		"reference.hcl":  string(uncommented),
-		"file.sha256":    strings.Repeat("0", 64) + "\n",
-		"api-key.secret": theSecret + "\n",
+		"reference.hcl":    string(uncommented),
+		"file.sha256":      strings.Repeat("0", 64) + "\n",
+		"api-key.secret":   theSecret + "\n",
+		"admin.secret":     theToken + "\n",
+		"alice.secret":     theToken + "\n",
+		"connector.secret": theToken + "\n",
+		"gateway.secret":   theToken + "\n",
+		"offline.jwks":     readText(t, filepath.Join("testdata", "keys.json")),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -99,20 +109,33 @@ func TestReferenceUncommented(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "tls"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	writePair(t, filepath.Join(dir, "tls"), "public")
+	for _, name := range []string{"public", "clients", "connector-ca", "client"} {
+		writePair(t, filepath.Join(dir, "tls"), name)
+	}
 	c, err := Load(filepath.Join(dir, "reference.hcl"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Check(shippedPlugins()); err != nil {
+	kafka := sdk.Description{Name: "kafka", Sinks: []sdk.AddressType{{Type: "Kafka", Provisions: true}}}
+	if err := c.Check(append(shippedPlugins(), kafka)); err != nil {
 		t.Fatal(err)
 	}
-	if c.Public.TLS == nil || c.Plugins.Declared[0].SHA256 == "" {
+	checkHidden(t, c)
+	if len(c.ControlPlanes) != 4 || c.Public.TLS == nil || c.Plugins.Declared[0].SHA256 == "" {
 		t.Error("the lines that begin with #: were not read")
 	}
 	if got := c.Datasets[0].Source.Get("authCode"); got != theSecret {
 		t.Errorf("authCode is %q", got)
 	}
+}
+
+func readText(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func TestReferenceShowsEverything(t *testing.T) {
@@ -122,11 +145,12 @@ func TestReferenceShowsEverything(t *testing.T) {
 	}
 	schemas := []*hcl.BodySchema{
 		rootSchema, dataPlaneSchema, tlsSchema, storeSchema, pluginsSchema, pluginSchema, profileSchema, datasetSchema, controlPlaneSchema,
-		tokenSchema, transferSchema, retrySchema, telemetrySchema,
+		clientTLSSchema, registrationSchema, participantContextSchema, signalingSchema, outboundSchema, tokenSchema, transferSchema,
+		retrySchema, telemetrySchema,
 	}
-	for _, s := range listenSchemas {
-		schemas = append(schemas, s)
-	}
+	schemas = slices.AppendSeq(schemas, maps.Values(listenSchemas))
+	schemas = slices.AppendSeq(schemas, maps.Values(authorizationSchemas))
+	schemas = slices.AppendSeq(schemas, maps.Values(entrySchemas))
 	for _, s := range schemas {
 		for _, a := range s.Attributes {
 			if !regexp.MustCompile(`(?m)^\s*(#: +)?` + a.Name + `\s+= `).Match(text) {
@@ -137,6 +161,11 @@ func TestReferenceShowsEverything(t *testing.T) {
 			if !regexp.MustCompile(`(?m)^\s*(#: +)?` + b.Type + ` ("[^"]+" )?\{`).Match(text) {
 				t.Errorf("block %s is not in the reference", b.Type)
 			}
+		}
+	}
+	for typ := range authorizationSchemas {
+		if !strings.Contains(string(text), fmt.Sprintf("authorization %q {", typ)) {
+			t.Errorf("authorization %s is not in the reference", typ)
 		}
 	}
 }

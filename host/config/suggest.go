@@ -52,3 +52,11 @@ func list(names []string) string {
 	}
 	return strings.Join(slices.Sorted(slices.Values(names)), ", ")
 }
+
+// article puts "a" or "an" before a noun.
+func article(noun string) string {
+	if strings.IndexByte("aeiou", noun[0]) >= 0 {
+		return "an " + noun
+	}
+	return "a " + noun
+}

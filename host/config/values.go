@@ -3,14 +3,14 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"math"
 	"net"
-	"net/url"
-	"path"
+	"net/textproto"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -63,6 +63,29 @@ func nonEmpty(v cty.Value) (string, error) {
 	s, err := text(v)
 	if err == nil && s == "" {
 		err = errors.New("it is empty")
+	}
+	return s, err
+}
+
+// nonEmptyTexts reads a list of at least one string, none of them empty.
+func nonEmptyTexts(v cty.Value) ([]string, error) {
+	list, err := texts(v)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(list) == 0:
+		return nil, errors.New("the list is empty")
+	case slices.Contains(list, ""):
+		return nil, errors.New("an element is empty")
+	}
+	return list, nil
+}
+
+// word reads a string without spaces.
+func word(v cty.Value) (string, error) {
+	s, err := nonEmpty(v)
+	if err == nil && strings.ContainsFunc(s, unicode.IsSpace) {
+		err = fmt.Errorf("%q has a space in it", s)
 	}
 	return s, err
 }
@@ -191,39 +214,6 @@ func notInHost(r rune) bool {
 	return !(unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("-_.:%", r))
 }
 
-// baseURL reads an absolute HTTP URL to which paths are added.
-func baseURL(v cty.Value) (string, error) {
-	s, err := text(v)
-	if err != nil {
-		return "", err
-	}
-	u, err := url.Parse(s)
-	switch {
-	// A URL may have a password or a token in it, so it is not repeated.
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
-		return "", errors.New("it is not a URL that begins with http:// or https:// and a host")
-	case u.User != nil:
-		return "", errors.New("a user or password in a URL is not supported")
-	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return "", errors.New("it has a query or a fragment, and has to end with its path")
-	}
-	return strings.TrimRight(s, "/"), nil
-}
-
-// basePath reads what comes before all paths of an API.
-func basePath(v cty.Value) (string, error) {
-	s, err := text(v)
-	if err != nil || s == "" || s == "/" {
-		return "", err
-	}
-	if !basePathPattern.MatchString(s) || path.Clean(s) != s {
-		return "", fmt.Errorf("%q is not a path such as \"/api/v1\"", s)
-	}
-	return s, nil
-}
-
-var basePathPattern = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)+$`)
-
 // fileName reads the name of a file without a folder.
 func fileName(v cty.Value) (string, error) {
 	s, err := nonEmpty(v)
@@ -315,6 +305,59 @@ func logLevel(v cty.Value) (slog.Level, error) {
 	name, err := oneOf("debug", "info", "warn", "error")(v)
 	return levels[name], err
 }
+
+// jwks reads a JSON Web Key Set of public keys. No error repeats any of it.
+func jwks(v cty.Value) (string, error) {
+	s, err := nonEmpty(v)
+	if err != nil {
+		return "", err
+	}
+	var set struct{ Keys []map[string]any }
+	if err := json.Unmarshal([]byte(s), &set); err != nil || set.Keys == nil {
+		return "", errors.New(`it is not a JSON Web Key Set: { "keys": [ … ] }`)
+	}
+	if len(set.Keys) == 0 {
+		return "", errors.New("the key set is empty")
+	}
+	for i, key := range set.Keys {
+		kind, _ := key["kty"].(string)
+		if !slices.Contains([]string{"RSA", "EC", "OKP"}, kind) {
+			return "", exposed{fmt.Errorf("key %d is not a public key: its kty is not RSA, EC or OKP", i+1)}
+		}
+		if _, private := key["d"]; private {
+			return "", exposed{fmt.Errorf("key %d is a private key, and only public ones belong here", i+1)}
+		}
+	}
+	return s, nil
+}
+
+// header reads the name of an HTTP header that may be set.
+func header(v cty.Value) (string, error) {
+	s, err := text(v)
+	if err != nil {
+		return "", err
+	}
+	return textproto.CanonicalMIMEHeaderKey(s), checkHeader(s)
+}
+
+func checkHeader(name string) error {
+	if !headerPattern.MatchString(name) {
+		return fmt.Errorf("%q is not the name of an HTTP header", name)
+	}
+	if slices.Contains(reservedHeaders, textproto.CanonicalMIMEHeaderKey(name)) {
+		return fmt.Errorf("the header %s is not for this", textproto.CanonicalMIMEHeaderKey(name))
+	}
+	return nil
+}
+
+var (
+	headerPattern = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+	// reservedHeaders are set by whoever sends the request.
+	reservedHeaders = []string{"Accept-Encoding", "Connection", "Content-Encoding", "Content-Length", "Content-Type", "Expect", "Host",
+		"Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+	// credentialHeaders carry secrets.
+	credentialHeaders = []string{"Authorization", "Cookie", "Proxy-Authorization", "X-Api-Key"}
+)
 
 // checkID says whether a label can be the id of something: it goes into logs, URLs and file names of reports.
 func checkID(id string) error {

@@ -15,17 +15,18 @@ import (
 // catalog is what the configuration says of profiles and datasets, as the engine wants it.
 type catalog struct {
 	profiles map[string]flow.Profile
-	datasets map[string]flow.Dataset
+	datasets map[[2]string]flow.Dataset // by participant context and id
 }
 
 func newCatalog(cfg *config.Config) catalog {
-	c := catalog{map[string]flow.Profile{}, map[string]flow.Dataset{}}
+	c := catalog{map[string]flow.Profile{}, map[[2]string]flow.Dataset{}}
 	for _, p := range cfg.Profiles {
 		c.profiles[p.Name] = flow.Profile{Name: p.Name, Direction: flow.Direction(p.Direction), EndpointType: p.EndpointType,
 			Types: p.Types, Type: p.Type, AllowHTTP: p.AllowHTTP}
 	}
 	for _, d := range cfg.Datasets {
-		c.datasets[d.ID] = flow.Dataset{ID: d.ID, Source: d.Source.DataAddress, Sink: d.Sink.DataAddress}
+		c.datasets[[2]string{d.ParticipantContext, d.ID}] = flow.Dataset{Context: d.ParticipantContext, ID: d.ID,
+			Source: d.Source.DataAddress, Sink: d.Sink.DataAddress}
 	}
 	return c
 }
@@ -35,8 +36,8 @@ func (c catalog) Profile(name string) (flow.Profile, bool) {
 	return p, ok
 }
 
-func (c catalog) Dataset(_, id string) (flow.Dataset, bool) {
-	d, ok := c.datasets[id]
+func (c catalog) Dataset(context, id string) (flow.Dataset, bool) {
+	d, ok := c.datasets[[2]string{context, id}]
 	return d, ok
 }
 

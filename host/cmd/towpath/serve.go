@@ -137,8 +137,9 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		Transfer: newTransfer(transfer), Sinks: plugins, Logger: logger})
 	undo.add("stop flows", engine.Close)
 
+	controlPlane := firstControlPlane(cfg)
 	signals := signaling.NewHandler(signaling.Options{Engine: engine, BasePath: cfg.Signaling.BasePath, Context: flow.DefaultContext,
-		ControlPlane: cfg.ControlPlane.ID, Logger: logger, Registerer: metrics})
+		ControlPlane: controlPlane.ID, Logger: logger, Registerer: metrics})
 	public, err := publicapi.NewHandler(publicapi.Options{Flows: engine, Tokens: authority, Source: plugins.Source, Sink: plugins.Sink,
 		JWKS: authority.JWKS(), PublicURL: publicURL, Digests: cfg.Transfer.Digests,
 		Limits: publicapi.Limits{MaxConcurrentPerToken: cfg.Token.MaxConcurrent, MaxBytesPerToken: cfg.Token.MaxBytes,
@@ -153,7 +154,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		Ready:   func() error { return readiness(ready.Load(), plugins) }})
 	dispatcher := &signaling.Dispatcher{Outbox: db, Logger: logger, Registerer: metrics, HTTP: &http.Client{},
 		ControlPlanes: map[string]signaling.ControlPlane{
-			cfg.ControlPlane.ID: {Endpoint: cfg.ControlPlane.Endpoint, GiveUpAfter: cfg.ControlPlane.GiveUpAfter}}}
+			controlPlane.ID: {Endpoint: controlPlane.Endpoint, GiveUpAfter: controlPlane.GiveUpAfter}}}
 
 	if err := engine.Revive(ctx); err != nil {
 		return err
@@ -210,6 +211,14 @@ func newLogger(t config.Telemetry, w io.Writer) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// firstControlPlane returns the control plane that is served; one without an id if there is none.
+func firstControlPlane(cfg *config.Config) config.ControlPlane {
+	if len(cfg.ControlPlanes) == 0 {
+		return config.ControlPlane{}
+	}
+	return cfg.ControlPlanes[0]
 }
 
 func pluginConfigs(cfg *config.Config) map[string][]byte {
@@ -269,7 +278,8 @@ func announce(w io.Writer, cfg *config.Config, l *listeners, publicURL string, p
 	fmt.Fprintf(w, "  signaling  %s/dataflows\n", l.signaling.url(cfg.Signaling.BasePath))
 	fmt.Fprintf(w, "  public     %s\n", publicURL)
 	fmt.Fprintf(w, "  admin      %s  (/readyz, /metrics, /api/v1/flows, /api/v1/plugins)\n", l.admin.url(""))
-	fmt.Fprintf(w, "  callbacks  %s  (control plane %q)\n\n", cfg.ControlPlane.Endpoint, cfg.ControlPlane.ID)
+	controlPlane := firstControlPlane(cfg)
+	fmt.Fprintf(w, "  callbacks  %s  (control plane %q)\n\n", controlPlane.Endpoint, controlPlane.ID)
 	for _, p := range plugins.Plugins() {
 		if p.State == pluginhost.StateReady {
 			fmt.Fprintf(w, "  plugin     %s %s  reads %s, writes %s\n", p.Name, p.Version, orNone(p.Sources), orNone(p.Sinks))

@@ -1,6 +1,6 @@
 dataplane "d" {}
 control_plane "cp" {
-  endpoint      = "https://user:password@cp.example.com"
+  endpoint      = "https://user:hunter2@cp.example.com"
   protocol      = "edc"
   give_up_after = "0s"
 }

@@ -58,3 +58,12 @@ plugin "http" {
     "A" = "3"
   }
 }
+control_plane "other" {
+  endpoint = "https://other.example.com"
+}
+signaling {}
+signaling {}
+dataset "a" {
+  mode = "sync"
+  sink "Discard" {}
+}

@@ -1,0 +1,21 @@
+dataplane "d" {}
+plugins {
+  directory = "plugins"
+  trust     = "off"
+}
+profile "http-pull" {}
+control_plane "cp" {
+  endpoint = "https://cp.example.com"
+}
+profile "a-pull" {
+  provision = "Topci"
+}
+profile "b-pull" {
+  provision = "Generate"
+}
+profile "c-push" {
+  provision = "Discard"
+}
+profile "d-push" {
+  provision = "Topic"
+}
