@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/towpath-dataplane/towpath/host/config"
+	"github.com/towpath-dataplane/towpath/host/flow"
+	"github.com/towpath-dataplane/towpath/host/pluginhost"
+)
+
+const (
+	// lookInterval is how often it is looked at what the data plane can do.
+	lookInterval = 2 * time.Second
+	// missingFor is how long something has to be missing until control planes are told: a plugin that crashes comes back soon.
+	missingFor = 30 * time.Second
+)
+
+// capabilities is what the data plane can do, by participant context: the profiles that control planes are told of. They follow from
+// the plugins that are there.
+type capabilities struct {
+	profiles []flow.Profile
+	datasets func(participantContext string) []flow.Dataset
+	contexts []string
+	types    func() offered
+	changed  chan struct{} // gets a value when offers may differ from before
+
+	mu   sync.Mutex                      // guards what follows
+	last map[string]map[string]time.Time // when each profile was possible last, by context
+}
+
+// offered are the types that plugins read and write at present.
+type offered struct{ sources, sinks map[string]bool }
+
+func newCapabilities(cfg *config.Config, profiles map[string]flow.Profile, datasets func(string) []flow.Dataset, contexts []string,
+	plugins *pluginhost.Host) *capabilities {
+	c := &capabilities{datasets: datasets, contexts: contexts, types: func() offered { return typesOf(plugins.Plugins()) },
+		changed: make(chan struct{}, 1), last: map[string]map[string]time.Time{}}
+	for _, p := range cfg.Profiles {
+		c.profiles = append(c.profiles, profiles[p.Name])
+	}
+	c.look(time.Now())
+	return c
+}
+
+func typesOf(plugins []pluginhost.Info) offered {
+	o := offered{map[string]bool{}, map[string]bool{}}
+	for _, p := range plugins {
+		if p.State != pluginhost.StateReady {
+			continue
+		}
+		for _, t := range p.Sources {
+			o.sources[t] = true
+		}
+		for _, t := range p.Sinks {
+			o.sinks[t] = true
+		}
+	}
+	return o
+}
+
+// Profiles returns the names of the profiles that are offered in a participant context, sorted.
+func (c *capabilities) Profiles(participantContext string) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Sorted(maps.Keys(c.last[participantContext]))
+}
+
+// watch looks again and again, until ctx ends.
+func (c *capabilities) watch(ctx context.Context) error {
+	tick := time.NewTicker(lookInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			if c.look(now) {
+				select {
+				case c.changed <- struct{}{}:
+				default:
+				}
+			}
+		}
+	}
+}
+
+// look finds out what is possible, and reports whether that differs from before.
+func (c *capabilities) look(now time.Time) (differs bool) {
+	types := c.types()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, name := range c.contexts {
+		if c.last[name] == nil {
+			c.last[name] = map[string]time.Time{}
+		}
+		possible := c.last[name]
+		datasets := c.datasets(name)
+		for _, p := range c.profiles {
+			since, was := possible[p.Name]
+			switch {
+			case types.serve(p, datasets):
+				possible[p.Name] = now
+				differs = differs || !was
+			case was && now.Sub(since) >= missingFor:
+				delete(possible, p.Name)
+				differs = true
+			}
+		}
+	}
+	return differs
+}
+
+// serve reports whether a profile can be used, as a provider or as a consumer, with some dataset.
+func (o offered) serve(p flow.Profile, datasets []flow.Dataset) bool {
+	reads := slices.ContainsFunc(datasets, func(d flow.Dataset) bool { return o.sources[d.Source.Type] })
+	if p.Direction == flow.Pull {
+		return reads && (p.Provision == "" || o.sinks[p.Provision]) || handles(o.sources, p)
+	}
+	return reads && handles(o.sinks, p) ||
+		slices.ContainsFunc(datasets, func(d flow.Dataset) bool { return o.sinks[d.Sink.Type] })
+}
+
+// handles reports whether a plugin handles the addresses of a profile's counterparties.
+func handles(types map[string]bool, p flow.Profile) bool {
+	if p.Type != "" {
+		return types[p.Type]
+	}
+	for _, t := range p.Types {
+		if types[t] {
+			return true
+		}
+	}
+	return types[p.Name]
+}

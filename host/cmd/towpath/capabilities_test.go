@@ -1,0 +1,71 @@
+package main
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
+	"github.com/towpath-dataplane/towpath/host/pluginhost"
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+func TestCapabilitiesFollowFromPlugins(t *testing.T) {
+	source := flow.Dataset{ID: "s", Source: sdk.DataAddress{Type: "File"}}
+	sink := flow.Dataset{ID: "t", Sink: sdk.DataAddress{Type: "File"}}
+	for name, tc := range map[string]struct {
+		sources, sinks []string
+		datasets       []flow.Dataset
+		profile        flow.Profile
+		want           bool
+	}{
+		"nothing there":                         {nil, nil, []flow.Dataset{source, sink}, flow.Profile{Direction: flow.Pull, Type: "Http"}, false},
+		"provide for pull":                      {[]string{"File"}, nil, []flow.Dataset{source}, flow.Profile{Direction: flow.Pull, Type: "Http"}, true},
+		"provide for pull without a dataset":    {[]string{"File"}, nil, []flow.Dataset{sink}, flow.Profile{Direction: flow.Pull, Type: "Http"}, false},
+		"provide through a queue":               {[]string{"File"}, []string{"Queue"}, []flow.Dataset{source}, flow.Profile{Direction: flow.Pull, Provision: "Queue"}, true},
+		"provide through a queue that is not":   {[]string{"File"}, nil, []flow.Dataset{source}, flow.Profile{Direction: flow.Pull, Provision: "Queue"}, false},
+		"consume by pull":                       {[]string{"Http"}, nil, nil, flow.Profile{Direction: flow.Pull, Types: map[string]string{"x": "Http"}}, true},
+		"consume by pull, type as in addresses": {[]string{"http-pull"}, nil, nil, flow.Profile{Name: "http-pull", Direction: flow.Pull}, true},
+		"provide for push":                      {[]string{"File"}, []string{"Http"}, []flow.Dataset{source}, flow.Profile{Direction: flow.Push, Type: "Http"}, true},
+		"provide for push without a sink":       {[]string{"File"}, nil, []flow.Dataset{source}, flow.Profile{Direction: flow.Push, Type: "Http"}, false},
+		"consume by push":                       {nil, []string{"File"}, []flow.Dataset{sink}, flow.Profile{Direction: flow.Push, Type: "Http"}, true},
+	} {
+		o := typesOf([]pluginhost.Info{
+			{State: pluginhost.StateReady, Sources: tc.sources, Sinks: tc.sinks},
+			{State: pluginhost.StateFailed, Sources: []string{"File", "Http"}, Sinks: []string{"File", "Http", "Queue"}},
+		})
+		if got := o.serve(tc.profile, tc.datasets); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
+// Control planes hear of a profile at once when it can be used, and when it has not been possible for a while.
+func TestCapabilitiesChange(t *testing.T) {
+	there := map[string]bool{}
+	c := &capabilities{profiles: []flow.Profile{{Name: "p", Direction: flow.Pull, Type: "Http"}}, contexts: []string{"default", "other"},
+		datasets: func(string) []flow.Dataset { return nil }, types: func() offered { return offered{sources: there} },
+		last: map[string]map[string]time.Time{}}
+	now := time.Now()
+	for i, step := range []struct {
+		after   time.Duration
+		there   bool
+		differs bool
+		want    []string
+	}{
+		{0, false, false, nil},
+		{time.Second, true, true, []string{"p"}},
+		{time.Second, true, false, []string{"p"}},
+		{time.Second, false, false, []string{"p"}},
+		{20 * time.Second, true, false, []string{"p"}},
+		{29 * time.Second, false, false, []string{"p"}},
+		{2 * time.Second, false, true, nil},
+		{time.Second, false, false, nil},
+	} {
+		now = now.Add(step.after)
+		there["Http"] = step.there
+		if got := c.look(now); got != step.differs || !slices.Equal(c.Profiles("other"), step.want) {
+			t.Errorf("step %d: differs %v, offers %v; want %v, %v", i, got, c.Profiles("other"), step.differs, step.want)
+		}
+	}
+}
