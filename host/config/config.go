@@ -72,6 +72,8 @@ func (l Listener) Loopback() bool {
 type TLS struct {
 	Certificate string
 	Key         string
+	// ClientCA names the PEM file of the authorities one of which has to have signed a client's certificate. "": clients need none.
+	ClientCA string
 }
 
 // Store is the store block. SQLite is the only kind.
