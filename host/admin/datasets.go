@@ -275,10 +275,10 @@ func identify(d *flow.Dataset, r *http.Request) (fields []sdk.FieldError) {
 		fields = append(fields, sdk.FieldError{Field: "id", Message: why})
 	}
 	if d.ID != "" && d.ID != id {
-		fields = append(fields, sdk.FieldError{Field: "id", Message: "is another one than in the path"})
+		fields = append(fields, sdk.FieldError{Field: "id", Message: "is another one than the request names"})
 	}
 	if d.Context != "" && named != "" && d.Context != named {
-		fields = append(fields, sdk.FieldError{Field: "context", Message: "is another one than in the query"})
+		fields = append(fields, sdk.FieldError{Field: "context", Message: "is another one than the request names"})
 	}
 	d.ID, d.Context = id, cmp.Or(named, d.Context, flow.DefaultContext)
 	return fields

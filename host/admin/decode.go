@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -18,8 +19,11 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// maxBody is the longest body that is read.
-const maxBody = 1 << 20
+// Bodies are read up to a length, and for a time.
+const (
+	maxBody     = 1 << 20
+	bodyTimeout = 30 * time.Second
+)
 
 // readBody returns the body of a request. The error is a *Problem.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
@@ -29,7 +33,10 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 			return nil, newProblem(http.StatusUnsupportedMediaType, "the content type %.100q is not JSON", given).with("Accept", "application/json")
 		}
 	}
+	control := http.NewResponseController(w)
+	control.SetReadDeadline(time.Now().Add(bodyTimeout)) // what cannot have one, as in a test, goes without
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	control.SetReadDeadline(time.Time{})
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):

@@ -131,24 +131,29 @@ func (c *certificates) load() (*tls.Config, error) {
 
 // loadAuthorities reads the certificates of a PEM file.
 func loadAuthorities(name string) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	return pool, addAuthorities(pool, name)
+}
+
+func addAuthorities(pool *x509.CertPool, name string) error {
 	text, err := os.ReadFile(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	pool, empty := x509.NewCertPool(), true
+	empty := true
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			continue
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 		pool.AddCert(certificate)
 		empty = false
 	}
 	if empty {
-		return nil, fmt.Errorf("%s has no certificate in PEM", name)
+		return fmt.Errorf("%s has no certificate in PEM", name)
 	}
-	return pool, nil
+	return nil
 }
