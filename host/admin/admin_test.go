@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -27,16 +28,20 @@ type world struct {
 	api   http.Handler
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, more ...func(*admin.Options)) *world {
 	w := &world{t: t, store: storetest.NewMemory()}
-	w.api = admin.NewHandler(admin.Options{
+	o := admin.Options{
 		Store: w.store, Metrics: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler),
 		Waiting: func(k flow.Key) string { return map[string]string{"f": "tries again soon"}[k.ID] },
 		Ready:   func() error { return w.ready },
 		Plugins: func() []admin.Plugin {
 			return []admin.Plugin{{Name: "file", State: "ready", Description: &sdk.Description{Name: "file"}}}
 		},
-	})
+	}
+	for _, m := range more {
+		m(&o)
+	}
+	w.api = admin.NewHandler(o)
 	return w
 }
 
@@ -60,13 +65,38 @@ func (w *world) put(f *flow.Flow, more ...func(flow.Tx) error) {
 
 func (w *world) get(path string) (int, string) {
 	w.t.Helper()
-	r := httptest.NewRecorder()
-	w.api.ServeHTTP(r, httptest.NewRequest(http.MethodGet, path, nil))
-	body, err := io.ReadAll(r.Result().Body)
+	return w.do(http.MethodGet, path, "")
+}
+
+func (w *world) do(method, path, body string) (int, string) {
+	w.t.Helper()
+	r := httptest.NewRequest(method, "http://127.0.0.1"+path, strings.NewReader(body))
+	resp := w.ask(r)
+	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return r.Code, string(body)
+	return resp.StatusCode, string(answer)
+}
+
+// ask sends a request. Every refusal is a problem.
+func (w *world) ask(r *http.Request) *http.Response {
+	w.t.Helper()
+	recorder := httptest.NewRecorder()
+	w.api.ServeHTTP(recorder, r)
+	if media := recorder.Header().Get("Content-Type"); recorder.Code >= 400 && r.URL.Path != "/readyz" && media != "application/problem+json" {
+		w.t.Errorf("%s %s: a refusal of type %q", r.Method, r.URL, media)
+	}
+	return recorder.Result()
+}
+
+// decode decodes an answer, which has to be there.
+func decode[T any](t *testing.T, status int, body string) (v T) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(body), &v); err != nil || status >= 300 {
+		t.Fatal(status, body, err)
+	}
+	return v
 }
 
 func sample(id string, state flow.State) *flow.Flow {
@@ -75,6 +105,7 @@ func sample(id string, state flow.State) *flow.Flow {
 		Local: sdk.DataAddress{Type: "File", Properties: map[string]string{"path": "x", "password": "planted-secret"}},
 		Remote: &sdk.DataAddress{Type: "HttpData", Endpoint: "https://user:planted-secret@there/in?sig=planted-secret#planted-secret",
 			Properties: map[string]string{"authorization": "planted-secret"}},
+		RemoteSince: time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC), RenewalFault: "the counterparty knows no such token",
 		Claims: json.RawMessage(`{"a":"planted-secret"}`), Totals: sdk.Totals{Parts: 1, Bytes: 3}}
 }
 
@@ -99,6 +130,9 @@ func TestFlow(t *testing.T) {
 	var f admin.FlowDetail
 	if err := json.Unmarshal([]byte(body), &f); err != nil {
 		t.Fatal(err)
+	}
+	if f.RemoteSince == nil || !f.RemoteSince.Equal(time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)) || f.RenewalFault == "" {
+		t.Errorf("of the token: since %v, fault %q", f.RemoteSince, f.RenewalFault)
 	}
 	if f.Waiting != "tries again soon" || f.Fault == "" || f.Remote.Endpoint != "https://there/in" ||
 		len(f.PartList) != 1 || f.PartList[0].CRC32C != "abcd0001" || len(f.Callbacks) != 1 || f.Callbacks[0].Next == nil {
@@ -150,6 +184,10 @@ func TestWrongRequests(t *testing.T) {
 		"/api/v1/flows/a%2Fb":          404,
 		"/api/v1/plugins/none":         404,
 		"/api/v1/nothing":              404,
+		"/api//v1/nothing":             404,
+		"/":                            404,
+		"/api/v1/datasets":             404, // not in this host
+		"/api/v1/flows/none/address":   404,
 	} {
 		if status, body := w.get(path); status != want {
 			t.Errorf("%s: %d %s", path, status, body)

@@ -17,8 +17,10 @@ import (
 	"github.com/towpath-dataplane/towpath/host/flow"
 )
 
-// Options are what the API shows. All fields are required.
+// Options are what the API shows and acts on. Where a field may be nil, the API is without what needs it.
 type Options struct {
+	// Token is what every request but those for health has to bring. "": none is needed.
+	Token string
 	Store flow.Store
 	// Waiting says why a flow's transfer does not move; "" if it does.
 	Waiting func(flow.Key) string
@@ -28,6 +30,18 @@ type Options struct {
 	Ready   func() error
 	Metrics *prometheus.Registry
 	Logger  *slog.Logger
+
+	// Operations retries flows and gives their addresses away. May be nil.
+	Operations flow.Operations
+	// Read answers GET and HEAD for the data of a flow, or for one of its parts; part is "" for the flow. The request has no
+	// Authorization, which was for this API. May be nil.
+	Read func(key flow.Key, part string) http.Handler
+	// Agreement asks the control plane of a flow for its agreement. The error is an *sdk.Error. May be nil.
+	Agreement func(ctx context.Context, f *flow.Flow) (json.RawMessage, error)
+	// Datasets may be nil.
+	Datasets *Datasets
+	// ControlPlanes may be nil.
+	ControlPlanes ControlPlanes
 }
 
 // Pages of lists are bounded.
@@ -53,8 +67,59 @@ func NewHandler(o Options) http.Handler {
 	mux.HandleFunc("GET /api/v1/flows/{id}", h.flow)
 	mux.HandleFunc("GET /api/v1/plugins", h.plugins)
 	mux.HandleFunc("GET /api/v1/plugins/{name}", h.plugin)
-	return mux
+	if o.Operations != nil {
+		mux.HandleFunc("POST /api/v1/flows/{id}/retry", h.private(h.retry))
+		mux.HandleFunc("GET /api/v1/flows/{id}/address", h.private(h.address))
+	}
+	if o.Read != nil {
+		mux.HandleFunc(dataPattern, h.private(h.data))
+		mux.HandleFunc(dataPattern+"/parts/{name...}", h.private(h.data))
+	}
+	if o.Agreement != nil {
+		mux.HandleFunc("GET /api/v1/flows/{id}/agreement", h.private(h.agreement))
+	}
+	if o.Datasets != nil {
+		mux.HandleFunc("GET /api/v1/datasets", h.datasets)
+		mux.HandleFunc("GET /api/v1/datasets/{id}", h.dataset)
+		mux.HandleFunc("PUT /api/v1/datasets/{id}", h.private(h.putDataset))
+		mux.HandleFunc("DELETE /api/v1/datasets/{id}", h.private(h.removeDataset))
+	}
+	if o.ControlPlanes != nil {
+		mux.HandleFunc("GET /api/v1/controlplanes", h.controlPlanes)
+		mux.HandleFunc("POST /api/v1/controlplanes/{id}/register", h.private(h.register))
+		mux.HandleFunc("POST /api/v1/controlplanes/{id}/deregister", h.private(h.deregister))
+	}
+	return h.authorized(known(mux))
 }
+
+// known answers what the mux does not know, in the way of the rest of the API.
+func known(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		unknown, pattern := mux.Handler(r)
+		if pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		answer := &statusOnly{header: http.Header{}}
+		unknown.ServeHTTP(answer, r)
+		p := newProblem(http.StatusNotFound, "there is nothing at %.300q", r.URL.EscapedPath())
+		if answer.status == http.StatusMethodNotAllowed {
+			p = newProblem(answer.status, "%.20q is not for %.300q", r.Method, r.URL.EscapedPath()).
+				with("Allow", answer.header.Get("Allow"))
+		}
+		p.write(w)
+	})
+}
+
+// statusOnly is a ResponseWriter that keeps what the mux says, but not how.
+type statusOnly struct {
+	header http.Header
+	status int
+}
+
+func (s *statusOnly) Header() http.Header         { return s.header }
+func (s *statusOnly) WriteHeader(status int)      { s.status = status }
+func (s *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
 
 func (h handler) ready(w http.ResponseWriter, _ *http.Request) {
 	if err := h.Ready(); err != nil {
@@ -67,19 +132,19 @@ func (h handler) ready(w http.ResponseWriter, _ *http.Request) {
 func (h handler) flows(w http.ResponseWriter, r *http.Request) {
 	filter, err := parseFilter(r)
 	if err != nil {
-		problem(w, http.StatusBadRequest, err.Error())
+		newProblem(http.StatusBadRequest, "%v", err).write(w)
 		return
 	}
 	flows, err := h.Store.Flows(r.Context(), filter)
 	if err != nil {
-		h.fail(w, r, err)
+		h.refuse(w, r, err)
 		return
 	}
 	list := FlowList{Flows: make([]Flow, 0, len(flows))}
 	for _, f := range flows {
 		list.Flows = append(list.Flows, h.show(f))
 	}
-	reply(w, list)
+	reply(w, http.StatusOK, list)
 }
 
 func parseFilter(r *http.Request) (flow.Filter, error) {
@@ -109,20 +174,24 @@ func parseFilter(r *http.Request) (flow.Filter, error) {
 	return f, nil
 }
 
+// keyOf is the flow that a request is about.
+func keyOf(r *http.Request) flow.Key { return flow.Key{Context: contextOf(r), ID: r.PathValue("id")} }
+
+// contextOf is the participant context that a request names.
+func contextOf(r *http.Request) string {
+	if context := r.URL.Query().Get("context"); context != "" {
+		return context
+	}
+	return flow.DefaultContext
+}
+
 func (h handler) flow(w http.ResponseWriter, r *http.Request) {
-	key := flow.Key{Context: r.URL.Query().Get("context"), ID: r.PathValue("id")}
-	if key.Context == "" {
-		key.Context = flow.DefaultContext
+	detail, err := h.detail(r.Context(), keyOf(r))
+	if err != nil {
+		h.refuse(w, r, err)
+		return
 	}
-	detail, err := h.detail(r.Context(), key)
-	switch {
-	case errors.Is(err, flow.ErrNotFound):
-		problem(w, http.StatusNotFound, "there is no flow "+key.String())
-	case err != nil:
-		h.fail(w, r, err)
-	default:
-		reply(w, detail)
-	}
+	reply(w, http.StatusOK, detail)
 }
 
 func (h handler) detail(ctx context.Context, key flow.Key) (FlowDetail, error) {
@@ -148,35 +217,25 @@ func (h handler) plugins(w http.ResponseWriter, _ *http.Request) {
 	for i := range list.Plugins {
 		list.Plugins[i].Description = nil
 	}
-	reply(w, list)
+	reply(w, http.StatusOK, list)
 }
 
 func (h handler) plugin(w http.ResponseWriter, r *http.Request) {
 	plugins := h.Plugins()
 	i := slices.IndexFunc(plugins, func(p Plugin) bool { return p.Name == r.PathValue("name") })
 	if i < 0 {
-		problem(w, http.StatusNotFound, "there is no plugin "+r.PathValue("name"))
+		newProblem(http.StatusNotFound, "there is no plugin %.300q", r.PathValue("name")).write(w)
 		return
 	}
-	reply(w, plugins[i])
+	reply(w, http.StatusOK, plugins[i])
 }
 
-func (h handler) fail(w http.ResponseWriter, r *http.Request, err error) {
-	h.Logger.Error("admin request failed", "path", r.URL.Path, "err", err)
-	problem(w, http.StatusInternalServerError, "the host could not answer; its log says why")
-}
-
-func reply(w http.ResponseWriter, v any) {
+func reply(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	e.Encode(v)
-}
-
-func problem(w http.ResponseWriter, status int, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(map[string]any{"title": http.StatusText(status), "status": status, "detail": detail})
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/towpath-dataplane/towpath/host/flow"
@@ -35,6 +36,7 @@ type Flow struct {
 	Digest         string    `json:"digest,omitempty"`
 	Waiting        string    `json:"waiting,omitempty"`
 	Fault          string    `json:"fault,omitempty"`
+	RenewalFault   string    `json:"renewalFault,omitempty"` // why the counterparty's token could not be renewed
 	Reason         string    `json:"reason,omitempty"`
 	Created        time.Time `json:"created"`
 	Updated        time.Time `json:"updated"`
@@ -45,11 +47,12 @@ type Flow struct {
 // FlowDetail is the answer of /api/v1/flows/{id}.
 type FlowDetail struct {
 	Flow
-	Local     *Address   `json:"local,omitempty"`
-	Remote    *Address   `json:"remote,omitempty"`
-	Issued    *Address   `json:"issued,omitempty"`
-	PartList  []Part     `json:"partList"` // the first 1000
-	Callbacks []Callback `json:"callbacks"`
+	Local       *Address   `json:"local,omitempty"`
+	Remote      *Address   `json:"remote,omitempty"`
+	RemoteSince *time.Time `json:"remoteSince,omitempty"` // when the token of Remote was issued
+	Issued      *Address   `json:"issued,omitempty"`
+	PartList    []Part     `json:"partList"` // the first 1000
+	Callbacks   []Callback `json:"callbacks"`
 }
 
 // Address is a data address without what could be a secret.
@@ -81,6 +84,59 @@ type Callback struct {
 	Next      *time.Time `json:"next,omitempty"` // while it is pending
 	LastError string     `json:"lastError,omitempty"`
 	Error     string     `json:"error,omitempty"` // what an errored callback reports
+}
+
+// DatasetList is the answer of /api/v1/datasets.
+type DatasetList struct {
+	Datasets []Dataset `json:"datasets"`
+}
+
+// Dataset is a dataset as the API shows it.
+type Dataset struct {
+	ID      string     `json:"id"`
+	Context string     `json:"context"`
+	Origin  Origin     `json:"origin"`
+	Mode    string     `json:"mode,omitempty"`
+	Source  *Address   `json:"source,omitempty"`
+	Sink    *Address   `json:"sink,omitempty"`
+	Updated *time.Time `json:"updated,omitempty"` // if it was put here
+}
+
+// Origin is where something was declared.
+type Origin string
+
+// The origins.
+const (
+	OriginFile Origin = "file" // in the configuration; cannot be changed here
+	OriginAPI  Origin = "api"
+)
+
+// ControlPlaneList is the answer of /api/v1/controlplanes.
+type ControlPlaneList struct {
+	ControlPlanes []ControlPlane `json:"controlPlanes"`
+}
+
+// ControlPlane is a control plane as the API shows it.
+type ControlPlane struct {
+	ID       string `json:"id"`
+	Context  string `json:"context"`
+	Endpoint string `json:"endpoint"` // without its query
+	Protocol string `json:"protocol"`
+	// Authorization lists the types with which it authenticates, or this data plane towards it.
+	Authorization []string `json:"authorization,omitempty"`
+	// Origin is "api" if it has registered itself.
+	Origin       Origin        `json:"origin"`
+	Registration *Registration `json:"registration,omitempty"` // nil: this data plane does not register with it
+}
+
+// Registration is how the registration of this data plane with a control plane stands.
+type Registration struct {
+	Status    string     `json:"status"` // one word, as registered, pending, failed, deregistered
+	Endpoint  string     `json:"endpoint,omitempty"`
+	Since     *time.Time `json:"since,omitempty"` // when the status was reached
+	Attempts  int        `json:"attempts,omitempty"`
+	Next      *time.Time `json:"next,omitempty"` // attempt
+	LastError string     `json:"lastError,omitempty"`
 }
 
 // PluginList is the answer of /api/v1/plugins.
@@ -123,7 +179,7 @@ func newFlow(f *flow.Flow, waiting string) Flow {
 		Profile: f.Profile, Dataset: f.DatasetID, Agreement: f.AgreementID, Participant: f.ParticipantID,
 		CounterParty: f.CounterPartyID, ControlPlane: f.ControlPlane,
 		Parts: f.Totals.Parts, Bytes: f.Totals.Bytes, Records: f.Totals.Records, Digest: hex.EncodeToString(f.Digest),
-		Waiting: waiting, Fault: f.Fault, Reason: f.Reason, Created: f.Created, Updated: f.Updated,
+		Waiting: waiting, Fault: f.Fault, RenewalFault: f.RenewalFault, Reason: f.Reason, Created: f.Created, Updated: f.Updated,
 		ClosedByParty: f.Sealed, CleanupPending: f.Leftover,
 	}
 }
@@ -133,6 +189,9 @@ func newDetail(shown Flow, f *flow.Flow, parts []flow.Part, callbacks []flow.Cal
 		PartList: make([]Part, 0, len(parts)), Callbacks: make([]Callback, 0, len(callbacks))}
 	if !f.Local.IsZero() {
 		d.Local = newAddress(&f.Local)
+	}
+	if f.Remote != nil && !f.RemoteSince.IsZero() {
+		d.RemoteSince = &f.RemoteSince
 	}
 	for _, p := range parts {
 		d.PartList = append(d.PartList, Part{
@@ -150,14 +209,34 @@ func newDetail(shown Flow, f *flow.Flow, parts []flow.Part, callbacks []flow.Cal
 	return d
 }
 
+func newDataset(d storedDataset) Dataset {
+	shown := Dataset{ID: d.ID, Context: d.Context, Origin: d.origin, Mode: string(d.Mode)}
+	if d.origin == OriginAPI {
+		shown.Updated = &d.updated
+	}
+	if !d.Source.IsZero() {
+		shown.Source = newAddress(&d.Source)
+	}
+	if !d.Sink.IsZero() {
+		shown.Sink = newAddress(&d.Sink)
+	}
+	return shown
+}
+
 func newAddress(a *sdk.DataAddress) *Address {
 	if a == nil {
 		return nil
 	}
-	shown := &Address{Type: a.Type, Properties: slices.Sorted(maps.Keys(a.Properties))}
-	if u, err := url.Parse(a.Endpoint); err == nil {
-		u.User, u.RawQuery, u.Fragment = nil, "", ""
-		shown.Endpoint = u.String()
+	return &Address{Type: a.Type, Endpoint: plainURL(a.Endpoint), Properties: slices.Sorted(maps.Keys(a.Properties))}
+}
+
+// plainURL returns a URL without what could be a secret: "" if that cannot be told.
+func plainURL(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return ""
 	}
-	return shown
+	u.User, u.RawQuery, u.ForceQuery, u.Fragment = nil, "", false, ""
+	u.Opaque = u.Opaque[strings.LastIndexByte(u.Opaque, '@')+1:]
+	return u.String()
 }

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// lookInterval is how often it is looked at what the data plane can do.
-	lookInterval = 2 * time.Second
+	// offerInterval is how often it is looked at what the data plane can do.
+	offerInterval = 2 * time.Second
 	// missingFor is how long something has to be missing until control planes are told: a plugin that crashes comes back soon.
 	missingFor = 30 * time.Second
 )
@@ -71,7 +71,7 @@ func (c *capabilities) Profiles(participantContext string) []string {
 
 // watch looks again and again, until ctx ends.
 func (c *capabilities) watch(ctx context.Context) error {
-	tick := time.NewTicker(lookInterval)
+	tick := time.NewTicker(offerInterval)
 	defer tick.Stop()
 	for {
 		select {

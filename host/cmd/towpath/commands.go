@@ -20,7 +20,9 @@ type command struct {
 
 func commands() []command {
 	return []command{serveCommand(), validateCommand(), pluginsListCommand(), pluginsDescribeCommand(),
-		flowsListCommand(), flowsShowCommand(), versionCommand()}
+		flowsListCommand(), flowsShowCommand(), flowsRetryCommand(), flowsAddressCommand(), flowsDataCommand(), flowsAgreementCommand(),
+		datasetsListCommand(), datasetsShowCommand(), datasetsPutCommand(), datasetsRemoveCommand(),
+		controlPlanesListCommand(), controlPlanesRegisterCommand(), controlPlanesDeregisterCommand(), versionCommand()}
 }
 
 // dispatch finds the command that args name, and runs it.
@@ -87,7 +89,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 wrong configuration, 4 not found.
 
 func list(w io.Writer, cs []command) {
 	for _, c := range cs {
-		fmt.Fprintf(w, "  %-18s %s\n", c.name, c.short)
+		fmt.Fprintf(w, "  %-24s %s\n", c.name, c.short)
 	}
 }
 
@@ -105,10 +107,15 @@ func (c command) run(ctx context.Context, args []string, stdout, stderr io.Write
 		err = fmt.Errorf("takes %s besides flags, and got %q", orNothing(c.args), rest)
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "towpath %s: %v\nHelp:  towpath %s --help\n", c.name, err, c.name)
-		return errUsage
+		return wrongUsage(stderr, c.name, err.Error())
 	}
 	return run(ctx, rest, stdout, stderr)
+}
+
+// wrongUsage tells a person how a command is not used.
+func wrongUsage(stderr io.Writer, name, why string) error {
+	fmt.Fprintf(stderr, "towpath %s: %s\nHelp:  towpath %s --help\n", name, why, name)
+	return errUsage
 }
 
 // parse takes flags before and behind the other arguments.

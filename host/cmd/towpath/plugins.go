@@ -116,14 +116,14 @@ func printJSON(w io.Writer, v any) error {
 
 func printPlugins(w io.Writer, plugins []admin.Plugin) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tVERSION\tSTATUS\tREADS\tWRITES\tSHA256\tNOTE")
+	row(t, "NAME", "VERSION", "STATUS", "READS", "WRITES", "SHA256", "NOTE")
 	for _, p := range plugins {
 		note := p.Problem
 		if note == "" && p.Status != string(pluginhost.StatusReady) {
 			note = p.Reason
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%.12s\t%s\n", p.Name, dash(p.Version), p.Status,
-			dash(strings.Join(p.Sources, ",")), dash(strings.Join(p.Sinks, ",")), dash(p.SHA256), note)
+		row(t, p.Name, dash(p.Version), p.Status, dash(strings.Join(p.Sources, ",")), dash(strings.Join(p.Sinks, ",")),
+			dash(fmt.Sprintf("%.12s", p.SHA256)), note)
 	}
 	return t.Flush()
 }

@@ -2,21 +2,20 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,6 +53,9 @@ Runs the data plane that a configuration describes: launches the plugins, goes o
 process left running, and serves signaling for control planes, the public API for counterparties, and the
 admin API for operators. What it serves goes to standard output when it is ready, its log to standard error.
 
+Certificates are read again when their files change, at the latest with SIGHUP. A pair that cannot be used is
+logged, and the one before stays in use.
+
 SIGTERM or Ctrl-C stop it in order: flows keep their state and go on with the next start. A second signal
 ends it at once, which loses nothing either.`,
 		flags: func(fs *flag.FlagSet) func(context.Context, []string, io.Writer, io.Writer) error {
@@ -74,6 +76,9 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	logger := newLogger(cfg.Telemetry, stderr)
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	undo := &cleanup{}
 	defer func() { err = errors.Join(err, undo.run()) }()
 
@@ -106,7 +111,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		return err
 	}
 
-	listeners, err := listen(cfg)
+	listeners, err := listen(cfg, logger)
 	if err != nil {
 		return err
 	}
@@ -163,6 +168,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return dispatcher.Run(ctx) })
 	group.Go(func() error { return purge(ctx, db, authority, logger) })
+	group.Go(func() error { return listeners.reload(ctx, hangups) })
 	group.Go(func() error { return listeners.admin.serve(ctx, operators, logger) })
 	group.Go(func() error { return listeners.public.serve(ctx, behind(publicURL, public), logger) })
 	group.Go(func() error { return listeners.signaling.serve(ctx, signals, logger) })
@@ -312,120 +318,4 @@ func behind(publicURL string, h http.Handler) http.Handler {
 		}
 		h.ServeHTTP(w, r)
 	})
-}
-
-// listeners are the three doors of a host.
-type listeners struct{ signaling, public, admin *door }
-
-// door is one listener with its protocol.
-type door struct {
-	net.Listener
-	name string
-	tls  bool
-}
-
-// listen opens all doors, or none.
-func listen(cfg *config.Config) (_ *listeners, err error) {
-	l := &listeners{}
-	defer func() {
-		if err != nil {
-			l.close()
-		}
-	}()
-	if l.signaling, err = open("signaling", cfg.Signaling); err != nil {
-		return nil, err
-	}
-	if l.public, err = open("public", cfg.Public); err != nil {
-		return nil, err
-	}
-	if l.admin, err = open("admin", cfg.Admin); err != nil {
-		return nil, err
-	}
-	return l, nil
-}
-
-func open(name string, c config.Listener) (*door, error) {
-	l, err := net.Listen("tcp", c.Address)
-	if err != nil {
-		return nil, fmt.Errorf("listen for %s: %w", name, err)
-	}
-	if c.TLS == nil {
-		return &door{l, name, false}, nil
-	}
-	certificate, err := tls.LoadX509KeyPair(c.TLS.Certificate, c.TLS.Key)
-	if err != nil {
-		l.Close()
-		return nil, fmt.Errorf("certificate for %s: %w", name, err)
-	}
-	return &door{tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12,
-		NextProtos: []string{"h2", "http/1.1"}}), name, true}, nil
-}
-
-func (l *listeners) close() error {
-	for _, d := range []*door{l.signaling, l.public, l.admin} {
-		if d != nil {
-			d.Close() // closed already by its server, after an orderly stop
-		}
-	}
-	return nil
-}
-
-func (d *door) url(path string) string {
-	scheme := "http"
-	if d.tls {
-		scheme = "https"
-	}
-	return scheme + "://" + d.Addr().String() + path
-}
-
-// serve answers requests until ctx ends; then it takes no new ones and waits for those it has.
-func (d *door) serve(ctx context.Context, h http.Handler, logger *slog.Logger) error {
-	fresh := &freshConns{conns: map[net.Conn]bool{}}
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug), ConnState: fresh.note}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(d) }()
-	select {
-	case err := <-served:
-		return fmt.Errorf("serve %s: %w", d.name, err)
-	case <-ctx.Done():
-	}
-	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-	defer cancel()
-	fresh.close()
-	if err := server.Shutdown(stopCtx); err != nil {
-		server.Close()
-		logger.Warn("requests were cut at the stop", "listener", d.name, "err", err)
-	}
-	<-served
-	return nil
-}
-
-// freshConns are connections on which no request has come yet: clients dial ahead. A server that shuts down would wait for them.
-type freshConns struct {
-	mu     sync.Mutex // guards what follows
-	conns  map[net.Conn]bool
-	closed bool
-}
-
-func (f *freshConns) note(c net.Conn, state http.ConnState) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch {
-	case state != http.StateNew:
-		delete(f.conns, c)
-	case f.closed:
-		c.Close()
-	default:
-		f.conns[c] = true
-	}
-}
-
-func (f *freshConns) close() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.closed = true
-	for c := range f.conns {
-		c.Close()
-	}
 }

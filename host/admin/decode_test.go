@@ -1,0 +1,55 @@
+package admin
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// Whatever is put, it is refused with fields named, or stored and read again as it was.
+func FuzzDecodeDataset(f *testing.F) {
+	for _, seed := range []string{
+		``, `null`, `{}`, `[]`, `{"id":"a","context":"b","mode":"async"}`, `{"mode":"x"}`, `{"mode":null}`, `{"a":1,"a":2}`,
+		`{"source":{"type":"File","endpoint":"file://x","properties":{"path":"p","":"","\u0000":"é"}}}`,
+		`{"sink":{"type":"","properties":[]}}`, `{"sink":{"type":"x","properties":{"a":"\ud83d\ude00"}}}`,
+		`{"sink":{"type":"\ud83d"}}`, `{"sink":{"type":"\ufffd"}}`, `{"sink":{"\udead":"x"}}`, "{\"sink\":{\"type\":\"\xff\"}}", `{"source":{`,
+		`{"source":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		d, wrong := decodeDataset(body)
+		if len(wrong) > 0 {
+			for _, w := range wrong {
+				if w.Message == "" || len(w.Field) > 210 {
+					t.Errorf("field %q is wrong: %q", w.Field, w.Message)
+				}
+			}
+			return
+		}
+		var loose struct {
+			Mode, ID string
+			Source   json.RawMessage
+		}
+		if err := json.Unmarshal(body, &loose); err != nil {
+			t.Fatalf("%s was read strictly, but not by encoding/json: %v", body, err)
+		}
+		stored, err := encodeDataset(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, wrong := decodeDataset(stored)
+		if len(wrong) > 0 {
+			t.Fatalf("%s was stored as %s, which is wrong: %v", body, stored, wrong)
+		}
+		for _, a := range []*map[string]string{&d.Source.Properties, &d.Sink.Properties} {
+			if len(*a) == 0 {
+				*a = nil // as it is stored
+			}
+		}
+		if !reflect.DeepEqual(d, again) {
+			t.Errorf("%s was read as\n%#v and after it was stored as\n%#v", body, d, again)
+		}
+	})
+}
