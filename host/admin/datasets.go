@@ -110,6 +110,15 @@ func (d *Datasets) list(context string) []storedDataset {
 	return list
 }
 
+// Of returns the datasets of a participant context, by id.
+func (d *Datasets) Of(context string) []flow.Dataset {
+	var all []flow.Dataset
+	for _, s := range d.list(context) {
+		all = append(all, s.Dataset)
+	}
+	return all
+}
+
 // put creates or replaces a dataset, and returns what it is then. The error is a *Problem, unless the store fails.
 func (d *Datasets) put(ctx context.Context, dataset flow.Dataset) (stored storedDataset, created bool, err error) {
 	if !slices.Contains(d.contexts, dataset.Context) {

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -210,7 +211,7 @@ func (h handler) detail(ctx context.Context, key flow.Key) (FlowDetail, error) {
 	return newDetail(h.show(f), f, parts, callbacks), nil
 }
 
-func (h handler) show(f *flow.Flow) Flow { return newFlow(f, h.Waiting(f.Key)) }
+func (h handler) show(f *flow.Flow) Flow { return newFlow(f, cmp.Or(h.Waiting(f.Key), f.Lacks())) }
 
 func (h handler) plugins(w http.ResponseWriter, _ *http.Request) {
 	list := PluginList{Plugins: h.Plugins()}

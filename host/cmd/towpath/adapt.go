@@ -12,23 +12,10 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// catalog is what the configuration says of profiles and datasets, as the engine wants it.
+// catalog is what the engine looks up: the configuration's profiles, and the datasets of the configuration and of the admin API.
 type catalog struct {
 	profiles map[string]flow.Profile
-	datasets map[[2]string]flow.Dataset // by participant context and id
-}
-
-func newCatalog(cfg *config.Config) catalog {
-	c := catalog{map[string]flow.Profile{}, map[[2]string]flow.Dataset{}}
-	for _, p := range cfg.Profiles {
-		c.profiles[p.Name] = flow.Profile{Name: p.Name, Direction: flow.Direction(p.Direction), EndpointType: p.EndpointType,
-			Types: p.Types, Type: p.Type, AllowHTTP: p.AllowHTTP}
-	}
-	for _, d := range cfg.Datasets {
-		c.datasets[[2]string{d.ParticipantContext, d.ID}] = flow.Dataset{Context: d.ParticipantContext, ID: d.ID,
-			Source: d.Source.DataAddress, Sink: d.Sink.DataAddress}
-	}
-	return c
+	datasets *admin.Datasets
 }
 
 func (c catalog) Profile(name string) (flow.Profile, bool) {
@@ -37,8 +24,37 @@ func (c catalog) Profile(name string) (flow.Profile, bool) {
 }
 
 func (c catalog) Dataset(context, id string) (flow.Dataset, bool) {
-	d, ok := c.datasets[[2]string{context, id}]
-	return d, ok
+	return c.datasets.Lookup(context, id)
+}
+
+// profiles are the configuration's profiles by name.
+func profiles(cfg *config.Config) map[string]flow.Profile {
+	out := map[string]flow.Profile{}
+	for _, p := range cfg.Profiles {
+		out[p.Name] = flow.Profile{Name: p.Name, Direction: flow.Direction(p.Direction), EndpointType: p.EndpointType,
+			Types: p.Types, Type: p.Type, AllowHTTP: p.AllowHTTP, Strict: p.Strict, Mode: flow.Mode(p.Mode),
+			Renewal: flow.Renewal(p.Renewal), Provision: p.Provision}
+	}
+	return out
+}
+
+// datasets are the configuration's datasets.
+func datasets(cfg *config.Config) []flow.Dataset {
+	var out []flow.Dataset
+	for _, d := range cfg.Datasets {
+		out = append(out, flow.Dataset{Context: d.ParticipantContext, ID: d.ID, Mode: flow.Mode(d.Mode),
+			Source: d.Source.DataAddress, Sink: d.Sink.DataAddress})
+	}
+	return out
+}
+
+// contexts are the names of the participant contexts.
+func contexts(cfg *config.Config) []string {
+	var names []string
+	for _, c := range cfg.ParticipantContexts {
+		names = append(names, c.Name)
+	}
+	return names
 }
 
 func (c catalog) endpointType(profile string) string {

@@ -35,15 +35,11 @@ type capabilities struct {
 // offered are the types that plugins read and write at present.
 type offered struct{ sources, sinks map[string]bool }
 
-func newCapabilities(cfg *config.Config, profiles map[string]flow.Profile, datasets func(string) []flow.Dataset, contexts []string,
-	plugins *pluginhost.Host) *capabilities {
-	c := &capabilities{datasets: datasets, contexts: contexts, types: func() offered { return typesOf(plugins.Plugins()) },
-		changed: make(chan struct{}, 1), last: map[string]map[string]time.Time{}}
-	for _, p := range cfg.Profiles {
-		c.profiles = append(c.profiles, profiles[p.Name])
-	}
-	c.look(time.Now())
-	return c
+func newCapabilities(cfg *config.Config, c catalog, plugins *pluginhost.Host) *capabilities {
+	caps := &capabilities{profiles: slices.Collect(maps.Values(c.profiles)), datasets: c.datasets.Of, contexts: contexts(cfg),
+		types: func() offered { return typesOf(plugins.Plugins()) }, changed: make(chan struct{}, 1), last: map[string]map[string]time.Time{}}
+	caps.look(time.Now())
+	return caps
 }
 
 func typesOf(plugins []pluginhost.Info) offered {

@@ -130,7 +130,12 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	if err != nil {
 		return err
 	}
-	catalog := newCatalog(cfg)
+	known, err := admin.LoadDatasets(ctx, admin.DatasetOptions{Configured: datasets(cfg), Contexts: contexts(cfg), Documents: db,
+		Checker: plugins, Logger: logger})
+	if err != nil {
+		return err
+	}
+	catalog := catalog{profiles(cfg), known}
 	endpoint, err := publicapi.NewEndpoint(publicapi.EndpointOptions{PublicURL: publicURL, EndpointType: catalog.endpointType,
 		Tokens: authority, Digests: cfg.Transfer.Digests})
 	if err != nil {
@@ -139,7 +144,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	transfer := &pipeline.Transfer{Source: plugins.Source, Sink: plugins.Sink, Retry: pipeline.Retry(cfg.Transfer.Retry),
 		Digests: cfg.Transfer.Digests, Interval: cfg.Transfer.CheckpointInterval, Metrics: pipeline.NewMetrics(metrics), Logger: logger}
 	engine := flow.New(flow.Options{Store: db, Catalog: catalog, Checker: plugins, Endpoint: endpoint,
-		Transfer: newTransfer(transfer), Sinks: plugins, Logger: logger})
+		Transfer: newTransfer(transfer), Sinks: plugins, AnswerWithin: cfg.SignalingSettings.AnswerWithin, Logger: logger})
 	undo.add("stop flows", engine.Close)
 
 	controlPlane := firstControlPlane(cfg)
@@ -155,6 +160,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	}
 	var ready atomic.Bool
 	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Metrics: metrics, Logger: logger,
+		Token: cfg.Admin.Token.Reveal(), Operations: engine, Datasets: known,
 		Plugins: func() []admin.Plugin { return showPlugins(plugins) },
 		Ready:   func() error { return readiness(ready.Load(), plugins) }})
 	dispatcher := &signaling.Dispatcher{Outbox: db, Logger: logger, Registerer: metrics, HTTP: &http.Client{},
