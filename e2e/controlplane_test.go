@@ -32,6 +32,8 @@ type callback struct {
 
 	MessageID  string `json:"messageId"`
 	DataFlowID string `json:"dataFlowId"`
+
+	DataAddress *dataAddress `json:"dataAddress"`
 }
 
 // newControlPlane returns one that listens.
