@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto"
 	"errors"
+	"time"
 )
 
 // Keys finds public keys that tokens are signed with. It is safe for concurrent use.
@@ -30,3 +31,10 @@ var (
 
 // ErrNoKey says that a set of keys has no key with the id that was asked for.
 var ErrNoKey = errors.New("there is no such key")
+
+func orNow(clock func() time.Time) func() time.Time {
+	if clock == nil {
+		return time.Now
+	}
+	return clock
+}
