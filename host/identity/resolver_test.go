@@ -105,7 +105,28 @@ func TestPlainHTTPIsTheSecondChoice(t *testing.T) {
 	}
 }
 
-// A suite that makes a new key for each of its tests, or replaces it under one id, is never told that the key is unknown.
+// A key that is replaced every now and then under one id is always the one that tokens are verified with.
+func TestReplacedKeyOfADIDIsFoundAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &site{}
+		r := NewResolver(ResolverOptions{HTTP: s.client()})
+		defer r.Close()
+		const did = "did:web:them"
+		for i := range 10 {
+			name := []string{"P-256", "other P-256"}[i%2]
+			s.serve(marshal(t, map[string]any{"id": did, "verificationMethod": []any{
+				map[string]any{"id": "#k", "publicKeyJwk": jwk(t, pairs()[name].Public(), nil)},
+			}}))
+			raw := sign(t, "ES256", pairs()[name], map[string]any{"kid": did + "#k"}, good(nil))
+			if _, err := Verify(t.Context(), raw, r.Keys(did), rules()); err != nil {
+				t.Errorf("key %d: %v", i, err)
+			}
+			time.Sleep(300 * time.Millisecond)
+		}
+	})
+}
+
+// A suite that makes a new key for each of its tests is never told that the key is unknown.
 func TestNewKeyOfADIDIsFoundAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &site{}
