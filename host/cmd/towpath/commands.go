@@ -22,7 +22,8 @@ func commands() []command {
 	return []command{serveCommand(), validateCommand(), pluginsListCommand(), pluginsDescribeCommand(),
 		flowsListCommand(), flowsShowCommand(), flowsRetryCommand(), flowsAddressCommand(), flowsDataCommand(), flowsAgreementCommand(),
 		datasetsListCommand(), datasetsShowCommand(), datasetsPutCommand(), datasetsRemoveCommand(),
-		controlPlanesListCommand(), controlPlanesRegisterCommand(), controlPlanesDeregisterCommand(), versionCommand()}
+		controlPlanesListCommand(), controlPlanesRegisterCommand(), controlPlanesDeregisterCommand(),
+		participantsListCommand(), participantsDocumentCommand(), versionCommand()}
 }
 
 // dispatch finds the command that args name, and runs it.
