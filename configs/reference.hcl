@@ -245,18 +245,15 @@ profile "https://w3id.org/dspace-sig/profile/http-pull" {
   renewal = "offer"
 }
 
-profile "https://w3id.org/dspace-sig/profile/http-push" {
-  types = {
-    "https://w3id.org/dspace-sig/profile/http-push" = "HttpData"
-  }
-}
+# The HTTP transfer profile is handled by "HttpData" unless types or type say otherwise.
+profile "https://w3id.org/dspace-sig/profile/http-push" {}
 
 # EDC's way to name one. The word before the last can be the direction: HttpData-PUSH-HttpData.
 profile "HttpData-PULL" {
   type = "HttpData" # the plugin's type whatever the address says, in place of types
 }
 
-# Addresses that a sink plugin makes and feeds, in place of the public API: topics, queues, buckets.
+# For pull: addresses that a sink plugin makes and a transfer feeds, in place of the public API: topics, queues, buckets.
 #: profile "Kafka-PULL" {
 #:   provision = "Kafka" # the sink's type
 #: }

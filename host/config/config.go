@@ -202,6 +202,12 @@ const (
 // registeredProfiles is how the names of profiles begin that are in the registry of Data Plane Signaling.
 const registeredProfiles = "https://w3id.org/dspace-sig/profile/"
 
+// The HTTP transfer profile is, in both directions, what a plugin with this type does.
+const (
+	httpProfiles = registeredProfiles + "http-"
+	httpType     = "HttpData"
+)
+
 // Dataset is a dataset block: at least one of Source and Sink is not zero.
 type Dataset struct {
 	// ParticipantContext and ID together are unique.

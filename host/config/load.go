@@ -225,6 +225,9 @@ func (l *loader) profile(b *hcl.Block) Profile {
 	if set(f, "type", &p.Type, nonEmpty) && types {
 		l.report(f.at("types"), "Attributes exclude each other", "type is the plugin's type whatever the address says, so types has no effect.")
 	}
+	if !types && p.Type == "" && strings.HasPrefix(name, httpProfiles) {
+		p.Type = httpType
+	}
 	p.typeRanges = map[string]hcl.Range{p.Type: f.at("type")}
 	for endpointType, typ := range p.Types {
 		p.typeRanges[typ] = f.elementAt("types", endpointType)
@@ -233,6 +236,9 @@ func (l *loader) profile(b *hcl.Block) Profile {
 	set(f, "mode", &p.Mode, oneOf(ModeAuto, ModeSync, ModeAsync))
 	set(f, "provision", &p.Provision, nonEmpty)
 	p.provisionAt = f.at("provision")
+	if p.Provision != "" && p.Direction == Push {
+		l.report(p.provisionAt, "Unsuitable profile", "For push, the counterparty makes the address. provision is for pull.")
+	}
 	l.strictness(f, &p)
 	return p
 }

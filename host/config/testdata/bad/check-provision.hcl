@@ -13,9 +13,9 @@ profile "a-pull" {
 profile "b-pull" {
   provision = "Generate"
 }
-profile "c-push" {
+profile "c-pull" {
   provision = "Discard"
 }
-profile "d-push" {
+profile "d-pull" {
   provision = "Topic"
 }

@@ -180,14 +180,14 @@ control_plane "other-header" {
 }
 
 profile "https://w3id.org/dspace-sig/profile/http-pull" {
-  mode = "async"
+  mode      = "async"
+  provision = "Topic"
 }
 
 profile "https://w3id.org/dspace-sig/profile/http-push" {
-  strict    = false
-  renewal   = "offer"
-  mode      = "sync"
-  provision = "Topic"
+  strict  = false
+  renewal = "offer"
+  mode    = "sync"
 }
 
 profile "HttpData-PULL" {

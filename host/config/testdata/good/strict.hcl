@@ -1,4 +1,4 @@
-# Counterparties are told an http:// URL, which the profiles forbid. But we only fetch with the one, and a plugin makes the addresses of
+# Counterparties are told an http:// URL, which the profiles forbid. But we only deliver with the one, and a plugin makes the addresses of
 # the other.
 
 dataplane "strict" {}
@@ -20,12 +20,14 @@ plugins {
   trust     = "off"
 }
 
-profile "https://w3id.org/dspace-sig/profile/http-pull" {}
+profile "https://w3id.org/dspace-sig/profile/http-push" {}
 
-profile "https://w3id.org/dspace-sig/profile/http-push" {
+profile "https://w3id.org/dspace-sig/profile/http-pull" {
   provision = "Topic"
 }
 
 dataset "a" {
-  sink "Discard" {}
+  source "Generate" {
+    size = 1
+  }
 }
