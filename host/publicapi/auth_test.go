@@ -29,11 +29,12 @@ func TestAuthorization(t *testing.T) {
 	w := newWorld(t, nil)
 	w.memory.Put("d", []byte("x"))
 	a, other, push := w.pull("f"), w.pull("g"), w.push("p")
-	foreign, _, err := newAuthority(t, time.Now).Issue(t.Context(),
+	stranger, err := newAuthority(t, time.Now).Issue(t.Context(),
 		token.Grant{Flow: tokenFlow(key("f")), Subject: "x", Access: token.Read})
 	if err != nil {
 		t.Fatal(err)
 	}
+	foreign := stranger.Access
 	good := a.Get("authorization")
 	missing := w.server.URL + "/flows/missing"
 	for _, tc := range []struct {

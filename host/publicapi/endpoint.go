@@ -15,8 +15,8 @@ import (
 
 // Tokens issues and revokes tokens. A *token.Authority is one.
 type Tokens interface {
-	// Issue returns a token for a flow, whose older tokens stop working.
-	Issue(ctx context.Context, g token.Grant) (raw string, c token.Claims, err error)
+	// Issue returns tokens for a flow, whose older tokens stop working.
+	Issue(ctx context.Context, g token.Grant) (token.Issued, error)
 	// Revoke ends all tokens of a flow. It is idempotent.
 	Revoke(ctx context.Context, f token.Flow) error
 }
@@ -75,14 +75,14 @@ func (e *Endpoint) Issue(ctx context.Context, f *flow.Flow) (sdk.DataAddress, er
 	if f.Direction == flow.Push {
 		access, first = token.Write, ingestElement
 	}
-	raw, _, err := e.Tokens.Issue(ctx, token.Grant{Flow: tokenFlow(f.Key), Subject: f.CounterPartyID, Access: access})
+	issued, err := e.Tokens.Issue(ctx, token.Grant{Flow: tokenFlow(f.Key), Subject: f.CounterPartyID, Access: access})
 	if err != nil {
 		return sdk.DataAddress{}, err
 	}
 	a := sdk.DataAddress{
 		Type:       e.EndpointType(f.Profile),
 		Endpoint:   e.base + flowPath(first, f.Key),
-		Properties: map[string]string{"authorization": raw, "authType": "bearer"},
+		Properties: map[string]string{"authorization": issued.Access, "authType": "bearer"},
 	}
 	if access == token.Write {
 		a.Properties["manifestUrl"] = e.base + flowPath(sealElement, f.Key)

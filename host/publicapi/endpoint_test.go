@@ -15,8 +15,8 @@ import (
 // issuer is a Tokens whose tokens say what they are for.
 type issuer struct{ err error }
 
-func (i issuer) Issue(_ context.Context, g token.Grant) (string, token.Claims, error) {
-	return string(g.Access) + " " + g.Flow.Context + " " + g.Flow.ID + " " + g.Subject, token.Claims{Grant: g}, i.err
+func (i issuer) Issue(_ context.Context, g token.Grant) (token.Issued, error) {
+	return token.Issued{Access: string(g.Access) + " " + g.Flow.Context + " " + g.Flow.ID + " " + g.Subject}, i.err
 }
 
 func (i issuer) Revoke(context.Context, token.Flow) error { return i.err }
