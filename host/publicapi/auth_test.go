@@ -160,6 +160,8 @@ func TestPathsAndMethods(t *testing.T) {
 		"/contexts/c/flows", "/other/f", "/manifests/f/a", "/flows/f/../g", "//flows/f", "/.well-known/jwks.json/"} {
 		w.authorization(http.MethodGet, w.server.URL+path, "").wantStatus(t, http.StatusNotFound)
 	}
+	// Without RenewalOptions there is no /token.
+	w.authorization(http.MethodPost, w.server.URL+renewalPath, "").wantStatus(t, http.StatusNotFound)
 	res := w.authorization(http.MethodGet, w.server.URL+"/.well-known/jwks.json", "")
 	res.wantBody(t, http.StatusOK, string(w.tokens.JWKS()))
 	if got := res.Header.Get("Content-Type"); got != "application/jwk-set+json" {
