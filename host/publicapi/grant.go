@@ -20,8 +20,11 @@ func readRefreshToken(x *exchange) (string, error) {
 	if x.r.ContentLength > maxGrant {
 		return "", over
 	}
-	defer time.AfterFunc(grantTime, x.stopReading).Stop()
+	timer := time.AfterFunc(grantTime, x.stopReading)
 	body, err := io.ReadAll(io.LimitReader(x, maxGrant+1))
+	if !timer.Stop() && err != nil {
+		err = tooSlow.because("the body took too long")
+	}
 	if err != nil {
 		return "", err
 	}
