@@ -29,11 +29,12 @@ func TestAuthorization(t *testing.T) {
 	w := newWorld(t, nil)
 	w.memory.Put("d", []byte("x"))
 	a, other, push := w.pull("f"), w.pull("g"), w.push("p")
-	foreign, _, err := newAuthority(t, time.Now).Issue(t.Context(),
+	stranger, err := newAuthority(t, time.Now).Issue(t.Context(),
 		token.Grant{Flow: tokenFlow(key("f")), Subject: "x", Access: token.Read})
 	if err != nil {
 		t.Fatal(err)
 	}
+	foreign := stranger.Access
 	good := a.Get("authorization")
 	missing := w.server.URL + "/flows/missing"
 	for _, tc := range []struct {
@@ -159,6 +160,8 @@ func TestPathsAndMethods(t *testing.T) {
 		"/contexts/c/flows", "/other/f", "/manifests/f/a", "/flows/f/../g", "//flows/f", "/.well-known/jwks.json/"} {
 		w.authorization(http.MethodGet, w.server.URL+path, "").wantStatus(t, http.StatusNotFound)
 	}
+	// Without RenewalOptions there is no /token.
+	w.authorization(http.MethodPost, w.server.URL+renewalPath, "").wantStatus(t, http.StatusNotFound)
 	res := w.authorization(http.MethodGet, w.server.URL+"/.well-known/jwks.json", "")
 	res.wantBody(t, http.StatusOK, string(w.tokens.JWKS()))
 	if got := res.Header.Get("Content-Type"); got != "application/jwk-set+json" {

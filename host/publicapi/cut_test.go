@@ -2,12 +2,14 @@ package publicapi
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -332,5 +334,49 @@ func TestRecordFails(t *testing.T) {
 	w.server.Close() // waits for the request
 	if !strings.Contains(w.log.String(), "disk full") {
 		t.Errorf("not logged: %s", w.log)
+	}
+}
+
+// lastMinute is a flow service on which a flow is suspended when its part was read whole, just before the request leaves.
+type lastMinute struct {
+	*flows
+	inside  sync.Map // by key, the context of the last request
+	stopped chan struct{}
+}
+
+func (s *lastMinute) Join(ctx context.Context, key flow.Key) (*flow.Joined, error) {
+	joined, err := s.flows.Join(ctx, key)
+	if err == nil {
+		s.inside.Store(key, joined.Context)
+	}
+	return joined, err
+}
+
+func (s *lastMinute) Record(ctx context.Context, key flow.Key, parts ...flow.Part) error {
+	err := s.flows.Record(ctx, key, parts...)
+	go func() {
+		s.stop(key, flow.Suspended)
+		s.stopped <- struct{}{}
+	}()
+	inside, _ := s.inside.Load(key)
+	<-inside.(context.Context).Done()
+	return err
+}
+
+// A client that has its answer is not made to suffer for the suspend when it uses the connection again.
+func TestConnectionOutlivesACut(t *testing.T) {
+	service := &lastMinute{stopped: make(chan struct{})}
+	w := newWorld(t, func(w *world, o *Options) {
+		service.flows = w.flows
+		o.Flows = service
+	})
+	w.memory.Put("d", []byte("x"))
+	other := w.pull("other")
+	for range 20 {
+		a := w.pull("f")
+		w.get(a, nil).wantBody(t, http.StatusOK, "x")
+		<-service.stopped
+		w.get(a, nil).wantStatus(t, http.StatusForbidden)
+		w.do(other, other.Endpoint, request{method: http.MethodHead}).wantStatus(t, http.StatusOK)
 	}
 }

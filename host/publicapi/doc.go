@@ -1,5 +1,5 @@
 // Package publicapi is what a counterparty reaches of a data flow. Endpoint issues addresses, each with a token, and needs nothing but
-// tokens. Handler honours them, and asks the engine to let each request into its flow.
+// tokens. Handler honours them, renews their tokens, and asks the engine to let each request into its flow.
 //
 // # Paths
 //
@@ -12,8 +12,9 @@
 //	POST       /ingest/{id}                takes one part named by Content-Disposition, or several as multipart
 //	POST       /manifests/{id}             closes an ingest, if what has come is what was sent
 //	GET, HEAD  /.well-known/jwks.json      the keys that tokens are signed with
+//	POST       /token                      renews the tokens of any flow
 //
-// Everything but the keys needs the token of the flow's address: "Authorization: Bearer <token>", or the token alone.
+// Everything but the last two needs the token of the flow's address: "Authorization: Bearer <token>", or the token alone.
 //
 // # Pull
 //
@@ -38,8 +39,35 @@
 //
 //	{"parts":[{"index":0,"name":"a/b.bin","size":3,"digests":{"crc32c":"364b3fb7"}}],"bytes":3}
 //
+// # Renewal
+//
+// An address with refreshToken, expiresIn (seconds) and refreshEndpoint can be renewed as the Token Renewal profile has it: the refresh
+// token grant of OAuth 2.0 (RFC 6749, section 6), for clients that prove who they are with a key of their DID.
+//
+//	POST /token
+//	Content-Type: application/x-www-form-urlencoded
+//	Authorization: Bearer <JWT: iss and sub the client's DID, aud the DID of the flow's participant, token the access token>
+//
+//	grant_type=refresh_token&refresh_token=<refresh token>
+//
+// The parameters may also be in the query. The JWT is signed with an asymmetric key that kid names in the DID's document (did:web,
+// did:jwk, did:key), whole or from the '#' on. It need not have exp and iat; if it has them it must not have expired, nor be older than
+// five minutes. What is looked at, in this order: the form of the request, whether one of the tokens was issued to the DID at all, the
+// signature, what else the JWT says, whether the flow takes requests now, aud, and the refresh token with the access token, which is to be
+// the current one or the one before.
+//
+// The answer has new tokens, of both kinds. One that is lost can be had again, to the byte, with the old refresh token, until the new
+// access token is used for the first time or a grace is over; requests at once get the same. A refresh token that comes later than that
+// has been in two hands, and ends all tokens of the flow until it is resumed. The access token from before the renewal is good until it
+// expires by itself, and those before that end with the renewal. A flow that is suspended, completed or terminated ends them all.
+//
+// Errors are those of RFC 6749, section 5.2. 401 invalid_client: the client is not who it says. All who may have no business here get
+// the same one, whatever tokens they have found, and for none of them is a DID resolved that does not come with a token of its own.
+// 400 invalid_grant: the tokens are not good any more, or the flow does not take requests; asking again is of no use. 429 and 503
+// temporarily_unavailable: the client asks too often, or its DID cannot be resolved; asking again later is.
+//
 // # Errors
 //
-// Errors are application/problem+json (RFC 9457). No error tells a caller without a token whether a flow exists, and none carries
+// Other errors are application/problem+json (RFC 9457). No error tells a caller without a token whether a flow exists, and none carries
 // what a plugin said: that is for the log.
 package publicapi

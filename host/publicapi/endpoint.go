@@ -6,17 +6,20 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/towpath-dataplane/towpath/host/flow"
+	"github.com/towpath-dataplane/towpath/host/identity"
 	"github.com/towpath-dataplane/towpath/host/token"
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
 // Tokens issues and revokes tokens. A *token.Authority is one.
 type Tokens interface {
-	// Issue returns a token for a flow, whose older tokens stop working.
-	Issue(ctx context.Context, g token.Grant) (raw string, c token.Claims, err error)
+	// Issue returns tokens for a flow, whose older tokens stop working.
+	Issue(ctx context.Context, g token.Grant) (token.Issued, error)
 	// Revoke ends all tokens of a flow. It is idempotent.
 	Revoke(ctx context.Context, f token.Flow) error
 }
@@ -28,6 +31,9 @@ type EndpointOptions struct {
 	// EndpointType returns the endpointType of the addresses issued for a profile.
 	EndpointType func(profile string) string
 	Tokens       Tokens
+	// Renewable says whether a flow's tokens can be renewed. They never can if its counterparty is not known by a DID that can be
+	// resolved. nil: none can.
+	Renewable func(f *flow.Flow) bool
 	// Digests that an ingest computes. The sender is asked for the same.
 	Digests []sdk.Algorithm
 }
@@ -66,7 +72,8 @@ func publicBase(raw string) (string, error) {
 	return strings.TrimRight(raw, "/?#"), nil
 }
 
-// Issue returns the address at which the flow's counterparty reads (pull) or writes (push), with a new token.
+// Issue returns the address at which the flow's counterparty reads (pull) or writes (push), with a new token, and if that can be
+// renewed with what the Token Renewal profile asks for.
 func (e *Endpoint) Issue(ctx context.Context, f *flow.Flow) (sdk.DataAddress, error) {
 	if !f.Serves() {
 		return sdk.DataAddress{}, fmt.Errorf("flow %s has no endpoint on this side: %s of a %s", f.Key, f.Role, f.Direction)
@@ -75,14 +82,22 @@ func (e *Endpoint) Issue(ctx context.Context, f *flow.Flow) (sdk.DataAddress, er
 	if f.Direction == flow.Push {
 		access, first = token.Write, ingestElement
 	}
-	raw, _, err := e.Tokens.Issue(ctx, token.Grant{Flow: tokenFlow(f.Key), Subject: f.CounterPartyID, Access: access})
+	issued, err := e.Tokens.Issue(ctx, token.Grant{
+		Flow: tokenFlow(f.Key), Subject: f.CounterPartyID, Access: access, Renewable: e.renewable(f),
+	})
 	if err != nil {
 		return sdk.DataAddress{}, err
 	}
 	a := sdk.DataAddress{
 		Type:       e.EndpointType(f.Profile),
 		Endpoint:   e.base + flowPath(first, f.Key),
-		Properties: map[string]string{"authorization": raw, "authType": "bearer"},
+		Properties: map[string]string{"authorization": issued.Access, "authType": "bearer"},
+	}
+	if issued.Refresh != "" {
+		lifetime := issued.Claims.Expires.Sub(issued.Claims.Issued)
+		a.Properties["refreshToken"] = issued.Refresh
+		a.Properties["expiresIn"] = strconv.FormatInt(int64(lifetime/time.Second), 10)
+		a.Properties["refreshEndpoint"] = e.base + renewalPath
 	}
 	if access == token.Write {
 		a.Properties["manifestUrl"] = e.base + flowPath(sealElement, f.Key)
@@ -91,6 +106,10 @@ func (e *Endpoint) Issue(ctx context.Context, f *flow.Flow) (sdk.DataAddress, er
 		}
 	}
 	return a, nil
+}
+
+func (e *Endpoint) renewable(f *flow.Flow) bool {
+	return e.Renewable != nil && e.Renewable(f) && identity.CheckDID(f.CounterPartyID) == nil
 }
 
 // Revoke ends all tokens of the flow.

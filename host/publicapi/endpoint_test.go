@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -15,8 +16,15 @@ import (
 // issuer is a Tokens whose tokens say what they are for.
 type issuer struct{ err error }
 
-func (i issuer) Issue(_ context.Context, g token.Grant) (string, token.Claims, error) {
-	return string(g.Access) + " " + g.Flow.Context + " " + g.Flow.ID + " " + g.Subject, token.Claims{Grant: g}, i.err
+func (i issuer) Issue(_ context.Context, g token.Grant) (token.Issued, error) {
+	issued := token.Issued{
+		Access: string(g.Access) + " " + g.Flow.Context + " " + g.Flow.ID + " " + g.Subject,
+		Claims: token.Claims{Grant: g, Issued: time.Unix(1000, 0), Expires: time.Unix(1300, 0)},
+	}
+	if g.Renewable {
+		issued.Refresh = "refresh for " + g.Subject
+	}
+	return issued, i.err
 }
 
 func (i issuer) Revoke(context.Context, token.Flow) error { return i.err }
@@ -24,6 +32,12 @@ func (i issuer) Revoke(context.Context, token.Flow) error { return i.err }
 func TestIssue(t *testing.T) {
 	consumer := flow.Flow{Key: flow.Key{Context: "t/1", ID: "urn:x/1"}, Role: flow.Consumer, Direction: flow.Push,
 		Profile: "push", CounterPartyID: "cp"}
+	renewable := consumer
+	renewable.CounterPartyID = "did:web:them.example%3A8443"
+	elsewhere := renewable
+	elsewhere.CounterPartyID = "did:example:them"
+	never := renewable
+	never.Profile = "pull"
 	provider := flow.Flow{Key: key("f 1"), Role: flow.Provider, Direction: flow.Pull, Profile: "pull", CounterPartyID: "cp"}
 	for _, tc := range []struct {
 		name    string
@@ -45,9 +59,26 @@ func TestIssue(t *testing.T) {
 			Properties: map[string]string{"authorization": "write t/1 urn:x/1 cp", "authType": "bearer", "digests": "crc32c,sha256",
 				"manifestUrl": "https://dp.example/data/contexts/t%2F1/manifests/urn:x%2F1"},
 		}},
+		{"push that can be renewed", nil, renewable, sdk.DataAddress{
+			Type: "type of push", Endpoint: "https://dp.example/data/contexts/t%2F1/ingest/urn:x%2F1",
+			Properties: map[string]string{"authorization": "write t/1 urn:x/1 did:web:them.example%3A8443", "authType": "bearer",
+				"refreshToken": "refresh for did:web:them.example%3A8443", "expiresIn": "300", "refreshEndpoint": "https://dp.example/data/token",
+				"manifestUrl": "https://dp.example/data/contexts/t%2F1/manifests/urn:x%2F1"},
+		}},
+		{"push of a DID that cannot be resolved", nil, elsewhere, sdk.DataAddress{
+			Type: "type of push", Endpoint: "https://dp.example/data/contexts/t%2F1/ingest/urn:x%2F1",
+			Properties: map[string]string{"authorization": "write t/1 urn:x/1 did:example:them", "authType": "bearer",
+				"manifestUrl": "https://dp.example/data/contexts/t%2F1/manifests/urn:x%2F1"},
+		}},
+		{"push of another profile", nil, never, sdk.DataAddress{
+			Type: "type of pull", Endpoint: "https://dp.example/data/contexts/t%2F1/ingest/urn:x%2F1",
+			Properties: map[string]string{"authorization": "write t/1 urn:x/1 did:web:them.example%3A8443", "authType": "bearer",
+				"manifestUrl": "https://dp.example/data/contexts/t%2F1/manifests/urn:x%2F1"},
+		}},
 	} {
 		e, err := NewEndpoint(EndpointOptions{PublicURL: "https://dp.example/data/", Tokens: issuer{}, Digests: tc.digests,
-			EndpointType: func(profile string) string { return "type of " + profile }})
+			EndpointType: func(profile string) string { return "type of " + profile },
+			Renewable:    func(f *flow.Flow) bool { return f.Profile == "push" }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,6 +121,15 @@ func TestOptionsThatAreRefused(t *testing.T) {
 	}
 	if _, err := NewHandler(Options{PublicURL: "https://dp.example"}); err == nil {
 		t.Error("a Handler without anything was made")
+	}
+	whole := Options{PublicURL: "https://x", Flows: newFlows(), Tokens: newAuthority(t, time.Now), JWKS: []byte("{}"),
+		Source: func(string) (sdk.DataSource, error) { return nil, nil }, Sink: func(string) (sdk.DataSink, error) { return nil, nil }}
+	if _, err := NewHandler(whole); err != nil {
+		t.Error(err)
+	}
+	whole.Renewal.Tokens = newAuthority(t, time.Now)
+	if _, err := NewHandler(whole); err == nil {
+		t.Error("a Handler that renews without Keys was made")
 	}
 	if _, err := NewHandler(Options{PublicURL: "dp.example"}); err == nil {
 		t.Error("a Handler without a public URL was made")

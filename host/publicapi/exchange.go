@@ -45,7 +45,10 @@ type exchange struct {
 }
 
 func newExchange(w http.ResponseWriter, r *http.Request, idle time.Duration, m *metrics) *exchange {
-	x := &exchange{w: w, r: r, connection: http.NewResponseController(w), idle: idle, metrics: m}
+	x := &exchange{
+		w: w, r: r, connection: http.NewResponseController(w), idle: idle, metrics: m,
+		readWhole: r.Body == nil || r.Body == http.NoBody,
+	}
 	// What an earlier request on the connection left behind would hit this one.
 	x.connection.SetWriteDeadline(time.Time{})
 	h := w.Header()

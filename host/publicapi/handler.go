@@ -17,7 +17,7 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// Options are what a Handler needs. All but Digests, Limits, Registerer and Logger are required.
+// Options are what a Handler needs. All but Renewal, Digests, Limits, Registerer and Logger are required.
 type Options struct {
 	Flows  flow.Service
 	Tokens Verifier
@@ -26,6 +26,8 @@ type Options struct {
 	Sink   func(typ string) (sdk.DataSink, error)
 	// JWKS are the public keys of tokens, as a JSON Web Key Set.
 	JWKS []byte
+	// Renewal lets counterparties renew tokens. Without its Tokens and Keys none are.
+	Renewal RenewalOptions
 	// PublicURL is as in EndpointOptions. The paths that reach the Handler begin behind it.
 	PublicURL string
 	// Digests are computed of every part. CRC32C always is.
@@ -45,6 +47,7 @@ type Handler struct {
 	algorithms []sdk.Algorithm
 	usage      *usage
 	uploads    *uploads
+	renewing   *renewing
 	metrics    *metrics
 }
 
@@ -56,6 +59,8 @@ func NewHandler(o Options) (*Handler, error) {
 		return nil, err
 	case o.Flows == nil, o.Tokens == nil, o.Source == nil, o.Sink == nil, len(o.JWKS) == 0:
 		return nil, errors.New("a Handler needs Flows, Tokens, Source, Sink and JWKS")
+	case (o.Renewal.Tokens == nil) != (o.Renewal.Keys == nil):
+		return nil, errors.New("to renew tokens, a Handler needs both Tokens and Keys")
 	}
 	m, err := newMetrics(o.Registerer)
 	if err != nil {
@@ -63,6 +68,9 @@ func NewHandler(o Options) (*Handler, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Renewal.Clock == nil {
+		o.Renewal.Clock = time.Now
 	}
 	if o.Limits.IdleTimeout == 0 {
 		o.Limits.IdleTimeout = time.Minute
@@ -73,7 +81,7 @@ func NewHandler(o Options) (*Handler, error) {
 	}
 	return &Handler{
 		Options: o, base: base, algorithms: algorithms,
-		usage: newUsage(o.Limits), uploads: newUploads(), metrics: m,
+		usage: newUsage(o.Limits), uploads: newUploads(), renewing: &renewing{clients: map[string]int{}}, metrics: m,
 	}, nil
 }
 
@@ -82,7 +90,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := newExchange(w, r, h.Limits.IdleTimeout, h.metrics)
 	defer x.end()
 	var known bool
-	if x.route, known = parseRoute(r.URL.EscapedPath()); !known {
+	if x.route, known = parseRoute(r.URL.EscapedPath()); !known || x.route.operation == renewTokens && h.Renewal.Tokens == nil {
 		x.route.operation = noOperation
 	}
 	gauge := h.metrics.inFlight.WithLabelValues(string(x.route.operation))
@@ -95,6 +103,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.metrics.answered(x.route.operation, x.status)
 	case x.hasBegun():
 		h.breakOff(x, err)
+	case x.route.operation == renewTokens:
+		h.refuseRenewal(x, err)
 	default:
 		h.refuse(x, err)
 	}
@@ -109,8 +119,11 @@ func (h *Handler) serve(x *exchange) error {
 	if allowed := methods[operation]; !slices.Contains(allowed, x.r.Method) {
 		return wrongMethod.because("%s is not for this path", x.r.Method).with("Allow", strings.Join(allowed, ", "))
 	}
-	if operation == publishKeys {
+	switch operation {
+	case publishKeys:
 		return x.reply(http.StatusOK, "application/jwk-set+json", h.JWKS)
+	case renewTokens:
+		return h.renew(x)
 	}
 	claims, err := h.authorize(x)
 	if err != nil {

@@ -113,3 +113,29 @@ func (a *allowance) checkLocked(n int64) error {
 	}
 	return nil
 }
+
+// renewing counts the renewals that run, by client.
+type renewing struct {
+	mu      sync.Mutex // guards what follows
+	all     int
+	clients map[string]int
+}
+
+// enter begins a renewal of a client. The first that is too many is told to come again, so that no client takes the places of others.
+func (r *renewing) enter(client string) (leave func(), err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.all >= maxRenewals || r.clients[client] >= maxRenewalsPerClient {
+		return nil, later.refuse("too many renewals are running").retryAfter(time.Second)
+	}
+	r.all++
+	r.clients[client]++
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.all--
+		if r.clients[client]--; r.clients[client] == 0 {
+			delete(r.clients, client)
+		}
+	}, nil
+}

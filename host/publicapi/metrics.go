@@ -11,6 +11,7 @@ type metrics struct {
 	requests *prometheus.CounterVec // by operation and code; code "cut" for an answer that was broken off
 	inFlight *prometheus.GaugeVec   // by operation
 	cut      *prometheus.CounterVec // by operation and reason
+	renewals *prometheus.CounterVec // by outcome
 	bytesIn  prometheus.Counter
 	bytesOut prometheus.Counter
 }
@@ -30,12 +31,16 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		cut: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "towpath_public_cut_total", Help: "Answers broken off so that no client takes half for whole, by reason.",
 		}, []string{"operation", "reason"}),
+		renewals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "towpath_public_renewals_total",
+			Help: "Renewals that counterparties asked for, by outcome: renewed, repeated (a lost answer given again), reused (all tokens revoked), or the error answered.",
+		}, []string{"outcome"}),
 		bytesIn: bytes.WithLabelValues("in"), bytesOut: bytes.WithLabelValues("out"),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{bytes, m.requests, m.inFlight, m.cut} {
+	for _, c := range []prometheus.Collector{bytes, m.requests, m.inFlight, m.cut, m.renewals} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -45,6 +50,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 
 func (m *metrics) sent(n int)     { m.bytesOut.Add(float64(n)) }
 func (m *metrics) received(n int) { m.bytesIn.Add(float64(n)) }
+
+func (m *metrics) renewal(outcome string) { m.renewals.WithLabelValues(outcome).Inc() }
 
 func (m *metrics) answered(o operation, status int) {
 	m.requests.WithLabelValues(string(o), strconv.Itoa(status)).Inc()

@@ -52,8 +52,12 @@ func (p *problem) with(name, value string) *problem {
 
 // retryAfter tells the client when to try again, in whole seconds.
 func (p *problem) retryAfter(d time.Duration) *problem {
-	seconds := max(1, int64((d+time.Second-1)/time.Second))
-	return p.with("Retry-After", strconv.FormatInt(seconds, 10))
+	return p.with("Retry-After", seconds(d))
+}
+
+// seconds writes a duration in whole seconds, at least one.
+func seconds(d time.Duration) string {
+	return strconv.FormatInt(max(1, int64((d+time.Second-1)/time.Second)), 10)
 }
 
 // from keeps the cause for the log.

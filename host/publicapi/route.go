@@ -26,6 +26,7 @@ const (
 	ingestPart  operation = "ingest-part"
 	seal        operation = "manifest"
 	publishKeys operation = "jwks"
+	renewTokens operation = "renew"
 )
 
 // methods are those that an operation takes, in the order in which Allow lists them.
@@ -36,6 +37,7 @@ var methods = map[operation][]string{
 	ingestPart:  {http.MethodPut, http.MethodPost},
 	seal:        {http.MethodPost},
 	publishKeys: {http.MethodGet, http.MethodHead},
+	renewTokens: {http.MethodPost},
 }
 
 // reads reports whether the operation gives data away, rather than taking it.
@@ -43,6 +45,7 @@ func (o operation) reads() bool { return o == pullFlow || o == pullPart }
 
 const (
 	keysPath       = "/.well-known/jwks.json"
+	renewalPath    = "/token"
 	contextElement = "contexts"
 	flowElement    = "flows"
 	partElement    = "parts"
@@ -52,8 +55,11 @@ const (
 
 // parseRoute reads the escaped path of a request.
 func parseRoute(escaped string) (route, bool) {
-	if escaped == keysPath {
+	switch escaped {
+	case keysPath:
 		return route{operation: publishKeys}, true
+	case renewalPath:
+		return route{operation: renewTokens}, true
 	}
 	elements, ok := pathElements(escaped)
 	if !ok {

@@ -29,6 +29,7 @@ func newPlane(t *testing.T, reading sdktest.Hook) *plane {
 	service := &late{}
 	w := newWorld(t, func(w *world, o *Options) {
 		o.Flows, o.Digests = service, []sdk.Algorithm{sdk.SHA256}
+		o.Renewal = RenewalOptions{Tokens: w.tokens, Keys: w.wallet.Keys, Clock: w.clock.Now}
 		w.memory.Reading = reading
 	})
 	p := &plane{world: w}

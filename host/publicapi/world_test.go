@@ -3,6 +3,7 @@ package publicapi
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/tls"
 	"encoding/json"
 	"io"
@@ -36,6 +37,7 @@ type world struct {
 	flows    *flows
 	tokens   *token.Authority
 	endpoint *Endpoint
+	wallet   *wallet         // keys of counterparties
 	memory   *sdktest.Memory // what flows read and write
 	source   sdk.DataSource  // if not nil, in place of memory
 	sink     sdk.DataSink    // if not nil, in place of memory
@@ -49,7 +51,7 @@ func newWorld(t testing.TB, change func(*world, *Options)) *world {
 	t.Helper()
 	before := sdk.OutstandingBuffers()
 	w := &world{t: t, flows: newFlows(), memory: &sdktest.Memory{}, registry: prometheus.NewRegistry(),
-		log: &logBuffer{}, clock: &clock{now: time.Now()}}
+		wallet: &wallet{keys: map[string]crypto.PublicKey{}}, log: &logBuffer{}, clock: &clock{now: time.Now()}}
 	w.tokens = newAuthority(t, w.clock.Now)
 	w.server = httptest.NewUnstartedServer(nil)
 	url := "http://" + w.server.Listener.Addr().String()
@@ -67,6 +69,7 @@ func newWorld(t testing.TB, change func(*world, *Options)) *world {
 	}
 	w.endpoint, err = NewEndpoint(EndpointOptions{
 		PublicURL: url, Tokens: w.tokens, Digests: o.Digests, EndpointType: func(profile string) string { return profile + "-type" },
+		Renewable: func(*flow.Flow) bool { return true },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -87,12 +90,19 @@ func newWorld(t testing.TB, change func(*world, *Options)) *world {
 
 func newAuthority(t testing.TB, now func() time.Time) *token.Authority {
 	t.Helper()
-	key, err := token.LoadKey(filepath.Join(t.TempDir(), "key.pem"))
+	return openAuthority(t, t.TempDir(), tokentest.NewMemory(), now)
+}
+
+// openAuthority returns an authority with the key in a folder, which it makes if there is none.
+func openAuthority(t testing.TB, dir string, store token.Store, now func() time.Time) *token.Authority {
+	t.Helper()
+	key, err := token.LoadKey(filepath.Join(dir, "key.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	a, err := token.New(token.Config{
-		Issuer: "plane", Audience: "plane", Lifetime: time.Hour, Key: key, Store: tokentest.NewMemory(), Clock: now,
+		Issuer: "plane", Audience: "plane", Lifetime: time.Hour, RefreshLifetime: 10 * time.Hour, Grace: 10 * time.Minute,
+		Key: key, Store: store, Clock: now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +145,10 @@ func (w *world) add(f flow.Flow) sdk.DataAddress {
 	if f.State == "" {
 		f.State = flow.Started
 	}
-	f.CounterPartyID, f.Profile = "did:web:other", "http"
+	f.ParticipantID, f.Profile = us, "http"
+	if f.CounterPartyID == "" {
+		f.CounterPartyID = "did:web:other"
+	}
 	if f.Local.IsZero() {
 		f.Local = w.memory.Address("")
 	}

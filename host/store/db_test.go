@@ -72,7 +72,9 @@ func TestEverythingOutlivesTheProcess(t *testing.T) {
 		_, err := tx.AddPart(part)
 		return errors.Join(err, tx.PutAnswer("m", answer), tx.Enqueue(flow.Callback{MessageID: "c"}))
 	})
-	if err := db.ReplaceTokens(t.Context(), record); err != nil {
+	family := token.Family{ID: "family", Current: record, Previous: "before", Generation: 7, Issued: time.UnixMicro(2).UTC(),
+		Expires: time.UnixMicro(3).UTC(), Started: time.UnixMicro(4).UTC()}
+	if err := db.ReplaceTokens(t.Context(), family); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {
@@ -94,6 +96,9 @@ func TestEverythingOutlivesTheProcess(t *testing.T) {
 	if got, err := db.Token(t.Context(), "jti"); got != record || err != nil {
 		t.Errorf("its token: %+v, %v", got, err)
 	}
+	if got, err := db.Family(t.Context(), "family"); got != family || err != nil {
+		t.Errorf("the token's family: %+v, %v", got, err)
+	}
 	update(t, db, f.Key, func(tx flow.Tx) error {
 		got, ok, err := tx.Answer("m")
 		if diff := cmp.Diff(answer, got); diff != "" || !ok {
@@ -101,6 +106,72 @@ func TestEverythingOutlivesTheProcess(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// A client that has not heard the answer gets the same tokens from the next process, and of none of them there is a trace in the files.
+func TestRenewalsOutliveTheProcess(t *testing.T) {
+	o := options(t)
+	key, err := token.LoadKey(filepath.Join(t.TempDir(), "key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func() (*store.DB, *token.Authority) {
+		db := open(t, o)
+		a, err := token.New(token.Config{Issuer: "dp", Audience: "dp", Lifetime: time.Hour, RefreshLifetime: time.Hour, Grace: time.Hour,
+			Key: key, Store: db})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return db, a
+	}
+	db, a := start()
+	first, err := a.Issue(t.Context(), token.Grant{Flow: token.Flow{Context: "default", ID: "f"}, Subject: "did:web:them", Access: token.Read,
+		Renewable: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := token.RenewRequest{Refresh: first.Refresh, Client: "did:web:them", Access: first.Access}
+	second, err := a.Renew(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	files, err := filepath.Glob(o.Path + "*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, secret := range []string{first.Refresh, second.Refresh, first.Access, second.Access} {
+			for _, form := range []string{secret, secret[len(secret)-40:]} {
+				if bytes.Contains(content, []byte(form)) {
+					t.Errorf("a token is in %s", filepath.Base(file))
+				}
+			}
+		}
+	}
+
+	db, a = start()
+	again, err := a.Renew(t.Context(), request)
+	if err != nil || again.Access != second.Access || again.Refresh != second.Refresh {
+		t.Errorf("the next process answered %+v, %v; want %+v", again, err, second)
+	}
+	if _, err := a.Verify(t.Context(), second.Access); err != nil {
+		t.Error(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, a = start()
+	if _, err := a.Renew(t.Context(), request); !errors.Is(err, token.ErrReused) {
+		t.Errorf("the one after the use: %v, want ErrReused", err)
+	}
 }
 
 // Of flows that are created at one instant, or by a clock that goes backwards, each page of a listing still shows its own.

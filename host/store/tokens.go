@@ -11,25 +11,25 @@ import (
 )
 
 const (
-	selectToken  = `SELECT id, context, flow_id, access, expires, revoked FROM tokens WHERE id = ?`
-	revokeTokens = `UPDATE tokens SET revoked = 1 WHERE context = ? AND flow_id = ? AND revoked = 0`
+	selectToken = `SELECT t.id, t.context, t.flow_id, t.access, t.expires, t.revoked, coalesce(f.unused = 1 AND f.token = t.id, 0)
+		FROM tokens t LEFT JOIN token_families f ON f.context = t.context AND f.flow_id = t.flow_id WHERE t.id = ?`
+	selectFamily = `SELECT id, generation, token, context, flow_id, access, token_expires, unused, issued, previous, expires, started
+		FROM token_families WHERE id = ?`
+	insertFamily = `INSERT OR REPLACE INTO token_families
+		(id, generation, token, context, flow_id, access, token_expires, unused, issued, previous, expires, started)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
-// ReplaceTokens revokes all tokens of r.Flow and records r.
-func (db *DB) ReplaceTokens(ctx context.Context, r token.Record) error {
+// ReplaceTokens revokes all tokens of a flow, drops its family, and records a new token and the family that it begins.
+func (db *DB) ReplaceTokens(ctx context.Context, f token.Family) error {
 	err := db.change(ctx, func(w *writer) error {
-		var there int
-		if err := w.one(`SELECT count(*) FROM tokens WHERE id = ?`, r.ID)(&there); err != nil {
+		if err := unrecorded(w, f.Current.ID); err != nil {
 			return err
 		}
-		if there > 0 {
-			return fmt.Errorf("%s was recorded before", r.ID)
-		}
-		if err := w.exec(revokeTokens, r.Flow.Context, r.Flow.ID); err != nil {
+		if err := dropTokens(w, f.Current.Flow); err != nil {
 			return err
 		}
-		return w.exec(`INSERT INTO tokens (id, context, flow_id, access, expires, revoked) VALUES (?, ?, ?, ?, ?, ?)`,
-			r.ID, r.Flow.Context, r.Flow.ID, string(r.Access), micros(r.Expires), r.Revoked)
+		return putTokens(w, f)
 	})
 	if err != nil {
 		return fmt.Errorf("record token: %w", err)
@@ -37,19 +37,110 @@ func (db *DB) ReplaceTokens(ctx context.Context, r token.Record) error {
 	return nil
 }
 
-// RevokeTokens revokes all tokens of a flow.
+// RenewTokens moves a family to its next generation.
+func (db *DB) RenewTokens(ctx context.Context, f token.Family) error {
+	err := db.change(ctx, func(w *writer) error {
+		var before int64
+		err := w.one(`SELECT generation FROM token_families WHERE id = ?`, f.ID)(&before)
+		if errors.Is(err, sql.ErrNoRows) || err == nil && before+1 != int64(f.Generation) {
+			return token.ErrStale
+		}
+		if err != nil {
+			return err
+		}
+		if err := unrecorded(w, f.Current.ID); err != nil {
+			return err
+		}
+		if err := revokeTokens(w, f.Current.Flow, f.Previous); err != nil {
+			return err
+		}
+		return putTokens(w, f)
+	})
+	if err != nil {
+		return fmt.Errorf("renew tokens: %w", err)
+	}
+	return nil
+}
+
+// UseToken says that a token was used.
+func (db *DB) UseToken(ctx context.Context, f token.Flow, id string) error {
+	err := db.change(ctx, func(w *writer) error {
+		return w.exec(`UPDATE token_families SET unused = 0 WHERE context = ? AND flow_id = ? AND token = ?`, f.Context, f.ID, id)
+	})
+	if err != nil {
+		return fmt.Errorf("use token: %w", err)
+	}
+	return nil
+}
+
+// RevokeTokens revokes all tokens of a flow and drops its family.
 func (db *DB) RevokeTokens(ctx context.Context, f token.Flow) error {
-	err := db.change(ctx, func(w *writer) error { return w.exec(revokeTokens, f.Context, f.ID) })
+	err := db.change(ctx, func(w *writer) error { return dropTokens(w, f) })
 	if err != nil {
 		return fmt.Errorf("revoke tokens: %w", err)
 	}
 	return nil
 }
 
+// RevokeFamily revokes all tokens of a family's flow and drops the family.
+func (db *DB) RevokeFamily(ctx context.Context, id string) error {
+	err := db.change(ctx, func(w *writer) error {
+		var f token.Flow
+		err := w.one(`SELECT context, flow_id FROM token_families WHERE id = ?`, id)(&f.Context, &f.ID)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return dropTokens(w, f)
+	})
+	if err != nil {
+		return fmt.Errorf("revoke tokens: %w", err)
+	}
+	return nil
+}
+
+// unrecorded refuses an id that was recorded before.
+func unrecorded(w *writer, id string) error {
+	var there int
+	if err := w.one(`SELECT count(*) FROM tokens WHERE id = ?`, id)(&there); err != nil {
+		return err
+	}
+	if there > 0 {
+		return fmt.Errorf("%s was recorded before", id)
+	}
+	return nil
+}
+
+// revokeTokens revokes the tokens of a flow but one.
+func revokeTokens(w *writer, f token.Flow, but string) error {
+	return w.exec(`UPDATE tokens SET revoked = 1 WHERE context = ? AND flow_id = ? AND revoked = 0 AND id <> ?`, f.Context, f.ID, but)
+}
+
+func dropTokens(w *writer, f token.Flow) error {
+	if err := revokeTokens(w, f, ""); err != nil {
+		return err
+	}
+	return w.exec(`DELETE FROM token_families WHERE context = ? AND flow_id = ?`, f.Context, f.ID)
+}
+
+// putTokens writes a family, if it has an id, and the record of its current token.
+func putTokens(w *writer, f token.Family) error {
+	r := f.Current
+	err := w.exec(`INSERT INTO tokens (id, context, flow_id, access, expires, revoked) VALUES (?, ?, ?, ?, ?, ?)`,
+		r.ID, r.Flow.Context, r.Flow.ID, string(r.Access), micros(r.Expires), r.Revoked)
+	if err != nil || f.ID == "" {
+		return err
+	}
+	return w.exec(insertFamily, f.ID, int64(f.Generation), r.ID, r.Flow.Context, r.Flow.ID, string(r.Access), micros(r.Expires), r.Unused,
+		micros(f.Issued), f.Previous, micros(f.Expires), micros(f.Started))
+}
+
 // Token returns the record of a token.
 func (db *DB) Token(ctx context.Context, id string) (r token.Record, err error) {
 	var expires int64
-	err = db.readToken.QueryRowContext(ctx, id).Scan(&r.ID, &r.Flow.Context, &r.Flow.ID, &r.Access, &expires, &r.Revoked)
+	err = db.readToken.QueryRowContext(ctx, id).Scan(&r.ID, &r.Flow.Context, &r.Flow.ID, &r.Access, &expires, &r.Revoked, &r.Unused)
 	if errors.Is(err, sql.ErrNoRows) {
 		return token.Record{}, token.ErrUnknown
 	}
@@ -60,11 +151,31 @@ func (db *DB) Token(ctx context.Context, id string) (r token.Record, err error) 
 	return r, nil
 }
 
-// PurgeTokens removes the records of tokens that expired before a time.
-func (db *DB) PurgeTokens(ctx context.Context, before time.Time) error {
-	err := db.purge(ctx, `DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires < ? LIMIT ?)`, before)
+// Family returns the family of a flow's refresh tokens.
+func (db *DB) Family(ctx context.Context, id string) (f token.Family, err error) {
+	var tokenExpires, issued, expires, started int64
+	r := &f.Current
+	err = db.read.QueryRowContext(ctx, selectFamily, id).Scan(&f.ID, &f.Generation, &r.ID, &r.Flow.Context, &r.Flow.ID, &r.Access,
+		&tokenExpires, &r.Unused, &issued, &f.Previous, &expires, &started)
+	if errors.Is(err, sql.ErrNoRows) {
+		return token.Family{}, token.ErrUnknown
+	}
 	if err != nil {
-		return fmt.Errorf("purge tokens: %w", err)
+		return token.Family{}, fmt.Errorf("read family of tokens: %w", explain(err))
+	}
+	r.Expires, f.Issued, f.Expires, f.Started = fromMicros(tokenExpires), fromMicros(issued), fromMicros(expires), fromMicros(started)
+	return f, nil
+}
+
+// PurgeTokens removes the records of tokens that expired before a time, and the families whose refresh token did.
+func (db *DB) PurgeTokens(ctx context.Context, before time.Time) error {
+	for _, statement := range []string{
+		`DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires < ? LIMIT ?)`,
+		`DELETE FROM token_families WHERE id IN (SELECT id FROM token_families WHERE expires < ? LIMIT ?)`,
+	} {
+		if err := db.purge(ctx, statement, before); err != nil {
+			return fmt.Errorf("purge tokens: %w", err)
+		}
 	}
 	return nil
 }

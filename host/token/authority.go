@@ -25,19 +25,26 @@ type Config struct {
 	Audience string        // aud: the data plane's public URL, or its id
 	Lifetime time.Duration // at least a second
 	Leeway   time.Duration // for clocks that disagree, after Lifetime
-	Key      *Key
+	// RefreshLifetime is how long a refresh token is good, each from its own beginning. 0: no refresh tokens are issued, whatever a
+	// grant says. Otherwise at least Lifetime.
+	RefreshLifetime time.Duration
+	// Grace is how long the previous refresh token can be redeemed again after a renewal, unless the new access token is used before.
+	Grace time.Duration
+	// Key signs access tokens. Refresh tokens are made with a secret that is derived from it.
+	Key *Key
 	// Store is changed by nobody else while the Authority is in use.
 	Store Store
 	Clock func() time.Time // nil: time.Now
 }
 
-// Authority issues, verifies and revokes tokens. All methods may be called concurrently.
+// Authority issues, renews, verifies and revokes tokens. All methods may be called concurrently.
 //
-// It remembers tokens that were found good, so that a request costs neither a signature check nor a read of the store. Issue and
-// Revoke forget those of their flow before they return.
+// It remembers tokens that were found good, so that a request costs neither a signature check nor a read of the store. Issue, Renew
+// and Revoke forget those of their flow before they return.
 type Authority struct {
 	cfg    Config
 	parser *jwt.Parser
+	signed *jwt.Parser // looks at nothing but the signature
 	live   *live
 }
 
@@ -50,41 +57,74 @@ func New(cfg Config) (*Authority, error) {
 		return nil, fmt.Errorf("lifetime of tokens is %v, want at least 1s", cfg.Lifetime)
 	case cfg.Leeway < 0:
 		return nil, fmt.Errorf("leeway for tokens is %v, want at least 0s", cfg.Leeway)
+	case cfg.RefreshLifetime < 0, cfg.RefreshLifetime > 0 && cfg.RefreshLifetime < cfg.Lifetime:
+		return nil, fmt.Errorf("lifetime of refresh tokens is %v, want at least that of access tokens, %v", cfg.RefreshLifetime, cfg.Lifetime)
+	case cfg.Grace < 0:
+		return nil, fmt.Errorf("grace for renewals is %v, want at least 0s", cfg.Grace)
 	case cfg.Key == nil || cfg.Store == nil:
 		return nil, errors.New("tokens need a key and a store")
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
+	methods := []string{jwt.SigningMethodES256.Alg()}
 	parser := jwt.NewParser(
-		jwt.WithValidMethods([]string{jwt.SigningMethodES256.Alg()}), jwt.WithStrictDecoding(),
+		jwt.WithValidMethods(methods), jwt.WithStrictDecoding(),
 		jwt.WithIssuer(cfg.Issuer), jwt.WithAudience(cfg.Audience),
 		jwt.WithExpirationRequired(), jwt.WithLeeway(cfg.Leeway), jwt.WithTimeFunc(cfg.Clock),
 	)
-	return &Authority{cfg: cfg, parser: parser, live: newLive(maxLive)}, nil
+	signed := jwt.NewParser(jwt.WithValidMethods(methods), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())
+	return &Authority{cfg: cfg, parser: parser, signed: signed, live: newLive(maxLive)}, nil
 }
 
 // Issue returns a new token. Tokens that were issued before for the flow stop working.
-func (a *Authority) Issue(ctx context.Context, g Grant) (raw string, c Claims, err error) {
+func (a *Authority) Issue(ctx context.Context, g Grant) (Issued, error) {
 	if g.Flow.ID == "" || g.Subject == "" || g.Access != Read && g.Access != Write {
-		return "", Claims{}, fmt.Errorf("issue token: grant %+v is incomplete", g)
+		return Issued{}, fmt.Errorf("issue token: grant %+v is incomplete", g)
 	}
-	now := a.cfg.Clock().UTC().Truncate(time.Second)
-	c = Claims{Grant: g, ID: newID(), Issued: now, Expires: now.Add(a.cfg.Lifetime).Truncate(time.Second)}
-	raw, err = a.sign(c)
+	f := Family{Current: Record{Flow: g.Flow, Access: g.Access}}
+	if g.Renewable && a.cfg.RefreshLifetime > 0 {
+		f.ID = newID()
+	}
+	a.begin(&f)
+	f.Started = f.Issued
+	issued, err := a.issued(f, g.Subject)
 	if err != nil {
-		return "", Claims{}, fmt.Errorf("issue token: %w", err)
+		return Issued{}, fmt.Errorf("issue token: %w", err)
 	}
 	// Also after an error the store may have changed.
 	defer a.live.forget(g.Flow)
-	if err := a.cfg.Store.ReplaceTokens(ctx, Record{ID: c.ID, Flow: g.Flow, Access: g.Access, Expires: c.Expires}); err != nil {
-		return "", Claims{}, fmt.Errorf("issue token: %w", err)
+	if err := a.cfg.Store.ReplaceTokens(ctx, f); err != nil {
+		return Issued{}, fmt.Errorf("issue token: %w", err)
 	}
-	return raw, c, nil
+	return issued, nil
+}
+
+// begin fills in what a generation that is issued now has of its own.
+func (a *Authority) begin(f *Family) {
+	f.Issued = a.cfg.Clock().UTC().Truncate(time.Second)
+	f.Current.ID, f.Current.Expires = newID(), f.Issued.Add(a.cfg.Lifetime).Truncate(time.Second)
+	if f.ID != "" {
+		f.Expires = f.Issued.Add(a.cfg.RefreshLifetime)
+	}
+}
+
+// issued returns the tokens of a family's generation: the same, to the byte, whenever it is called.
+func (a *Authority) issued(f Family, subject string) (issued Issued, err error) {
+	issued.Claims = Claims{
+		Grant: Grant{Flow: f.Current.Flow, Subject: subject, Access: f.Current.Access},
+		ID:    f.Current.ID, Issued: f.Issued, Expires: f.Current.Expires,
+	}
+	if f.ID != "" {
+		issued.Refresh, issued.RefreshExpires = a.cfg.Key.refreshToken(f.ID, f.Generation, subject), f.Expires
+	}
+	issued.Access, err = a.sign(issued.Claims)
+	return issued, err
 }
 
 // Verify returns what a token says if it is good now. The error wraps ErrMalformed, ErrSignature, ErrExpired, ErrRevoked or
-// ErrUnknown; any other is a failure of ours.
+// ErrUnknown; any other is a failure of ours. The first time that a renewed token is found good ends the time of the refresh token that
+// it was renewed with.
 func (a *Authority) Verify(ctx context.Context, raw string) (Claims, error) {
 	if len(raw) > maxSize {
 		return Claims{}, fmt.Errorf("%w: %d bytes", ErrMalformed, len(raw))
@@ -108,11 +148,16 @@ func (a *Authority) Verify(ctx context.Context, raw string) (Claims, error) {
 	if record.Revoked {
 		return Claims{}, ErrRevoked
 	}
+	if record.Unused {
+		if err := a.cfg.Store.UseToken(ctx, c.Flow, c.ID); err != nil {
+			return Claims{}, fmt.Errorf("verify token: %w", err)
+		}
+	}
 	a.live.add(digest, c, epoch)
 	return c, nil
 }
 
-// Revoke ends all tokens of a flow: a Verify that begins after it returned refuses them. It is idempotent.
+// Revoke ends all tokens of a flow: a Verify or Renew that begins after it returned refuses them. It is idempotent.
 func (a *Authority) Revoke(ctx context.Context, f Flow) error {
 	defer a.live.forget(f)
 	if err := a.cfg.Store.RevokeTokens(ctx, f); err != nil {
@@ -151,15 +196,25 @@ func (a *Authority) sign(c Claims) (string, error) {
 		Context: c.Flow.Context, Flow: c.Flow.ID, Access: c.Access,
 	})
 	t.Header["kid"] = a.cfg.Key.ID
-	return t.SignedString(a.cfg.Key.private)
+	content, err := t.SigningString()
+	if err != nil {
+		return "", err
+	}
+	signature, err := a.cfg.Key.sign(content)
+	if err != nil {
+		return "", err
+	}
+	return content + "." + base64url(signature), nil
 }
 
-func (a *Authority) parse(raw string) (Claims, error) {
+func (a *Authority) parse(raw string) (Claims, error) { return a.parseWith(a.parser, raw) }
+
+func (a *Authority) parseWith(p *jwt.Parser, raw string) (Claims, error) {
 	var w jwtClaims
-	if _, err := a.parser.ParseWithClaims(raw, &w, a.publicKey); err != nil {
+	if _, err := p.ParseWithClaims(raw, &w, a.publicKey); err != nil {
 		return Claims{}, reason(err)
 	}
-	if w.ID == "" || w.Flow == "" || w.IssuedAt == nil || w.Access != Read && w.Access != Write {
+	if w.ID == "" || w.Flow == "" || w.IssuedAt == nil || w.ExpiresAt == nil || w.Access != Read && w.Access != Write {
 		return Claims{}, fmt.Errorf("%w: a claim is missing", ErrMalformed)
 	}
 	return Claims{

@@ -24,6 +24,9 @@ const (
 	audience = "https://dp.example/public"
 	lifetime = 10 * time.Minute
 	leeway   = 5 * time.Second
+	grace    = 2 * time.Minute
+
+	refreshLifetime = time.Hour
 )
 
 var grant = token.Grant{Flow: token.Flow{Context: "default", ID: "f"}, Subject: "did:web:them", Access: token.Read}
@@ -43,7 +46,7 @@ func newBench(t testing.TB) *bench {
 	b := &bench{store: tokentest.NewMemory(), now: time.Date(2026, 3, 4, 5, 6, 7, 890, time.UTC)}
 	b.key = loadKey(t, filepath.Join(t.TempDir(), "key.pem"))
 	b.cfg = token.Config{
-		Issuer: issuer, Audience: audience, Lifetime: lifetime, Leeway: leeway,
+		Issuer: issuer, Audience: audience, Lifetime: lifetime, Leeway: leeway, RefreshLifetime: refreshLifetime, Grace: grace,
 		Key: b.key, Store: b.store, Clock: b.clock,
 	}
 	b.Authority = b.with(t, func(*token.Config) {})
@@ -212,7 +215,7 @@ func TestFailingStore(t *testing.T) {
 	unused, _ := issue(t, b.Authority, grant)
 	boom := errors.New("boom")
 	b.store.Break(boom)
-	_, _, issueErr := b.Issue(t.Context(), grant)
+	_, issueErr := b.Issue(t.Context(), grant)
 	_, verifyErr := b.Verify(t.Context(), unused)
 	for call, err := range map[string]error{
 		"Issue": issueErr, "Verify": verifyErr, "Revoke": b.Revoke(t.Context(), grant.Flow), "Purge": b.Purge(t.Context()),
@@ -258,8 +261,8 @@ func TestIssueRefusesAnIncompleteGrant(t *testing.T) {
 	} {
 		g := grant
 		change(&g)
-		if raw, _, err := b.Issue(t.Context(), g); err == nil || raw != "" {
-			t.Errorf("%s: %q, %v; want an error", name, raw, err)
+		if issued, err := b.Issue(t.Context(), g); err == nil || issued != (token.Issued{}) {
+			t.Errorf("%s: %+v, %v; want an error", name, issued, err)
 		}
 	}
 }
@@ -272,6 +275,9 @@ func TestNewRefuses(t *testing.T) {
 		"no lifetime":       func(c *token.Config) { c.Lifetime = 0 },
 		"shortest lifetime": func(c *token.Config) { c.Lifetime = time.Second - 1 },
 		"negative leeway":   func(c *token.Config) { c.Leeway = -1 },
+		"negative refresh":  func(c *token.Config) { c.RefreshLifetime = -1 },
+		"shorter refresh":   func(c *token.Config) { c.RefreshLifetime = lifetime - 1 },
+		"negative grace":    func(c *token.Config) { c.Grace = -1 },
 		"no key":            func(c *token.Config) { c.Key = nil },
 		"no store":          func(c *token.Config) { c.Store = nil },
 	} {
@@ -283,7 +289,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// Tokens are issued, revoked and verified at once. Whatever the order, a token that was refused is never good again, and none is
+// Tokens are issued, renewed, revoked and verified at once. Whatever the order, a token that was refused is never good again, and none is
 // good after the last revocation.
 func TestRevocationIsNeverUndone(t *testing.T) {
 	b := newBench(t)
@@ -313,7 +319,7 @@ func TestRevocationIsNeverUndone(t *testing.T) {
 			})
 		}
 		wg.Go(func() {
-			if _, _, err := b.Issue(context.Background(), g); err != nil {
+			if _, err := b.Issue(context.Background(), g); err != nil {
 				t.Error(err)
 			}
 		})
@@ -355,11 +361,11 @@ func loadKey(t testing.TB, path string) *token.Key {
 
 func issue(t testing.TB, a *token.Authority, g token.Grant) (string, token.Claims) {
 	t.Helper()
-	raw, c, err := a.Issue(t.Context(), g)
+	issued, err := a.Issue(t.Context(), g)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return raw, c
+	return issued.Access, issued.Claims
 }
 
 func mustVerify(t *testing.T, a *token.Authority, raw string) {

@@ -1,23 +1,28 @@
 package token
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 )
 
-// Key signs tokens.
+// Key signs access tokens and makes refresh tokens.
 type Key struct {
 	ID      string // kid: the thumbprint of the public key (RFC 7638)
 	private *ecdsa.PrivateKey
 	public  jwk
+	refresh []byte // the secret of refresh tokens, derived from private
 }
 
 // LoadKey returns the P-256 key in the file at path (PKCS #8, PEM). It makes key and file if there is no file, and refuses one that
@@ -64,7 +69,32 @@ func parseKey(content []byte) (*Key, error) {
 		return nil, err
 	}
 	public := jwk{Curve: "P-256", Type: "EC", X: base64url(point[1:33]), Y: base64url(point[33:])}
-	return &Key{ID: public.thumbprint(), private: private, public: public}, nil
+	scalar, err := private.Bytes()
+	if err != nil {
+		return nil, err
+	}
+	refresh, err := hkdf.Key(sha256.New, scalar, nil, "towpath refresh tokens", sha256.Size)
+	if err != nil {
+		return nil, err
+	}
+	return &Key{ID: public.thumbprint(), private: private, public: public, refresh: refresh}, nil
+}
+
+// sign returns the ES256 signature (RFC 7518) of some content. It is the same every time (RFC 6979).
+func (k *Key) sign(content string) ([]byte, error) {
+	sum := sha256.Sum256([]byte(content))
+	der, err := k.private.Sign(nil, sum[:], crypto.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	var pair struct{ R, S *big.Int }
+	if _, err := asn1.Unmarshal(der, &pair); err != nil {
+		return nil, err
+	}
+	signature := make([]byte, 64)
+	pair.R.FillBytes(signature[:32])
+	pair.S.FillBytes(signature[32:])
+	return signature, nil
 }
 
 // jwk is a public key as a JSON Web Key. Its members are in the order in which RFC 7638 hashes them.

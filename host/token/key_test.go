@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -167,5 +168,54 @@ func TestKeyFileIsMadeOnce(t *testing.T) {
 		if !bytes.Equal(c, contents[0]) {
 			t.Fatalf("callers got different keys: %v", contents)
 		}
+	}
+}
+
+// The key, the message and the signature are those of RFC 6979, section A.2.5.
+func TestSignatureIsDeterministic(t *testing.T) {
+	number := func(s string) []byte {
+		b, err := hex.DecodeString(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	private, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), number("C9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := Key{private: private}
+	got, err := key.sign("sample")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := append(number("EFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716"),
+		number("F7CB1C942D657C41D436C7A1B6E29F65F3E900DBB9AFF4064DC4AB2F843ACDA8")...)
+	if !bytes.Equal(got, want) {
+		t.Errorf("got %x, want %x", got, want)
+	}
+}
+
+// What was issued with a key is good with it for ever: neither the derivation nor the form of refresh tokens may change.
+func TestRefreshTokenOfAKey(t *testing.T) {
+	private, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), append(make([]byte, 31), 7))
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := parseKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const family, client = "AAECAwQFBgcICQoLDA0ODw", "did:web:them"
+	const want = "AAECAwQFBgcICQoLDA0ODwAAAQJsUDDkfEWXbkQxpRAIBWoajJwK0-4_vVypAuocspVh4Q"
+	if got := key.refreshToken(family, 258, client); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if f, n, ok := key.openRefresh(want, client); f != family || n != 258 || !ok {
+		t.Errorf("opened %s, %d, %v", f, n, ok)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -16,15 +17,18 @@ import (
 
 // Memory is a token.Store that forgets everything when the test ends.
 type Memory struct {
-	mu      sync.Mutex // guards what follows
-	records map[string]token.Record
-	broken  error
+	mu       sync.Mutex // guards what follows
+	records  map[string]token.Record
+	families map[string]token.Family
+	broken   error
 }
 
 var _ token.Store = (*Memory)(nil)
 
 // NewMemory returns an empty store.
-func NewMemory() *Memory { return &Memory{records: map[string]token.Record{}} }
+func NewMemory() *Memory {
+	return &Memory{records: map[string]token.Record{}, families: map[string]token.Family{}}
+}
 
 // Break lets every call fail with err until Break(nil).
 func (m *Memory) Break(err error) {
@@ -33,18 +37,50 @@ func (m *Memory) Break(err error) {
 	m.broken = err
 }
 
-// ReplaceTokens revokes all tokens of r.Flow and records r.
-func (m *Memory) ReplaceTokens(ctx context.Context, r token.Record) error {
+// ReplaceTokens revokes all tokens of a flow and records a new one.
+func (m *Memory) ReplaceTokens(ctx context.Context, f token.Family) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.usable(ctx); err != nil {
+	if err := m.usable(ctx, f.Current.ID); err != nil {
 		return err
 	}
-	if _, ok := m.records[r.ID]; ok {
-		return fmt.Errorf("token %s was recorded before", r.ID)
+	m.drop(f.Current.Flow)
+	m.records[f.Current.ID] = f.Current
+	if f.ID != "" {
+		m.families[f.ID] = f
 	}
-	m.revoke(r.Flow)
-	m.records[r.ID] = r
+	return nil
+}
+
+// RenewTokens moves a family to its next generation.
+func (m *Memory) RenewTokens(ctx context.Context, f token.Family) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.usable(ctx, f.Current.ID); err != nil {
+		return err
+	}
+	if before, ok := m.families[f.ID]; !ok || before.Generation+1 != f.Generation {
+		return token.ErrStale
+	}
+	m.revoke(f.Current.Flow, f.Previous)
+	m.records[f.Current.ID] = f.Current
+	m.families[f.ID] = f
+	return nil
+}
+
+// UseToken says that a token was used.
+func (m *Memory) UseToken(ctx context.Context, flow token.Flow, id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.usable(ctx, ""); err != nil {
+		return err
+	}
+	for _, f := range m.families {
+		if f.Current.Flow == flow && f.Current.ID == id {
+			f.Current.Unused = false
+			m.families[f.ID] = f
+		}
+	}
 	return nil
 }
 
@@ -52,10 +88,23 @@ func (m *Memory) ReplaceTokens(ctx context.Context, r token.Record) error {
 func (m *Memory) RevokeTokens(ctx context.Context, f token.Flow) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.usable(ctx); err != nil {
+	if err := m.usable(ctx, ""); err != nil {
 		return err
 	}
-	m.revoke(f)
+	m.drop(f)
+	return nil
+}
+
+// RevokeFamily revokes all tokens of a family's flow.
+func (m *Memory) RevokeFamily(ctx context.Context, id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.usable(ctx, ""); err != nil {
+		return err
+	}
+	if f, ok := m.families[id]; ok {
+		m.drop(f.Current.Flow)
+	}
 	return nil
 }
 
@@ -63,47 +112,71 @@ func (m *Memory) RevokeTokens(ctx context.Context, f token.Flow) error {
 func (m *Memory) Token(ctx context.Context, id string) (token.Record, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.usable(ctx); err != nil {
+	if err := m.usable(ctx, ""); err != nil {
 		return token.Record{}, err
 	}
 	r, ok := m.records[id]
 	if !ok {
 		return token.Record{}, token.ErrUnknown
 	}
+	r.Unused = false
+	for _, f := range m.families {
+		r.Unused = r.Unused || f.Current.ID == id && f.Current.Unused
+	}
 	return r, nil
+}
+
+// Family returns a family.
+func (m *Memory) Family(ctx context.Context, id string) (token.Family, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.usable(ctx, ""); err != nil {
+		return token.Family{}, err
+	}
+	f, ok := m.families[id]
+	if !ok {
+		return token.Family{}, token.ErrUnknown
+	}
+	return f, nil
 }
 
 // PurgeTokens removes what expired before a time.
 func (m *Memory) PurgeTokens(ctx context.Context, before time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.usable(ctx); err != nil {
+	if err := m.usable(ctx, ""); err != nil {
 		return err
 	}
-	for id, r := range m.records {
-		if r.Expires.Before(before) {
-			delete(m.records, id)
-		}
-	}
+	maps.DeleteFunc(m.records, func(_ string, r token.Record) bool { return r.Expires.Before(before) })
+	maps.DeleteFunc(m.families, func(_ string, f token.Family) bool { return f.Expires.Before(before) })
 	return nil
 }
 
-// usable is called with mu held.
-func (m *Memory) usable(ctx context.Context) error {
+// usable is called with mu held. fresh is the id of a token that is about to be recorded, "" if none is.
+func (m *Memory) usable(ctx context.Context, fresh string) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if _, ok := m.records[fresh]; ok {
+		return fmt.Errorf("token %s was recorded before", fresh)
 	}
 	return m.broken
 }
 
-// revoke is called with mu held.
-func (m *Memory) revoke(f token.Flow) {
+// revoke revokes the tokens of a flow but one. It is called with mu held.
+func (m *Memory) revoke(f token.Flow, but string) {
 	for id, r := range m.records {
-		if r.Flow == f {
+		if r.Flow == f && id != but {
 			r.Revoked = true
 			m.records[id] = r
 		}
 	}
+}
+
+// drop revokes the tokens of a flow and drops its family. It is called with mu held.
+func (m *Memory) drop(f token.Flow) {
+	m.revoke(f, "")
+	maps.DeleteFunc(m.families, func(_ string, old token.Family) bool { return old.Current.Flow == f })
 }
 
 // TestStore tests that a store does what token.Store says. open returns an empty store that lives as long as the test.
@@ -117,8 +190,16 @@ func TestStore(t *testing.T, open func(t *testing.T) token.Store) {
 		{"a refused record revokes nothing", testRefused},
 		{"revocation reaches one flow", testRevoke},
 		{"purge removes what has expired", testPurge},
+		{"a family comes back as it was put", testFamily},
+		{"a renewal leaves the token before it", testRenew},
+		{"a renewal of another generation changes nothing", testStale},
+		{"a token is used once", testUse},
+		{"a family ends with the tokens of its flow", testEnd},
+		{"the end of a family is not that of the next", testRevokeFamily},
+		{"purge removes families by their refresh token", testPurgeFamilies},
 		{"a cancelled call changes nothing", testCancelled},
 		{"of tokens issued at once one is good", testConcurrent},
+		{"of renewals at once one succeeds", testRenewConcurrently},
 	} {
 		t.Run(tc.name, func(t *testing.T) { tc.test(t, open(t)) })
 	}
@@ -128,6 +209,20 @@ var expires = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 
 func record(id, flow string) token.Record {
 	return token.Record{ID: id, Flow: token.Flow{Context: "default", ID: flow}, Access: token.Read, Expires: expires}
+}
+
+// family returns the first generation of a family of a flow.
+func family(id, access, flow string) token.Family {
+	return token.Family{ID: id, Current: record(access, flow), Issued: expires.Add(-time.Hour), Started: expires.Add(-time.Hour),
+		Expires: expires.Add(time.Hour)}
+}
+
+// next returns the generation after f.
+func next(f token.Family, access string) token.Family {
+	f.Generation++
+	f.Previous, f.Current.ID, f.Current.Unused = f.Current.ID, access, true
+	f.Issued = f.Issued.Add(time.Minute)
+	return f
 }
 
 func testRecord(t *testing.T, s token.Store) {
@@ -155,10 +250,17 @@ func testReplace(t *testing.T, s token.Store) {
 func testRefused(t *testing.T, s token.Store) {
 	replace(t, s, record("1", "f"))
 	replace(t, s, record("2", "g"))
-	if err := s.ReplaceTokens(t.Context(), record("1", "g")); err == nil {
+	if err := s.ReplaceTokens(t.Context(), token.Family{Current: record("1", "g")}); err == nil {
 		t.Error("an id was recorded twice")
 	}
 	check(t, s, map[string]bool{"1": false, "2": false})
+	f := family("A", "3", "h")
+	begin(t, s, f)
+	if err := s.RenewTokens(t.Context(), next(f, "1")); err == nil || errors.Is(err, token.ErrStale) {
+		t.Errorf("an id was recorded twice by a renewal: %v", err)
+	}
+	check(t, s, map[string]bool{"1": false, "3": false})
+	checkFamilies(t, s, f)
 }
 
 func testRevoke(t *testing.T, s token.Store) {
@@ -189,19 +291,25 @@ func testPurge(t *testing.T, s token.Store) {
 }
 
 func testCancelled(t *testing.T, s token.Store) {
-	replace(t, s, record("1", "f"))
+	f := family("A", "1", "f")
+	f.Current.Unused = true
+	begin(t, s, f)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for call, err := range map[string]error{
-		"ReplaceTokens": s.ReplaceTokens(ctx, record("2", "f")),
-		"RevokeTokens":  s.RevokeTokens(ctx, record("1", "f").Flow),
-		"PurgeTokens":   s.PurgeTokens(ctx, expires.Add(time.Hour)),
+		"ReplaceTokens": s.ReplaceTokens(ctx, token.Family{Current: record("2", "f")}),
+		"RenewTokens":   s.RenewTokens(ctx, next(f, "3")),
+		"UseToken":      s.UseToken(ctx, f.Current.Flow, f.Current.ID),
+		"RevokeTokens":  s.RevokeTokens(ctx, f.Current.Flow),
+		"RevokeFamily":  s.RevokeFamily(ctx, "A"),
+		"PurgeTokens":   s.PurgeTokens(ctx, expires.Add(24*time.Hour)),
 	} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v, want context.Canceled", call, err)
 		}
 	}
 	check(t, s, map[string]bool{"1": false})
+	checkFamilies(t, s, f)
 }
 
 func testConcurrent(t *testing.T, s token.Store) {
@@ -209,7 +317,7 @@ func testConcurrent(t *testing.T, s token.Store) {
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			if err := s.ReplaceTokens(t.Context(), record(fmt.Sprint(i), "f")); err != nil {
+			if err := s.ReplaceTokens(t.Context(), family("family "+fmt.Sprint(i), fmt.Sprint(i), "f")); err != nil {
 				t.Error(err)
 			}
 		})
@@ -221,6 +329,10 @@ func testConcurrent(t *testing.T, s token.Store) {
 		if err != nil {
 			t.Error(err)
 		}
+		_, err = s.Family(t.Context(), "family "+fmt.Sprint(i))
+		if gone := errors.Is(err, token.ErrUnknown); gone != r.Revoked {
+			t.Errorf("token %d: revoked %v, family %v", i, r.Revoked, err)
+		}
 		if !r.Revoked {
 			good++
 		}
@@ -230,9 +342,195 @@ func testConcurrent(t *testing.T, s token.Store) {
 	}
 }
 
+func testFamily(t *testing.T, s token.Store) {
+	f := family("A", "1", "f")
+	f.Current.Access, f.Current.Flow.Context = token.Write, "other"
+	begin(t, s, f)
+	checkFamilies(t, s, f)
+	check(t, s, map[string]bool{"1": false})
+	if _, err := s.Family(t.Context(), "B"); !errors.Is(err, token.ErrUnknown) {
+		t.Errorf("a family that is not there: %v, want ErrUnknown", err)
+	}
+	if _, err := s.Family(t.Context(), ""); !errors.Is(err, token.ErrUnknown) {
+		t.Errorf("the family without an id: %v, want ErrUnknown", err)
+	}
+}
+
+func testRenew(t *testing.T, s token.Store) {
+	replace(t, s, record("0", "f"))
+	first, other := family("A", "1", "f"), family("B", "other", "g")
+	begin(t, s, first)
+	begin(t, s, other)
+	second := next(first, "2")
+	renew(t, s, second)
+	checkFamilies(t, s, second, other)
+	check(t, s, map[string]bool{"0": true, "1": false, "2": false, "other": false})
+	third := next(second, "3")
+	renew(t, s, third)
+	checkFamilies(t, s, third, other)
+	check(t, s, map[string]bool{"0": true, "1": true, "2": false, "3": false, "other": false})
+}
+
+func testStale(t *testing.T, s token.Store) {
+	first := family("A", "1", "f")
+	begin(t, s, first)
+	second := next(first, "2")
+	renew(t, s, second)
+	for name, f := range map[string]token.Family{
+		"the generation that is there": next(first, "x"), "a later one": next(next(second, "y"), "x"), "another family": next(family("B", "1", "f"), "x"),
+	} {
+		if err := s.RenewTokens(t.Context(), f); !errors.Is(err, token.ErrStale) {
+			t.Errorf("%s: %v, want ErrStale", name, err)
+		}
+	}
+	checkFamilies(t, s, second)
+	check(t, s, map[string]bool{"1": false, "2": false})
+	if _, err := s.Token(t.Context(), "x"); !errors.Is(err, token.ErrUnknown) {
+		t.Errorf("the token of a renewal that failed: %v, want ErrUnknown", err)
+	}
+}
+
+func testUse(t *testing.T, s token.Store) {
+	first := family("A", "1", "f")
+	begin(t, s, first)
+	second := next(first, "2")
+	renew(t, s, second)
+	unused := func(want map[string]bool) {
+		t.Helper()
+		for id, want := range want {
+			if r, err := s.Token(t.Context(), id); err != nil || r.Unused != want {
+				t.Errorf("token %s: unused %v, %v; want %v", id, r.Unused, err, want)
+			}
+		}
+	}
+	unused(map[string]bool{"1": false, "2": true})
+	use := func(flow, id string) {
+		t.Helper()
+		if err := s.UseToken(t.Context(), record("", flow).Flow, id); err != nil {
+			t.Errorf("use %s of flow %s: %v", id, flow, err)
+		}
+	}
+	use("f", "1")
+	use("g", "2")
+	use("never", "never")
+	unused(map[string]bool{"1": false, "2": true})
+	checkFamilies(t, s, second)
+	for range 2 {
+		use("f", "2")
+		second.Current.Unused = false
+		unused(map[string]bool{"1": false, "2": false})
+		checkFamilies(t, s, second)
+	}
+	third := next(second, "3")
+	renew(t, s, third)
+	use("f", "2")
+	unused(map[string]bool{"2": false, "3": true})
+	checkFamilies(t, s, third)
+}
+
+func testEnd(t *testing.T, s token.Store) {
+	gone := func(what, id string) {
+		t.Helper()
+		if _, err := s.Family(t.Context(), id); !errors.Is(err, token.ErrUnknown) {
+			t.Errorf("after %s: %v, want ErrUnknown", what, err)
+		}
+		if err := s.RenewTokens(t.Context(), next(family(id, "1", "f"), "x")); !errors.Is(err, token.ErrStale) {
+			t.Errorf("a renewal after %s: %v, want ErrStale", what, err)
+		}
+	}
+	neighbour := family("N", "n", "g")
+	begin(t, s, neighbour)
+	begin(t, s, family("A", "1", "f"))
+	revoke(t, s, "f")
+	gone("a revocation", "A")
+	begin(t, s, family("B", "2", "f"))
+	begin(t, s, family("C", "3", "f"))
+	gone("a new family", "B")
+	replace(t, s, record("4", "f"))
+	gone("a token without a family", "C")
+	checkFamilies(t, s, neighbour)
+	check(t, s, map[string]bool{"1": true, "2": true, "3": true, "4": false, "n": false})
+}
+
+func testRevokeFamily(t *testing.T, s token.Store) {
+	first := family("A", "1", "f")
+	begin(t, s, first)
+	renew(t, s, next(first, "2"))
+	for range 2 {
+		if err := s.RevokeFamily(t.Context(), "A"); err != nil {
+			t.Fatal(err)
+		}
+		check(t, s, map[string]bool{"1": true, "2": true})
+		if _, err := s.Family(t.Context(), "A"); !errors.Is(err, token.ErrUnknown) {
+			t.Errorf("the family: %v, want ErrUnknown", err)
+		}
+	}
+	later := family("B", "3", "f")
+	begin(t, s, later)
+	if err := s.RevokeFamily(t.Context(), "A"); err != nil {
+		t.Fatal(err)
+	}
+	check(t, s, map[string]bool{"3": false})
+	checkFamilies(t, s, later)
+}
+
+func testPurgeFamilies(t *testing.T, s token.Store) {
+	f, late := family("A", "1", "f"), family("B", "2", "g")
+	late.Expires = f.Expires.Add(time.Second)
+	f.Current.Unused = true
+	begin(t, s, f)
+	begin(t, s, late)
+	purge(t, s, f.Expires)
+	checkFamilies(t, s, f, late)
+	if _, err := s.Token(t.Context(), "1"); !errors.Is(err, token.ErrUnknown) {
+		t.Errorf("the token that has expired: %v, want ErrUnknown", err)
+	}
+	purge(t, s, late.Expires)
+	checkFamilies(t, s, late)
+	if _, err := s.Family(t.Context(), "A"); !errors.Is(err, token.ErrUnknown) {
+		t.Errorf("the family that has expired: %v, want ErrUnknown", err)
+	}
+}
+
+func testRenewConcurrently(t *testing.T, s token.Store) {
+	const n = 16
+	first := family("A", "first", "f")
+	begin(t, s, first)
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { errs[i] = s.RenewTokens(t.Context(), next(first, fmt.Sprint(i))) })
+	}
+	wg.Wait()
+	f, err := s.Family(t.Context(), "A")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, err := range errs {
+		switch {
+		case err == nil && f.Current.ID == fmt.Sprint(i):
+			checkFamilies(t, s, next(first, fmt.Sprint(i)))
+		case !errors.Is(err, token.ErrStale):
+			t.Errorf("renewal %d: %v, while %s is the current token", i, err, f.Current.ID)
+		}
+	}
+}
+
 func replace(t *testing.T, s token.Store, r token.Record) {
 	t.Helper()
-	if err := s.ReplaceTokens(t.Context(), r); err != nil {
+	begin(t, s, token.Family{Current: r})
+}
+
+func begin(t *testing.T, s token.Store, f token.Family) {
+	t.Helper()
+	if err := s.ReplaceTokens(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func renew(t *testing.T, s token.Store, f token.Family) {
+	t.Helper()
+	if err := s.RenewTokens(t.Context(), f); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -258,6 +556,17 @@ func check(t *testing.T, s token.Store, revoked map[string]bool) {
 		r, err := s.Token(t.Context(), id)
 		if err != nil || r.Revoked != want {
 			t.Errorf("token %s: revoked %v, %v; want %v", id, r.Revoked, err, want)
+		}
+	}
+}
+
+// checkFamilies checks that families are as they were put.
+func checkFamilies(t *testing.T, s token.Store, families ...token.Family) {
+	t.Helper()
+	for _, want := range families {
+		got, err := s.Family(t.Context(), want.ID)
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("family %s: %v (-want +got):\n%s", want.ID, err, diff)
 		}
 	}
 }
