@@ -75,29 +75,39 @@ func NewHandler(o Options) (*Handler, error) {
 	if o.Limits.IdleTimeout == 0 {
 		o.Limits.IdleTimeout = time.Minute
 	}
-	algorithms := []sdk.Algorithm{sdk.CRC32C}
-	if slices.Contains(o.Digests, sdk.SHA256) {
-		algorithms = append(algorithms, sdk.SHA256)
-	}
 	return &Handler{
-		Options: o, base: base, algorithms: algorithms,
+		Options: o, base: base, algorithms: algorithms(o.Digests),
 		usage: newUsage(o.Limits), uploads: newUploads(), renewing: &renewing{clients: map[string]int{}}, metrics: m,
 	}, nil
 }
 
+// algorithms are those to compute if some are wanted.
+func algorithms(wanted []sdk.Algorithm) []sdk.Algorithm {
+	if slices.Contains(wanted, sdk.SHA256) {
+		return []sdk.Algorithm{sdk.CRC32C, sdk.SHA256}
+	}
+	return []sdk.Algorithm{sdk.CRC32C}
+}
+
 // ServeHTTP answers one request of a counterparty.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	to, known := parseRoute(r.URL.EscapedPath())
+	if !known || to.operation == renewTokens && h.Renewal.Tokens == nil {
+		to.operation = noOperation
+	}
+	h.answer(w, r, to, h.serve)
+}
+
+// answer lets serve answer a request. If serve returns an error, the answer has not begun, or has to be broken off.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, to route, serve func(*exchange) error) {
 	x := newExchange(w, r, h.Limits.IdleTimeout, h.metrics)
 	defer x.end()
-	var known bool
-	if x.route, known = parseRoute(r.URL.EscapedPath()); !known || x.route.operation == renewTokens && h.Renewal.Tokens == nil {
-		x.route.operation = noOperation
-	}
+	x.route = to
 	gauge := h.metrics.inFlight.WithLabelValues(string(x.route.operation))
 	gauge.Inc()
 	defer gauge.Dec()
 
-	err := h.serve(x)
+	err := serve(x)
 	switch {
 	case err == nil:
 		h.metrics.answered(x.route.operation, x.status)
@@ -110,7 +120,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serve does what the request asks for. If it returns an error, the answer has not begun, or has to be broken off.
+// serve does what a counterparty's request asks for.
 func (h *Handler) serve(x *exchange) error {
 	operation := x.route.operation
 	if operation == noOperation {

@@ -101,6 +101,9 @@ func (a *allowance) take(n int) error {
 
 // check says whether n more bytes would be too many.
 func (a *allowance) check(n int64) error {
+	if a == nil {
+		return nil
+	}
 	a.usage.mu.Lock()
 	defer a.usage.mu.Unlock()
 	return a.checkLocked(n)

@@ -6,7 +6,6 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -83,7 +82,7 @@ func (p *pull) entry(info sdk.PartInfo, end *sdk.PartEnd) ([]byte, error) {
 	entry := listedPart{
 		Name: info.Name, MediaType: mediaType(info), ETag: entityTag(info.Validator), Digests: hexDigests(end.Digests),
 		// Without "./" an id such as urn:x would be taken for a scheme.
-		Href: "./" + url.PathEscape(p.route.key.ID) + "/" + partElement + "/" + escapeName(info.Name),
+		Href: "./" + p.route.last() + "/" + partElement + "/" + escapeName(info.Name),
 	}
 	if info.Size >= 0 && !info.Records {
 		entry.Size = &info.Size

@@ -13,6 +13,15 @@ type route struct {
 	operation operation
 	key       flow.Key
 	name      string // of a part; not checked
+	local     bool   // of a Reader
+}
+
+// last is the last element of the path at which the flow is, as a relative reference has it.
+func (r route) last() string {
+	if r.local {
+		return localElement
+	}
+	return url.PathEscape(r.key.ID)
 }
 
 // operation is what can be done at a path. It is a label of metrics.

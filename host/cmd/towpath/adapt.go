@@ -7,6 +7,7 @@ import (
 	"github.com/towpath-dataplane/towpath/host/admin"
 	"github.com/towpath-dataplane/towpath/host/config"
 	"github.com/towpath-dataplane/towpath/host/flow"
+	"github.com/towpath-dataplane/towpath/host/identity"
 	"github.com/towpath-dataplane/towpath/host/pipeline"
 	"github.com/towpath-dataplane/towpath/host/pluginhost"
 	"github.com/towpath-dataplane/towpath/sdk"
@@ -62,6 +63,11 @@ func (c catalog) endpointType(profile string) string {
 		return t
 	}
 	return profile
+}
+
+// renewable reports whether the tokens of a flow can be renewed.
+func (c catalog) renewable(f *flow.Flow) bool {
+	return c.profiles[f.Profile].Renewal != flow.RenewalOff && identity.IsDID(f.ParticipantID) && identity.IsDID(f.CounterPartyID)
 }
 
 // newTransfer runs the transfers of the engine through the pipeline.

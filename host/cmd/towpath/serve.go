@@ -25,13 +25,16 @@ import (
 	"github.com/towpath-dataplane/towpath/host/admin"
 	"github.com/towpath-dataplane/towpath/host/config"
 	"github.com/towpath-dataplane/towpath/host/flow"
+	"github.com/towpath-dataplane/towpath/host/identity"
 	"github.com/towpath-dataplane/towpath/host/pipeline"
 	"github.com/towpath-dataplane/towpath/host/pluginhost"
 	"github.com/towpath-dataplane/towpath/host/publicapi"
+	"github.com/towpath-dataplane/towpath/host/renewal"
 	"github.com/towpath-dataplane/towpath/host/signaling"
 	"github.com/towpath-dataplane/towpath/host/store"
 	"github.com/towpath-dataplane/towpath/host/token"
 	"github.com/towpath-dataplane/towpath/sdk/grpcplugin"
+	"github.com/towpath-dataplane/towpath/sdk/outbound"
 )
 
 const (
@@ -126,10 +129,21 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		publicURL = listeners.public.url("")
 	}
 	authority, err := token.New(token.Config{Issuer: cfg.DataPlane.ID, Audience: publicURL, Lifetime: cfg.Token.Lifetime,
-		Leeway: 5 * time.Second, Key: key, Store: db})
+		Leeway: 5 * time.Second, Key: key, Store: db, RefreshLifetime: cfg.Token.RefreshLifetime, Grace: cfg.Token.RenewalGrace})
 	if err != nil {
 		return err
 	}
+	peers, err := outbound.NewPolicy(outbound.Rules{Allow: cfg.Outbound.Allow, AllowHTTP: cfg.Outbound.AllowHTTP})
+	if err != nil {
+		return err
+	}
+	signers, err := loadSigners(cfg)
+	if err != nil {
+		return err
+	}
+	resolver := identity.NewResolver(identity.ResolverOptions{AllowHTTP: overHTTP(peers),
+		HTTP: peers.Client(outbound.Limits{Timeout: cfg.Outbound.Timeout, MaxRedirects: 3})})
+	undo.add("stop resolving", func(context.Context) error { resolver.Close(); return nil })
 	known, err := admin.LoadDatasets(ctx, admin.DatasetOptions{Configured: datasets(cfg), Contexts: contexts(cfg), Documents: db,
 		Checker: plugins, Logger: logger})
 	if err != nil {
@@ -137,14 +151,17 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	}
 	catalog := catalog{profiles(cfg), known}
 	endpoint, err := publicapi.NewEndpoint(publicapi.EndpointOptions{PublicURL: publicURL, EndpointType: catalog.endpointType,
-		Tokens: authority, Digests: cfg.Transfer.Digests})
+		Tokens: authority, Digests: cfg.Transfer.Digests, Renewable: catalog.renewable})
 	if err != nil {
 		return err
 	}
 	transfer := &pipeline.Transfer{Source: plugins.Source, Sink: plugins.Sink, Retry: pipeline.Retry(cfg.Transfer.Retry),
 		Digests: cfg.Transfer.Digests, Interval: cfg.Transfer.CheckpointInterval, Metrics: pipeline.NewMetrics(metrics), Logger: logger}
 	engine := flow.New(flow.Options{Store: db, Catalog: catalog, Checker: plugins, Endpoint: endpoint,
-		Transfer: newTransfer(transfer), Sinks: plugins, AnswerWithin: cfg.SignalingSettings.AnswerWithin, Logger: logger})
+		Transfer: newTransfer(transfer), Sinks: plugins, AnswerWithin: cfg.SignalingSettings.AnswerWithin,
+		Renewer: renewal.New(renewal.Options{Signer: signers.of, AllowHTTP: overHTTP(peers), Logger: logger,
+			HTTP: peers.Client(outbound.Limits{Timeout: cfg.Outbound.Timeout})}),
+		Logger: logger})
 	undo.add("stop flows", engine.Close)
 
 	controlPlane := firstControlPlane(cfg)
@@ -154,13 +171,19 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		JWKS: authority.JWKS(), PublicURL: publicURL, Digests: cfg.Transfer.Digests,
 		Limits: publicapi.Limits{MaxConcurrentPerToken: cfg.Token.MaxConcurrent, MaxBytesPerToken: cfg.Token.MaxBytes,
 			MaxDuration: cfg.Token.MaxDuration},
+		Renewal:    publicapi.RenewalOptions{Tokens: authority, Keys: resolver.Keys, Audiences: signers.dids()},
 		Registerer: metrics, Logger: logger})
+	if err != nil {
+		return err
+	}
+	local, err := publicapi.NewReader(publicapi.ReaderOptions{Visit: engine.Visit, Record: engine.Record, Source: plugins.Source,
+		Digests: cfg.Transfer.Digests, Logger: logger})
 	if err != nil {
 		return err
 	}
 	var ready atomic.Bool
 	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Metrics: metrics, Logger: logger,
-		Token: cfg.Admin.Token.Reveal(), Operations: engine, Datasets: known,
+		Token: cfg.Admin.Token.Reveal(), Operations: engine, Read: local.Data, Datasets: known,
 		Plugins: func() []admin.Plugin { return showPlugins(plugins) },
 		Ready:   func() error { return readiness(ready.Load(), plugins) }})
 	dispatcher := &signaling.Dispatcher{Outbox: db, Logger: logger, Registerer: metrics, HTTP: &http.Client{},
