@@ -27,12 +27,16 @@ var rooms = []room{
 	{"proto", nil, "the protocol is for plugins in any language"},
 	{"sdk", nil, "what a plugin's author implements brings nothing along, gRPC least of all"},
 	{"sdk/grpcplugin", []string{"sdk", "proto"}, "the wire serves authors and the host alike"},
+	{"sdk/outbound", []string{"sdk"}, "what may be requested does not depend on what it is for"},
 	{"sdk/sdktest", []string{"sdk"}, "authors who have written no gRPC need none for their tests"},
-	{"plugins", []string{"sdk", "sdk/grpcplugin"}, "ours can do what anyone's can, and know no more of the host"},
+	{"plugins", []string{"sdk", "sdk/grpcplugin", "sdk/outbound"}, "ours can do what anyone's can, and know no more of the host"},
 	{"host/flow", []string{"sdk"}, "the engine declares what it needs; HTTP, SQL, tokens and plugins come to it"},
-	{"host/signaling", []string{"host/flow", "sdk"}, "a protocol knows the signals, not what they set off"},
+	{"host/signaling", []string{"host/flow", "host/identity", "sdk", "sdk/outbound"}, "a protocol knows the signals, not what they set off"},
 	{"host/edc", []string{"host/flow", "sdk"}, "a protocol knows the signals, not what they set off"},
-	{"host/publicapi", []string{"host/flow", "host/token", "sdk"}, "it reaches the plugins through the sdk, and the store through the engine"},
+	{"host/publicapi", []string{"host/flow", "host/token", "host/identity", "sdk"},
+		"it reaches the plugins through the sdk, and the store through the engine"},
+	{"host/identity", nil, "who someone is does not depend on what is asked for; requests come guarded"},
+	{"host/renewal", []string{"host/flow", "host/identity", "sdk"}, "it implements what the engine declares"},
 	{"host/token", nil, "a token is good or not, whatever it is for"},
 	{"host/token/tokentest", []string{"host/token"}, "the suite is for every store"},
 	{"host/pipeline", []string{"sdk"}, "bytes from a source to a sink need no flow"},
@@ -41,7 +45,7 @@ var rooms = []room{
 	{"host/store/storetest", []string{"host/flow", "sdk"}, "the suite is for every store"},
 	{"host/config", []string{"sdk"}, "plain values: only the command knows what they are for"},
 	{"host/admin", []string{"host/flow", "sdk"}, "operators look through the store"},
-	{"host/cmd/towpath", []string{"host", "sdk", "sdk/grpcplugin"}, "it puts the host together, which knows plugins only as programs"},
+	{"host/cmd/towpath", []string{"host", "sdk", "sdk/grpcplugin", "sdk/outbound"}, "it puts the host together, which knows plugins only as programs"},
 	{"e2e", nil, "stories know programs from outside"},
 	{"e2e/misbehave", []string{"sdk", "sdk/grpcplugin", "proto"}, "to break the rules of the protocol, it has to speak it"},
 }
@@ -51,6 +55,9 @@ var forTests = []string{"sdk/sdktest", "host/store/storetest", "host/token/token
 
 // forTestsOf are what the tests of a room may import besides: the command's benchmarks measure against the bare protocol.
 var forTestsOf = map[string][]string{"host/cmd/towpath": {"proto"}}
+
+// plain are the folders that get by with the standard library.
+var plain = []string{"sdk", "sdk/outbound"}
 
 // exact are the folders that stand for themselves alone.
 var exact = []string{"sdk", "host/token", "host/store"}
@@ -72,7 +79,7 @@ func TestArrows(t *testing.T) {
 			if ok && !allowed(may, ours) {
 				t.Errorf("%s must not import %s: %s", file, ours, r.why)
 			}
-			if !ok && r.folder == "sdk" && strings.Contains(imported, ".") && !strings.HasSuffix(file, "_test.go") {
+			if !ok && slices.Contains(plain, r.folder) && strings.Contains(imported, ".") && !strings.HasSuffix(file, "_test.go") {
 				t.Errorf("%s must not import %s: the sdk gets by with the standard library", file, imported)
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/outbound"
 )
 
 const (
@@ -26,23 +27,23 @@ const (
 // client sends requests within the operator's policy. It is shared by all flows.
 type client struct {
 	http         *http.Client
-	policy       *policy
+	policy       *outbound.Policy
 	idle         time.Duration
 	maxErrorBody int64
 }
 
 // newReader returns the client of sources.
-func newReader(s settings, p *policy, tlsConfig *tls.Config) *client {
+func newReader(s settings, p *outbound.Policy, tlsConfig *tls.Config) *client {
 	return newClient(s, p, newTransport(s, p, tlsConfig, time.Duration(s.Timeout)), redirectRule(s.Redirects, p))
 }
 
 // newWriter returns the client of sinks. It waits longer for an answer, because a receiver makes a part durable before it answers, and
 // follows no redirect: a body that was sent cannot be sent again.
-func newWriter(s settings, p *policy, tlsConfig *tls.Config) *client {
+func newWriter(s settings, p *outbound.Policy, tlsConfig *tls.Config) *client {
 	return newClient(s, p, newTransport(s, p, tlsConfig, time.Duration(s.IdleTimeout)), redirectRule(redirectsNone, p))
 }
 
-func newClient(s settings, p *policy, t *http.Transport, redirects func(*http.Request, []*http.Request) error) *client {
+func newClient(s settings, p *outbound.Policy, t *http.Transport, redirects func(*http.Request, []*http.Request) error) *client {
 	return &client{
 		http:         &http.Client{Transport: t, CheckRedirect: redirects},
 		policy:       p,
@@ -52,7 +53,7 @@ func newClient(s settings, p *policy, t *http.Transport, redirects func(*http.Re
 }
 
 // newTransport has no proxy, and HTTP/1.1 only: one connection carries one part, so that a stalled one holds up no other.
-func newTransport(s settings, p *policy, tlsConfig *tls.Config, answer time.Duration) *http.Transport {
+func newTransport(s settings, p *outbound.Policy, tlsConfig *tls.Config, answer time.Duration) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Transport{
@@ -73,7 +74,7 @@ func newTransport(s settings, p *policy, tlsConfig *tls.Config, answer time.Dura
 // send sends a request and returns the answer, whatever its status. The caller closes its body. ctx is for the body too.
 func (c *client) send(ctx context.Context, req *http.Request) (*http.Response, error) {
 	what := describe(req)
-	if err := c.policy.checkURL(req.URL); err != nil {
+	if err := c.policy.CheckURL(req.URL); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	lifetime, end := context.WithCancel(ctx)

@@ -7,23 +7,19 @@ import (
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"time"
+
+	"github.com/towpath-dataplane/towpath/sdk/outbound"
 )
 
 // lastWords is how long a failed write waits for what the other side had said before.
 const lastWords = time.Second
 
 // dialer returns a function that connects within the policy.
-func dialer(p *policy, timeout, idle time.Duration) func(context.Context, string, string) (net.Conn, error) {
+func dialer(p *outbound.Policy, timeout, idle time.Duration) func(context.Context, string, string) (net.Conn, error) {
+	dial := p.Dialer(timeout)
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		d := net.Dialer{
-			Timeout: timeout,
-			ControlContext: func(_ context.Context, _, resolved string, _ syscall.RawConn) error {
-				return p.checkDial(address, resolved)
-			},
-		}
-		c, err := d.DialContext(ctx, network, address)
+		c, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 
 	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/outbound"
 )
 
 const (
@@ -17,7 +18,7 @@ const (
 
 // newPlugin returns the plugin. Until Configure is called it works with the defaults of its schema.
 func newPlugin() sdk.Plugin {
-	env := newEnvironment(defaultSettings(), &policy{}, &tls.Config{MinVersion: tls.VersionTLS12}, "")
+	env := newEnvironment(defaultSettings(), &outbound.Policy{}, &tls.Config{MinVersion: tls.VersionTLS12}, "")
 	return sdk.Plugin{
 		Name:          "http",
 		Version:       version,
@@ -66,9 +67,9 @@ func configure(c sdk.Config) (*environment, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	policy, err := newPolicy(s.Allow, s.AllowHTTP)
+	policy, err := outbound.NewPolicy(outbound.Rules{Allow: s.Allow, AllowHTTP: s.AllowHTTP})
 	if err != nil {
-		return nil, err
+		return nil, invalidField("allow", err.Error())
 	}
 	tlsConfig, err := s.tlsConfig()
 	if err != nil {
@@ -77,7 +78,7 @@ func configure(c sdk.Config) (*environment, error) {
 	return newEnvironment(s, policy, tlsConfig, c.ScratchDir), nil
 }
 
-func newEnvironment(s settings, p *policy, tlsConfig *tls.Config, scratchDir string) *environment {
+func newEnvironment(s settings, p *outbound.Policy, tlsConfig *tls.Config, scratchDir string) *environment {
 	return &environment{
 		reader:     newReader(s, p, tlsConfig),
 		writer:     newWriter(s, p, tlsConfig),

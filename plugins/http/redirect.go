@@ -3,12 +3,14 @@ package main
 import (
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/outbound"
 )
 
 // redirectRule returns the CheckRedirect of a client for one value of the redirects setting.
-func redirectRule(redirects string, p *policy) func(*http.Request, []*http.Request) error {
+func redirectRule(redirects string, p *outbound.Policy) func(*http.Request, []*http.Request) error {
 	if redirects == redirectsNone {
 		return func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	}
@@ -16,7 +18,7 @@ func redirectRule(redirects string, p *policy) func(*http.Request, []*http.Reque
 		if err := checkRedirect(req, via, redirects); err != nil {
 			return err
 		}
-		if err := p.checkURL(req.URL); err != nil {
+		if err := p.CheckURL(req.URL); err != nil {
 			return sdk.Errorf(sdk.Denied, "redirected to %s: %w", shown(req.URL), err)
 		}
 		req.Header.Del("Referer") // it has the query of the URL before
@@ -57,23 +59,15 @@ func stayed(req *http.Request, via []*http.Request) bool {
 
 // sameHost reports whether two URLs lead to one host and port, or from plain HTTP to HTTPS at their usual ports.
 func sameHost(a, b *url.URL) bool {
-	hostA, hostB := hostKey(&url.URL{Host: a.Hostname()}), hostKey(&url.URL{Host: b.Hostname()})
-	if hostA != hostB {
-		return false
+	hostA, hostB := outbound.HostPort(a), outbound.HostPort(b)
+	if a.Scheme == "http" && b.Scheme == "https" {
+		nameA, usualA := strings.CutSuffix(hostA, ":80")
+		nameB, usualB := strings.CutSuffix(hostB, ":443")
+		if usualA && usualB {
+			return nameA == nameB
+		}
 	}
-	upgrade := a.Scheme == "http" && b.Scheme == "https" && portOf(a) == "80" && portOf(b) == "443"
-	return upgrade || portOf(a) == portOf(b)
-}
-
-func portOf(u *url.URL) string {
-	switch {
-	case u.Port() != "":
-		return u.Port()
-	case u.Scheme == "http":
-		return "80"
-	default:
-		return "443"
-	}
+	return hostA == hostB
 }
 
 // withoutCredentials keeps the fields that cannot be one. Custom fields often are.

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/outbound"
 )
 
 func TestRedirects(t *testing.T) {
@@ -130,10 +131,14 @@ func TestRedirectRule(t *testing.T) {
 		{"https://a.example/", "https://b.a.example/x", redirectsAny, true},
 		{"http://a.example/", "https://a.example/x", redirectsSameHost, true},
 		{"http://a.example:8080/", "https://a.example/x", redirectsSameHost, false},
+		{"http://a.example:80/", "https://a.example:443/x", redirectsSameHost, true},
+		{"http://a.example/", "https://b.example/x", redirectsSameHost, false},
+		{"http://a.example:8443/", "https://a.example:8443/x", redirectsSameHost, true},
+		{"https://[2001:4860::1]/", "https://[2001:4860::2]/x", redirectsSameHost, false},
 		{"https://a.example/", "http://a.example/x", redirectsAny, false},
 		{"https://a.example/", "http://a.example:443/x", redirectsAny, false},
 	} {
-		p, err := newPolicy(nil, true)
+		p, err := outbound.NewPolicy(outbound.Rules{AllowHTTP: true})
 		if err != nil {
 			t.Fatal(err)
 		}

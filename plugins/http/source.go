@@ -10,6 +10,7 @@ import (
 	"net/url"
 
 	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/outbound"
 )
 
 // source reads what HTTP servers answer.
@@ -47,8 +48,8 @@ func newSourceTarget(a sdk.DataAddress) (*target, error) {
 }
 
 // checkHost turns what the policy says of a URL into an error of the field that it is in.
-func checkHost(p *policy, u *url.URL, field string) error {
-	if err := p.checkURL(u); err != nil {
+func checkHost(p *outbound.Policy, u *url.URL, field string) error {
+	if err := p.CheckURL(u); err != nil {
 		return invalidField(field, err.Error())
 	}
 	return nil
