@@ -99,7 +99,7 @@ func TestLastErrRepeatsNoAddress(t *testing.T) {
 func TestBackoffAndEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t)
-		o.ControlPlanes["a"] = ControlPlane{Endpoint: "https://a.example", GiveUpAfter: 2 * time.Hour}
+		o.planes["a"] = ControlPlane{Endpoint: "https://a.example", GiveUpAfter: 2 * time.Hour}
 		o.net.answers["a.example"] = status(503)
 		begun := time.Now()
 		o.enqueue("f", "a", completed("m1"), completed("m2"))

@@ -137,8 +137,15 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		Transfer: newTransfer(transfer, catalog), Sinks: plugins, Logger: logger})
 	undo.add("stop flows", engine.Close)
 
-	signals := signaling.NewHandler(signaling.Options{Engine: engine, BasePath: cfg.Signaling.BasePath, Context: flow.DefaultContext,
-		ControlPlane: cfg.ControlPlane.ID, Logger: logger, Registerer: metrics})
+	controlPlanes, err := signaling.NewDirectory(ctx, signaling.DirectoryOptions{DataPlane: cfg.DataPlane.ID, Logger: logger,
+		ControlPlanes: []signaling.ControlPlane{{ID: cfg.ControlPlane.ID, Endpoint: cfg.ControlPlane.Endpoint,
+			GiveUpAfter: cfg.ControlPlane.GiveUpAfter}}})
+	if err != nil {
+		return err
+	}
+	undo.add("close control planes", func(context.Context) error { controlPlanes.Close(); return nil })
+	signals := signaling.NewHandler(signaling.Options{Engine: engine, ControlPlanes: controlPlanes, BasePath: cfg.Signaling.BasePath,
+		Logger: logger, Registerer: metrics})
 	public, err := publicapi.NewHandler(publicapi.Options{Flows: engine, Tokens: authority, Source: plugins.Source, Sink: plugins.Sink,
 		JWKS: authority.JWKS(), PublicURL: publicURL, Digests: cfg.Transfer.Digests,
 		Limits: publicapi.Limits{MaxConcurrentPerToken: cfg.Token.MaxConcurrent, MaxBytesPerToken: cfg.Token.MaxBytes,
@@ -151,9 +158,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Metrics: metrics, Logger: logger,
 		Plugins: func() []admin.Plugin { return showPlugins(plugins) },
 		Ready:   func() error { return readiness(ready.Load(), plugins) }})
-	dispatcher := &signaling.Dispatcher{Outbox: db, Logger: logger, Registerer: metrics, HTTP: &http.Client{},
-		ControlPlanes: map[string]signaling.ControlPlane{
-			cfg.ControlPlane.ID: {Endpoint: cfg.ControlPlane.Endpoint, GiveUpAfter: cfg.ControlPlane.GiveUpAfter}}}
+	dispatcher := &signaling.Dispatcher{Outbox: db, ControlPlanes: controlPlanes, Logger: logger, Registerer: metrics}
 
 	if err := engine.Revive(ctx); err != nil {
 		return err
