@@ -69,10 +69,10 @@ func (e *engine) Status(_ context.Context, m flow.Message) (flow.Status, error) 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	f := e.flows[key]
-	if f == nil {
+	if f == nil || f.ControlPlane != m.ControlPlane {
 		return flow.Status{}, fmt.Errorf("status of flow %s: %w", key, flow.ErrNotFound)
 	}
-	return flow.Status{Key: key, State: f.State}, nil
+	return flow.Status{Key: key, State: f.State, Fault: f.Fault}, nil
 }
 
 func (e *engine) take(ctx context.Context, c call) (flow.Status, error) {
@@ -114,7 +114,7 @@ func (e *engine) replay(c call) (status flow.Status, found bool, err error) {
 
 func (e *engine) move(c call) (*flow.Flow, error) {
 	f := e.flows[c.Message.Key]
-	if f == nil && c.Create == nil {
+	if f == nil && c.Create == nil || f != nil && f.ControlPlane != c.Message.ControlPlane {
 		return nil, flow.ErrNotFound
 	}
 	state, _, err := flow.Next(f, c.Signal)
@@ -122,7 +122,7 @@ func (e *engine) move(c call) (*flow.Flow, error) {
 		return nil, err
 	}
 	if f == nil {
-		f = &flow.Flow{Key: c.Message.Key, Role: flow.Consumer, Direction: flow.Push, Profile: c.Create.Profile}
+		f = &flow.Flow{Key: c.Message.Key, Role: flow.Consumer, Direction: flow.Push, Profile: c.Create.Profile, ControlPlane: c.Message.ControlPlane}
 		if c.Signal == flow.SignalStart {
 			f.Role = flow.Provider
 		}

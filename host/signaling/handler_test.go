@@ -250,6 +250,15 @@ func first(values ...string) string {
 	return ""
 }
 
+func problemIn(t *testing.T, w *httptest.ResponseRecorder) problem {
+	t.Helper()
+	var p problem
+	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+		t.Fatalf("%v in %q", err, w.Body)
+	}
+	return p
+}
+
 // withoutInstance replaces a random id.
 func withoutInstance(t *testing.T, body []byte) []byte {
 	t.Helper()
@@ -470,6 +479,12 @@ func (s *syncBuffer) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.Write(p)
+}
+
+func (s *syncBuffer) reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.b.Reset()
 }
 
 func (s *syncBuffer) String() string {

@@ -28,7 +28,8 @@ func (p *problem) Error() string { return p.Title + ": " + p.Detail }
 
 // with adds a header field to the answer.
 func (p *problem) with(name, value string) *problem {
-	p.header = http.Header{name: {value}}
+	p.header = http.Header{}
+	p.header.Set(name, value)
 	return p
 }
 
