@@ -153,8 +153,8 @@ func TestRegistrationsAreKept(t *testing.T) {
 		ControlPlanes: []ControlPlane{{ID: "own", Endpoint: "https://own.example", Inbound: Inbound{Type: AuthStatic, Secret: "s"}}}}
 	jwks := newSigningKey(t, "k").jwks()
 	d := newDirectory(t, options)
-	for id, context := range map[string]string{"a1": "alice", "a2": "alice", "b1": "bob"} {
-		if err := d.register(t.Context(), context, registered(id, jwks)); err != nil {
+	for _, r := range [][2]string{{"alice", "a1"}, {"alice", "a2"}, {"bob", "b1"}} {
+		if err := d.register(t.Context(), r[0], registered(r[1], jwks)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -20,7 +20,8 @@ type engine struct {
 	calls   []call
 	issued  int
 
-	hook func(ctx context.Context) error // if set, called by each signal before anything else
+	hook  func(ctx context.Context) error // if set, called by each signal before anything else
+	async bool                            // what creates a flow goes on after the answer
 }
 
 // call is something that the engine was asked.
@@ -133,6 +134,12 @@ func (e *engine) move(c call) (*flow.Flow, error) {
 			return nil, &flow.RequestError{Field: "dataAddress", Message: "is required for push"}
 		}
 		e.flows[f.Key] = f
+	}
+	switch {
+	case e.async && c.Signal == flow.SignalPrepare:
+		state = flow.Preparing
+	case e.async && c.Signal == flow.SignalStart:
+		state = flow.Starting
 	}
 	f.State, f.Resumed = state, c.Signal == flow.SignalResume
 	return f, nil

@@ -250,10 +250,10 @@ func first(values ...string) string {
 	return ""
 }
 
-func problemIn(t *testing.T, w *httptest.ResponseRecorder) problem {
+func problemIn(t *testing.T, w *httptest.ResponseRecorder) *problem {
 	t.Helper()
-	var p problem
-	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+	p := &problem{}
+	if err := json.Unmarshal(w.Body.Bytes(), p); err != nil {
 		t.Fatalf("%v in %q", err, w.Body)
 	}
 	return p
