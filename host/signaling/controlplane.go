@@ -252,7 +252,10 @@ func (r Registration) check() error {
 			return err
 		}
 	}
-	return nil
+	if r.Authorization == nil {
+		return nil
+	}
+	return r.Authorization.check()
 }
 
 // checkURL says what is wrong with the URL of something that paths are added to. The error begins with a verb.

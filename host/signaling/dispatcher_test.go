@@ -306,6 +306,43 @@ func TestUnknownControlPlane(t *testing.T) {
 	})
 }
 
+// An operator sees for how long a control plane has not taken something.
+func TestFailingAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t)
+		registry := prometheus.NewPedanticRegistry()
+		o.Registerer = registry
+		o.net.answers["b.example"] = status(503)
+		o.enqueue("f", "a", completed("m"))
+		o.enqueue("g", "b", completed("m"))
+		age := func(id string) float64 {
+			families, err := registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, family := range families {
+				for _, m := range family.GetMetric() {
+					if family.GetName() == "towpath_callback_failing_age_seconds" && m.GetLabel()[0].GetValue() == id {
+						return m.GetGauge().GetValue()
+					}
+				}
+			}
+			return -1
+		}
+		o.open()
+		defer o.stop()
+		time.Sleep(time.Hour)
+		if a, b := age("a"), age("b"); a != 0 || b < 3000 || b > 3600 {
+			t.Errorf("a %v, b %v", a, b)
+		}
+		o.net.set("b.example", nil)
+		time.Sleep(maxBackoff)
+		if b := age("b"); b != 0 {
+			t.Errorf("afterwards %v", b)
+		}
+	})
+}
+
 func TestDispatcherMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t)

@@ -29,9 +29,12 @@ type arrival struct {
 }
 
 func (c *controlPlanes) RoundTrip(r *http.Request) (*http.Response, error) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, err
+	var body []byte
+	if r.Body != nil {
+		var err error
+		if body, err = io.ReadAll(r.Body); err != nil {
+			return nil, err
+		}
 	}
 	c.mu.Lock()
 	c.arrived = append(c.arrived, arrival{time.Now(), r.URL.String(), strings.TrimSpace(string(body))})
@@ -48,6 +51,13 @@ func (c *controlPlanes) RoundTrip(r *http.Request) (*http.Response, error) {
 		answer = status(http.StatusOK)
 	}
 	return answer(r)
+}
+
+// set changes what a control plane answers. nil: 200.
+func (c *controlPlanes) set(host string, answer func(*http.Request) (*http.Response, error)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answers[host] = answer
 }
 
 func (c *controlPlanes) arrivals() []arrival {

@@ -27,6 +27,36 @@ type AuthorizationEntry struct {
 	Scope                 string          `json:"scope,omitempty"`
 }
 
+const supported = "the types are " + AuthClientCredentials + " and " + AuthTokenExchange
+
+// check demands what the authorization profiles do. The error is a *flow.RequestError.
+func (a *AuthorizationEntry) check() error {
+	switch a.Type {
+	case AuthClientCredentials:
+		if a.JWKS != nil && a.JWKSURI != "" {
+			return invalid("authorization.jwks", "must not be there together with jwksUri")
+		}
+		return need("tokenEndpoint", a.TokenEndpoint, "clientId", a.ClientID, "clientSecret", a.ClientSecret)
+	case AuthTokenExchange:
+		if a.JWKS != nil {
+			return invalid("authorization.jwks", "is not for "+AuthTokenExchange)
+		}
+		return need("tokenExchangeEndpoint", a.TokenExchangeEndpoint, "issuer", a.Issuer, "jwksUri", a.JWKSURI)
+	default:
+		return invalid("authorization.type", "%.100q is not supported; "+supported, a.Type)
+	}
+}
+
+// need demands members of the authorization object, given as name, value, …
+func need(members ...string) error {
+	for i := 0; i < len(members); i += 2 {
+		if members[i+1] == "" {
+			return invalid("authorization."+members[i], "is required")
+		}
+	}
+	return nil
+}
+
 // controlPlaneRegistration is ControlPlaneRegistrationMessage. It is also how a registration is kept.
 type controlPlaneRegistration struct {
 	ID            string              `json:"controlplaneId"`
@@ -191,28 +221,17 @@ func (d *Directory) registeredControlPlane(context string, r controlPlaneRegistr
 	if a == nil {
 		return cp, invalid("authorization", "is required: without it, this data plane cannot tell who calls; "+supported)
 	}
-	var err error
-	switch a.Type {
-	case AuthClientCredentials:
-		err = d.clientCredentials(&cp, a)
-	case AuthTokenExchange:
-		err = d.tokenExchange(&cp, a)
-	default:
-		err = invalid("authorization.type", "%.100q is not supported; "+supported, a.Type)
+	if err := a.check(); err != nil {
+		return cp, err
 	}
-	return cp, err
+	if a.Type == AuthTokenExchange {
+		return cp, d.tokenExchange(&cp, a)
+	}
+	return cp, d.clientCredentials(&cp, a)
 }
 
-const supported = "the types are " + AuthClientCredentials + " and " + AuthTokenExchange
-
 func (d *Directory) clientCredentials(cp *ControlPlane, a *AuthorizationEntry) error {
-	if err := need("tokenEndpoint", a.TokenEndpoint, "clientId", a.ClientID, "clientSecret", a.ClientSecret); err != nil {
-		return err
-	}
-	switch {
-	case a.JWKS != nil && a.JWKSURI != "":
-		return invalid("authorization.jwks", "must not be there together with jwksUri")
-	case a.JWKS == nil && a.JWKSURI == "":
+	if a.JWKS == nil && a.JWKSURI == "" {
 		return invalid("authorization.jwksUri", "is required, or jwks: without keys, this data plane cannot tell who calls")
 	}
 	if err := d.checkReachable("authorization.tokenEndpoint", a.TokenEndpoint); err != nil {
@@ -233,25 +252,9 @@ func (d *Directory) clientCredentials(cp *ControlPlane, a *AuthorizationEntry) e
 	return nil
 }
 
-// need demands members of the authorization object, given as name, value, …
-func need(members ...string) error {
-	for i := 0; i < len(members); i += 2 {
-		if members[i+1] == "" {
-			return invalid("authorization."+members[i], "is required")
-		}
-	}
-	return nil
-}
-
 // tokenExchange also sees to it that this workload's own credential goes nowhere but to the operator's authorization servers, and that
 // the token it is exchanged for is for whom the registration is.
 func (d *Directory) tokenExchange(cp *ControlPlane, a *AuthorizationEntry) error {
-	if err := need("tokenExchangeEndpoint", a.TokenExchangeEndpoint, "issuer", a.Issuer, "jwksUri", a.JWKSURI); err != nil {
-		return err
-	}
-	if a.JWKS != nil {
-		return invalid("authorization.jwks", "is not for "+AuthTokenExchange)
-	}
 	if err := d.checkReachable("authorization.jwksUri", a.JWKSURI); err != nil {
 		return err
 	}

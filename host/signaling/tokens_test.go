@@ -34,6 +34,12 @@ func (m *mint) fetch(ctx context.Context) (grant, error) {
 	return grant{fmt.Sprint("t", n), time.Now().Add(lifetime)}, fail
 }
 
+func (m *mint) failWith(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fail = err
+}
+
 func (m *mint) count() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -118,14 +124,14 @@ func TestFailureIsSharedAndNotRepeatedAtOnce(t *testing.T) {
 			t.Errorf("%s after %d fetches", got, m.count())
 		}
 		time.Sleep(fetchGap)
-		m.fail = &delayError{text: "busy", after: 3 * time.Minute}
+		m.failWith(&delayError{text: "busy", after: 3 * time.Minute})
 		used(t, s)
 		time.Sleep(2 * time.Minute)
 		if _, got := used(t, s); got != "busy" || m.count() != 2 {
 			t.Errorf("%s after %d fetches", got, m.count())
 		}
 		time.Sleep(time.Minute)
-		m.fail = nil
+		m.failWith(nil)
 		if _, got := used(t, s); got != "t3" {
 			t.Error(got)
 		}
