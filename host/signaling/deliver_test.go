@@ -115,8 +115,11 @@ func TestMuteFaults(t *testing.T) {
 		o := newOffice(t)
 		answers := 0
 		o.net.answers["b.example"] = func(r *http.Request) (*http.Response, error) {
-			if answers++; answers == maxFaults-1 {
+			switch answers++; answers {
+			case maxFaults - 1:
 				return status(503)(r)
+			case 2 * (maxFaults - 1):
+				return nil, errors.New("connection refused")
 			}
 			return status(500)(r)
 		}
@@ -125,13 +128,13 @@ func TestMuteFaults(t *testing.T) {
 		o.enqueue("g", "b", completed("m"))
 		o.open()
 		defer o.stop()
-		time.Sleep(2 * time.Hour)
+		time.Sleep(3 * time.Hour)
 		f, g := o.stored("f")[0], o.stored("g")[0]
 		want := "answered 500 Internal Server Error without a word, 8 times in a row; the control plane has moved on, so this is not sent again"
 		if f.Status != flow.CallbackFailed || f.Attempts != maxFaults || f.LastErr != want {
 			t.Errorf("%s after %d: %q", f.Status, f.Attempts, f.LastErr)
 		}
-		if g.Status != flow.CallbackFailed || g.Attempts != 2*maxFaults-1 || g.LastErr != want {
+		if g.Status != flow.CallbackFailed || g.Attempts != 2*(maxFaults-1)+maxFaults || g.LastErr != want {
 			t.Errorf("interrupted: %s after %d: %q", g.Status, g.Attempts, g.LastErr)
 		}
 	})
