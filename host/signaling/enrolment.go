@@ -24,10 +24,9 @@ type enrolment struct {
 	wake chan struct{} // has room for one value
 	turn chan struct{} // holds a value while a request is made, so that they arrive in order
 
-	mu       sync.Mutex // guards what follows
-	status   RegistrationStatus
-	attempts int  // that failed in a row
-	tried    bool // at least once, with whatever success
+	mu     sync.Mutex // guards what follows
+	status RegistrationStatus
+	tried  bool // at least once, with whatever success
 }
 
 func newEnrolment(r *Registrar, m *member) *enrolment {
@@ -46,6 +45,7 @@ func newEnrolment(r *Registrar, m *member) *enrolment {
 	if e.Endpoint == "" {
 		e.Endpoint = m.Endpoint
 	}
+	e.status.Endpoint = e.Endpoint
 	e.url = strings.TrimRight(e.Endpoint, "/") + "/dataplanes"
 	return e
 }
@@ -119,7 +119,7 @@ func (e *enrolment) now(ctx context.Context, withdraw bool) error {
 	}
 	defer e.give()
 	defer e.wakeUp()
-	e.update(func(s *RegistrationStatus) { s.Withdrawn, s.Next = withdraw, time.Time{} })
+	e.update(func(s *RegistrationStatus) { s.Withdrawn, s.Attempts, s.Next = withdraw, 0, time.Time{} })
 	attempt := e.register
 	if withdraw {
 		attempt = e.deregister
@@ -145,13 +145,12 @@ func (e *enrolment) register(ctx context.Context) *failure {
 	e.update(func(s *RegistrationStatus) {
 		e.tried = true
 		if failed == nil {
-			e.attempts = 0
-			*s = RegistrationStatus{ControlPlane: e.id, Since: e.clock(), Profiles: profiles}
+			*s = RegistrationStatus{ControlPlane: e.id, Endpoint: e.Endpoint, Since: e.clock(), Profiles: profiles}
 			return
 		}
-		e.attempts++
+		s.Attempts++
 		s.LastErr = failed.text
-		s.Next = e.clock().Add(max(backoff(e.attempts), min(failed.retryAfter, maxRetryAfter)))
+		s.Next = e.clock().Add(max(backoff(s.Attempts), min(failed.retryAfter, maxRetryAfter)))
 	})
 	e.attempted(ctx, opRegister, failed, profiles)
 	return failed
@@ -163,10 +162,11 @@ func (e *enrolment) deregister(ctx context.Context) *failure {
 	e.update(func(s *RegistrationStatus) {
 		s.Next = time.Time{}
 		if failed != nil {
+			s.Attempts++
 			s.LastErr = failed.text
 			return
 		}
-		s.Since, s.Profiles, s.LastErr = time.Time{}, nil, ""
+		s.Since, s.Profiles, s.LastErr, s.Attempts = time.Time{}, nil, "", 0
 	})
 	e.attempted(ctx, opDeregister, failed, nil)
 	return failed

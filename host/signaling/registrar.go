@@ -47,16 +47,34 @@ var ErrNoRegistration = errors.New("this data plane does not register at this co
 // RegistrationStatus is how a registration stands.
 type RegistrationStatus struct {
 	ControlPlane string
+	// Endpoint is the URL below which this data plane is registered.
+	Endpoint string
 	// Since is when this data plane was registered last. Zero: it is not registered, as far as is known.
 	Since time.Time
 	// Profiles are those it is registered with.
 	Profiles []string
 	// Withdrawn says that it is not to be registered, until Register says otherwise.
 	Withdrawn bool
+	// Attempts is how many have failed in a row.
+	Attempts int
 	// LastErr is why the last attempt failed. "": it did not.
 	LastErr string
 	// Next is when the next attempt is due. Zero: none is.
 	Next time.Time
+}
+
+// State sums a status up in a word: registered, pending, failed or deregistered. What failed is tried again, unless it was to deregister.
+func (s RegistrationStatus) State() string {
+	switch {
+	case s.LastErr != "":
+		return "failed"
+	case s.Withdrawn:
+		return "deregistered"
+	case s.Since.IsZero():
+		return "pending"
+	default:
+		return "registered"
+	}
 }
 
 // NewRegistrar returns a Registrar that registers when it runs.

@@ -123,8 +123,8 @@ func TestRegisters(t *testing.T) {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 		status := []RegistrationStatus{
-			{ControlPlane: "a", Since: begun, Profiles: []string{"x-pull", "x-push"}},
-			{ControlPlane: "b", Since: begun, Profiles: []string{"x-pull", "x-push"}},
+			{ControlPlane: "a", Endpoint: "https://a.example/cp/", Since: begun, Profiles: []string{"x-pull", "x-push"}},
+			{ControlPlane: "b", Endpoint: "https://b.example", Since: begun, Profiles: []string{"x-pull", "x-push"}},
 		}
 		if diff := cmp.Diff(status, d.Status()); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
@@ -139,10 +139,10 @@ func TestRegistrationIsTriedForEver(t *testing.T) {
 		d.open()
 		defer d.stop()
 		synctest.Wait()
-		if s := d.of("a"); !s.Since.IsZero() || s.LastErr != "connection refused" || !s.Next.After(time.Now()) {
+		if s := d.of("a"); s.State() != "failed" || s.Attempts != 1 || !s.Since.IsZero() || s.LastErr != "connection refused" || !s.Next.After(time.Now()) {
 			t.Errorf("%+v", s)
 		}
-		if s := d.of("b"); s.Since.IsZero() {
+		if s := d.of("b"); s.State() != "registered" {
 			t.Errorf("the other one waits: %+v", s)
 		}
 		time.Sleep(72 * time.Hour)
@@ -235,7 +235,7 @@ func TestDeregisterAndRegister(t *testing.T) {
 		}
 		d.offer("y-pull")
 		time.Sleep(time.Hour)
-		if s := d.of("a"); !s.Withdrawn || !s.Since.IsZero() || s.Profiles != nil || !s.Next.IsZero() {
+		if s := d.of("a"); s.State() != "deregistered" || !s.Withdrawn || !s.Since.IsZero() || s.Profiles != nil || !s.Next.IsZero() {
 			t.Errorf("%+v", s)
 		}
 		const one = "DELETE /cp/dataplanes/dp%2F1"
@@ -353,6 +353,9 @@ func TestStopOfARegistrarThatStays(t *testing.T) {
 		d.net.set("b.example", hang)
 		d.open()
 		synctest.Wait()
+		if s := d.of("b"); s.State() != "pending" {
+			t.Errorf("%+v", s)
+		}
 		d.stop()
 		if got := d.at("a.example"); len(got) != 1 {
 			t.Errorf("%v", got)
