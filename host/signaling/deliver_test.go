@@ -44,6 +44,14 @@ func TestAnswers(t *testing.T) {
 		{"405", status(405), flow.CallbackFailed, "answered 405 Method Not Allowed"},
 		{"408", status(408), flow.CallbackPending, "answered 408 Request Timeout"},
 		{"409", status(409), flow.CallbackPending, "answered 409 Conflict"},
+		{"409, busy", saying(409, `[{"message":"leased, {\"state\":\"COMPLETED\"}"}]`), flow.CallbackPending,
+			`answered 409 Conflict: [{"message":"leased, {\"state\":\"COMPLETED\"}"}]`},
+		{"409, wrong state", saying(409, edcConflict("STARTED")), flow.CallbackPending, "answered 409 Conflict: " + edcConflict("STARTED")},
+		{"409, terminated", saying(409, edcConflict("TERMINATED")), flow.CallbackFailed,
+			"answered 409 Conflict: " + edcConflict("TERMINATED") + "; the transfer is TERMINATED there, so this is not sent again"},
+		{"409, completed", saying(409, edcConflict("COMPLETED")), flow.CallbackDelivered, ""},
+		{"500, terminated", saying(500, edcConflict("TERMINATED")), flow.CallbackPending,
+			"answered 500 Internal Server Error: " + edcConflict("TERMINATED")},
 		{"410", status(410), flow.CallbackFailed, "answered 410 Gone"},
 		{"422", status(422), flow.CallbackFailed, "answered 422 Unprocessable Entity"},
 		{"425", status(425), flow.CallbackPending, "answered 425 Too Early"},
@@ -69,6 +77,67 @@ func TestAnswers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// edcConflict is how EDC refuses what comes in the wrong state.
+func edcConflict(state string) string {
+	return `[{"message":"Could not execute CompleteTransfer on TransferProcess with ID [f] because it's ` + state + `"}]`
+}
+
+// A callback that cannot be had any more because the transfer is over is given up, whatever the kind; and one with an address without
+// repeating the answer.
+func TestTransferThatIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t)
+		o.net.answers["a.example"] = func(r *http.Request) (*http.Response, error) {
+			response, err := status(409)(r)
+			response.Body = io.NopCloser(strings.NewReader(edcConflict("COMPLETED")))
+			return response, err
+		}
+		o.enqueue("f", "a", errored("m", "x"))
+		o.enqueue("g", "a", flow.Callback{Kind: flow.CallbackStarted, MessageID: "m", State: flow.Started, DataAddress: &sdk.DataAddress{Type: "x"}})
+		o.open()
+		defer o.stop()
+		synctest.Wait()
+		if f := o.stored("f")[0]; f.Status != flow.CallbackFailed || !strings.HasSuffix(f.LastErr, "; the transfer is COMPLETED there, so this is not sent again") {
+			t.Errorf("%s, %q", f.Status, f.LastErr)
+		}
+		if g := o.stored("g")[0]; g.LastErr != "answered 409 Conflict; the transfer is COMPLETED there, so this is not sent again" {
+			t.Errorf("%s, %q", g.Status, g.LastErr)
+		}
+	})
+}
+
+// EDC answers with 500 and nothing else what comes at the wrong time. That is not repeated for a day, unless it says something else in
+// between.
+func TestMuteFaults(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t)
+		answers := 0
+		o.net.answers["b.example"] = func(r *http.Request) (*http.Response, error) {
+			switch answers++; answers {
+			case maxFaults - 1:
+				return status(503)(r)
+			case 2 * (maxFaults - 1):
+				return nil, errors.New("connection refused")
+			}
+			return status(500)(r)
+		}
+		o.net.answers["a.example"] = status(500)
+		o.enqueue("f", "a", completed("m"))
+		o.enqueue("g", "b", completed("m"))
+		o.open()
+		defer o.stop()
+		time.Sleep(3 * time.Hour)
+		f, g := o.stored("f")[0], o.stored("g")[0]
+		want := "answered 500 Internal Server Error without a word, 8 times in a row; the control plane has moved on, so this is not sent again"
+		if f.Status != flow.CallbackFailed || f.Attempts != maxFaults || f.LastErr != want {
+			t.Errorf("%s after %d: %q", f.Status, f.Attempts, f.LastErr)
+		}
+		if g.Status != flow.CallbackFailed || g.Attempts != 2*(maxFaults-1)+maxFaults || g.LastErr != want {
+			t.Errorf("interrupted: %s after %d: %q", g.Status, g.Attempts, g.LastErr)
+		}
+	})
 }
 
 // A control plane that quotes what it refuses must not bring the address into the store or the log.
@@ -99,7 +168,7 @@ func TestLastErrRepeatsNoAddress(t *testing.T) {
 func TestBackoffAndEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t)
-		o.ControlPlanes["a"] = ControlPlane{Endpoint: "https://a.example", GiveUpAfter: 2 * time.Hour}
+		o.planes["a"] = ControlPlane{Endpoint: "https://a.example", GiveUpAfter: 2 * time.Hour}
 		o.net.answers["a.example"] = status(503)
 		begun := time.Now()
 		o.enqueue("f", "a", completed("m1"), completed("m2"))

@@ -2,11 +2,10 @@ package signaling
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"net/url"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,16 +15,13 @@ import (
 
 // Dispatcher delivers the callbacks in an outbox: at least once each, in order within a flow, many flows at a time. What fails is
 // tried again with growing delays; what cannot succeed, or has failed for too long, is given up. Neither a flow nor a control plane
-// waits for another one.
+// waits for another one. Control planes may come and go meanwhile.
 //
 // The fields are set before Run and not changed.
 type Dispatcher struct {
 	Outbox flow.Outbox
-	// ControlPlanes are those that callbacks go to, by id.
-	ControlPlanes map[string]ControlPlane
-	// HTTP sends the callbacks. Redirects are not followed and cookies not kept, whatever it says. nil: a client of its own, which
-	// trusts the machine's root certificates.
-	HTTP *http.Client
+	// ControlPlanes are those that callbacks go to.
+	ControlPlanes *Directory
 	// Clock tells the time. nil: time.Now.
 	Clock func() time.Time
 	// Logger gets a line per attempt. nil: none.
@@ -34,69 +30,24 @@ type Dispatcher struct {
 	Registerer prometheus.Registerer
 }
 
-// ControlPlane is where the callbacks of a control plane go, and how persistently.
-type ControlPlane struct {
-	// Endpoint is the URL below which /transfers/{id}/dataflow/… is.
-	Endpoint string
-	// GiveUpAfter is the age at which a callback that still fails is given up. 0: DefaultGiveUpAfter.
-	GiveUpAfter time.Duration
-	// Timeout is for one attempt. 0: DefaultTimeout.
-	Timeout time.Duration
-	// Parallel is the number of callbacks on their way at a time. 0: DefaultParallel.
-	Parallel int
-}
-
-// The defaults of a ControlPlane.
-const (
-	DefaultGiveUpAfter = 24 * time.Hour
-	DefaultTimeout     = 10 * time.Second
-	DefaultParallel    = 16
-)
-
-// Run delivers until ctx ends, and returns nil then: attempts in flight are broken off, and their callbacks stay in the outbox. The
-// error says which control plane is not configured correctly; nothing was sent in that case. There is one Run at a time.
+// Run delivers until ctx ends, and returns nil then: attempts in flight are broken off, and their callbacks stay in the outbox. There
+// is one Run at a time.
 func (d *Dispatcher) Run(ctx context.Context) error {
-	for id, cp := range d.ControlPlanes {
-		if err := cp.check(); err != nil {
-			return fmt.Errorf("control plane %q: %w", id, err)
-		}
-	}
-	r := d.newRun()
-	defer r.http.CloseIdleConnections()
-	r.loop(ctx)
+	d.newRun().loop(ctx)
 	return nil
-}
-
-func (cp ControlPlane) check() error {
-	u, err := url.Parse(cp.Endpoint)
-	switch {
-	case err != nil:
-		return errors.New("the endpoint is not a URL") // the parser's error repeats it
-	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return fmt.Errorf("the endpoint %q is not an absolute HTTP URL", u.Redacted())
-	case u.User != nil:
-		return errors.New("the endpoint contains credentials")
-	case u.RawQuery != "" || u.Fragment != "":
-		return errors.New("the endpoint has a query or a fragment") // which may be a secret
-	default:
-		return nil
-	}
 }
 
 func (d *Dispatcher) newRun() *run {
 	r := &run{
 		outbox:        d.Outbox,
-		controlPlanes: make(map[string]ControlPlane),
-		http:          callbackClient(d.HTTP),
+		controlPlanes: d.ControlPlanes,
 		clock:         d.Clock,
 		log:           d.Logger,
 		metrics:       newCallbackMetrics(d.Registerer),
+		faults:        make(map[int64]int),
 		flows:         make(map[flow.Key]bool),
 		busy:          make(map[string]int),
 		finished:      make(chan flow.Callback),
-	}
-	for id, cp := range d.ControlPlanes {
-		r.controlPlanes[id] = cp.withDefaults()
 	}
 	if r.clock == nil {
 		r.clock = time.Now
@@ -107,39 +58,17 @@ func (d *Dispatcher) newRun() *run {
 	return r
 }
 
-func (cp ControlPlane) withDefaults() ControlPlane {
-	if cp.GiveUpAfter <= 0 {
-		cp.GiveUpAfter = DefaultGiveUpAfter
-	}
-	if cp.Timeout <= 0 {
-		cp.Timeout = DefaultTimeout
-	}
-	if cp.Parallel <= 0 {
-		cp.Parallel = DefaultParallel
-	}
-	return cp
-}
-
-// callbackClient returns a client like c that does not follow redirects: a callback may carry a token that is meant for one host.
-func callbackClient(c *http.Client) *http.Client {
-	own := http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}
-	if c != nil {
-		own = *c
-	}
-	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	own.Jar = nil
-	return &own
-}
-
 // run is a running Dispatcher. The goroutines that deliver use the fields of the first group only; the others belong to loop.
 type run struct {
 	outbox        flow.Outbox
-	controlPlanes map[string]ControlPlane
-	http          *http.Client
+	controlPlanes *Directory
 	clock         func() time.Time
 	log           *slog.Logger
 	metrics       callbackMetrics
 	finished      chan flow.Callback // callbacks whose attempt is over
+
+	mu     sync.Mutex    // guards faults
+	faults map[int64]int // answers in a row that were 500 without a word, by callback
 
 	flows    map[flow.Key]bool // those with a callback on its way
 	busy     map[string]int    // callbacks on their way, by control plane
@@ -235,27 +164,22 @@ func (r *run) search(limit int) bool {
 
 // room reports whether a control plane takes more callbacks than it is being sent.
 func (r *run) room() bool {
-	for id, cp := range r.controlPlanes {
-		if r.busy[id] < cp.Parallel {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.controlPlanes.sorted(), func(m *member) bool { return r.busy[m.ID] < m.Parallel })
 }
 
 // begin sends a callback, unless its flow or its control plane is busy.
 func (r *run) begin(ctx context.Context, c flow.Callback) {
-	cp, ok := r.controlPlanes[c.ControlPlane]
+	m, ok := r.controlPlanes.member(c.Key.Context, c.ControlPlane)
 	if !ok {
-		cp = ControlPlane{}.withDefaults()
+		m = &member{ControlPlane: ControlPlane{}.withDefaults()}
 	}
-	if r.flows[c.Key] || r.busy[c.ControlPlane] >= cp.Parallel {
+	if r.flows[c.Key] || r.busy[c.ControlPlane] >= m.Parallel {
 		return
 	}
 	r.flows[c.Key] = true
 	r.busy[c.ControlPlane]++
 	go func() {
-		r.deliver(ctx, cp, c)
+		r.deliver(ctx, m, c)
 		r.finished <- c
 	}()
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/towpath-dataplane/towpath/host/flow"
-	"github.com/towpath-dataplane/towpath/host/store/storetest"
 )
 
 func TestDelivery(t *testing.T) {
@@ -211,6 +210,7 @@ func TestStopDuringDelivery(t *testing.T) {
 			return status(200)(r)
 		}
 		o.enqueue("f", "a", completed("m"))
+		o.furnish()
 		ctx, cancel := context.WithCancel(t.Context())
 		stop = cancel
 		if err := o.Run(ctx); err != nil {
@@ -293,7 +293,7 @@ func TestUnknownControlPlane(t *testing.T) {
 		defer o.stop()
 		time.Sleep(DefaultGiveUpAfter - time.Minute)
 		c := o.stored("f")[0]
-		if want := `control plane "removed" is not configured`; c.Status != flow.CallbackPending || c.LastErr != want {
+		if want := `control plane "removed" is not known`; c.Status != flow.CallbackPending || c.LastErr != want {
 			t.Errorf("%s, %q", c.Status, c.LastErr)
 		}
 		time.Sleep(2 * time.Minute)
@@ -302,6 +302,43 @@ func TestUnknownControlPlane(t *testing.T) {
 		}
 		if c := o.stored("g")[0]; c.Status != flow.CallbackDelivered {
 			t.Errorf("the other one: %s", c.Status)
+		}
+	})
+}
+
+// An operator sees for how long a control plane has not taken something.
+func TestFailingAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t)
+		registry := prometheus.NewPedanticRegistry()
+		o.Registerer = registry
+		o.net.answers["b.example"] = status(503)
+		o.enqueue("f", "a", completed("m"))
+		o.enqueue("g", "b", completed("m"))
+		age := func(id string) float64 {
+			families, err := registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, family := range families {
+				for _, m := range family.GetMetric() {
+					if family.GetName() == "towpath_callback_failing_age_seconds" && m.GetLabel()[0].GetValue() == id {
+						return m.GetGauge().GetValue()
+					}
+				}
+			}
+			return -1
+		}
+		o.open()
+		defer o.stop()
+		time.Sleep(time.Hour)
+		if a, b := age("a"), age("b"); a != 0 || b < 3000 || b > 3600 {
+			t.Errorf("a %v, b %v", a, b)
+		}
+		o.net.set("b.example", nil)
+		time.Sleep(maxBackoff)
+		if b := age("b"); b != 0 {
+			t.Errorf("afterwards %v", b)
 		}
 	})
 }
@@ -335,23 +372,4 @@ towpath_outbox_depth 2
 			t.Errorf("%d latencies, %v", n, err)
 		}
 	})
-}
-
-func TestRunRefusesEndpoints(t *testing.T) {
-	for endpoint, want := range map[string]string{
-		"":                             "not an absolute HTTP URL",
-		"cp.example/callbacks":         "not an absolute HTTP URL",
-		"ftp://cp.example":             "not an absolute HTTP URL",
-		"https://":                     "not an absolute HTTP URL",
-		"https://u:hunter2@cp.example": "contains credentials",
-		"https://cp.example?key=1":     "query or a fragment",
-		"https://cp.example/#x":        "query or a fragment",
-		"https://cp example:hunter2":   "not a URL",
-	} {
-		d := Dispatcher{Outbox: storetest.NewMemory(), ControlPlanes: map[string]ControlPlane{"cp": {Endpoint: endpoint}}}
-		err := d.Run(t.Context())
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%q: %v", endpoint, err)
-		}
-	}
 }

@@ -20,7 +20,8 @@ type engine struct {
 	calls   []call
 	issued  int
 
-	hook func(ctx context.Context) error // if set, called by each signal before anything else
+	hook  func(ctx context.Context) error // if set, called by each signal before anything else
+	async bool                            // what creates a flow goes on after the answer
 }
 
 // call is something that the engine was asked.
@@ -69,10 +70,10 @@ func (e *engine) Status(_ context.Context, m flow.Message) (flow.Status, error) 
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	f := e.flows[key]
-	if f == nil {
+	if f == nil || f.ControlPlane != m.ControlPlane {
 		return flow.Status{}, fmt.Errorf("status of flow %s: %w", key, flow.ErrNotFound)
 	}
-	return flow.Status{Key: key, State: f.State}, nil
+	return flow.Status{Key: key, State: f.State, Fault: f.Fault}, nil
 }
 
 func (e *engine) take(ctx context.Context, c call) (flow.Status, error) {
@@ -114,7 +115,7 @@ func (e *engine) replay(c call) (status flow.Status, found bool, err error) {
 
 func (e *engine) move(c call) (*flow.Flow, error) {
 	f := e.flows[c.Message.Key]
-	if f == nil && c.Create == nil {
+	if f == nil && c.Create == nil || f != nil && f.ControlPlane != c.Message.ControlPlane {
 		return nil, flow.ErrNotFound
 	}
 	state, _, err := flow.Next(f, c.Signal)
@@ -122,7 +123,7 @@ func (e *engine) move(c call) (*flow.Flow, error) {
 		return nil, err
 	}
 	if f == nil {
-		f = &flow.Flow{Key: c.Message.Key, Role: flow.Consumer, Direction: flow.Push, Profile: c.Create.Profile}
+		f = &flow.Flow{Key: c.Message.Key, Role: flow.Consumer, Direction: flow.Push, Profile: c.Create.Profile, ControlPlane: c.Message.ControlPlane}
 		if c.Signal == flow.SignalStart {
 			f.Role = flow.Provider
 		}
@@ -133,6 +134,12 @@ func (e *engine) move(c call) (*flow.Flow, error) {
 			return nil, &flow.RequestError{Field: "dataAddress", Message: "is required for push"}
 		}
 		e.flows[f.Key] = f
+	}
+	switch {
+	case e.async && c.Signal == flow.SignalPrepare:
+		state = flow.Preparing
+	case e.async && c.Signal == flow.SignalStart:
+		state = flow.Starting
 	}
 	f.State, f.Resumed = state, c.Signal == flow.SignalResume
 	return f, nil

@@ -1,16 +1,14 @@
 package signaling
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"time"
 
@@ -27,12 +25,10 @@ const DefaultMaxBody = 1 << 20
 type Options struct {
 	// Engine takes the signals.
 	Engine flow.Signals
+	// ControlPlanes tells who calls, and takes the registrations of control planes if it has keys for that.
+	ControlPlanes *Directory
 	// BasePath is the path below which the endpoints are, as it is in the request: "/api/v1" for /api/v1/dataflows/start.
 	BasePath string
-	// ControlPlane is the id of the control plane that calls.
-	ControlPlane string
-	// Context is the participant context of its flows. "": flow.DefaultContext.
-	Context string
 	// MaxBody limits a message, in bytes. 0: DefaultMaxBody.
 	MaxBody int64
 	// Strict refuses what only older drafts of the specification allow: messages without messageId or claims, transferType for
@@ -44,32 +40,27 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Handler serves the data flow endpoints of Data Plane Signaling to one control plane. It is safe for concurrent use.
+// Handler serves the data plane's endpoints of Data Plane Signaling to control planes. It is safe for concurrent use.
 type Handler struct {
-	engine       flow.Signals
-	base         string
-	controlPlane string
-	context      string
-	maxBody      int64
-	strict       bool
-	log          *slog.Logger
-	metrics      signalMetrics
+	engine        flow.Signals
+	controlPlanes *Directory
+	base          string
+	maxBody       int64
+	strict        bool
+	log           *slog.Logger
+	metrics       signalMetrics
 }
 
 // NewHandler returns a Handler. Several may share a Registerer.
 func NewHandler(o Options) *Handler {
 	h := &Handler{
-		engine:       o.Engine,
-		base:         basePath(o.BasePath),
-		controlPlane: o.ControlPlane,
-		context:      o.Context,
-		maxBody:      o.MaxBody,
-		strict:       o.Strict,
-		log:          o.Logger,
-		metrics:      newSignalMetrics(o.Registerer),
-	}
-	if h.context == "" {
-		h.context = flow.DefaultContext
+		engine:        o.Engine,
+		controlPlanes: o.ControlPlanes,
+		base:          basePath(o.BasePath),
+		maxBody:       o.MaxBody,
+		strict:        o.Strict,
+		log:           o.Logger,
+		metrics:       newSignalMetrics(o.Registerer),
 	}
 	if h.maxBody <= 0 {
 		h.maxBody = DefaultMaxBody
@@ -87,95 +78,163 @@ func basePath(path string) string {
 	return "/" + path
 }
 
+// request is a request on its way through a Handler.
+type request struct {
+	*http.Request
+	w        http.ResponseWriter
+	to       endpoint      // what it is for
+	context  string        // the participant context it belongs to, "" until that is known
+	from     string        // the control plane that sent it, "" until that is known
+	answered chan struct{} // closed when the answer has left
+}
+
+func (r *request) key() flow.Key { return flow.Key{Context: r.context, ID: r.to.id} }
+
 // ServeHTTP takes one signal. A message that was received whole is carried through even if its sender does not wait for the answer:
 // the sender may repeat it and gets the stored one.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	begun := time.Now()
-	var to endpoint
-	a := h.serve(w, r, &to)
+	r := &request{Request: hr, w: w, answered: make(chan struct{})}
+	defer close(r.answered)
+	a := h.serve(r)
 	a.write(w)
-	h.record(r.Context(), to, a, time.Since(begun))
+	h.record(r, a, time.Since(begun))
 }
 
-// answer is what a request gets.
-type answer struct {
-	code    int
-	header  http.Header
-	body    any      // nil for none
-	problem *problem // body, if the request was refused
-}
-
-// serve never panics: a fault in the code below costs one request. It stores in to what the request is for.
-func (h *Handler) serve(w http.ResponseWriter, r *http.Request, to *endpoint) (a answer) {
+// serve never panics: a fault in the code below costs one request.
+func (h *Handler) serve(r *request) (a answer) {
 	defer func() {
 		if v := recover(); v != nil {
-			a = h.refuse(r, *to, fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+			a = h.refuse(r, fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
 		}
 	}()
 	var err error
-	if *to, err = parsePath(h.base, r.URL.EscapedPath(), h.strict); err != nil {
-		return h.refuse(r, *to, err)
+	if r.to, err = parsePath(h.base, r.URL.EscapedPath(), h.strict); err != nil {
+		return h.refuse(r, err)
 	}
-	switch allow := to.allow(); {
-	case r.Method == http.MethodOptions:
-		return answer{code: http.StatusNoContent, header: http.Header{"Allow": {allow}}}
-	case !to.takes(r.Method):
-		return h.refuse(r, *to, methodNotAllowed.problem("%s is not for %s requests", to.operation, r.Method).with("Allow", allow))
+	if r.to.ofRegistration() && !h.controlPlanes.takesRegistrations() {
+		return h.refuse(r, noEndpoint(r.URL.EscapedPath()))
 	}
-	body, err := h.take(w, r, to)
+	if r.Method == http.MethodOptions {
+		return answer{code: http.StatusNoContent, header: http.Header{"Allow": {r.to.allow()}}}
+	}
+	if err := h.authorize(r); err != nil {
+		return h.refuse(r, err)
+	}
+	if !r.to.takes(r.Method) {
+		return h.refuse(r, methodNotAllowed.problem("%s is not for %s requests", r.to.operation, r.Method).with("Allow", r.to.allow()))
+	}
+	a, err = h.take(r)
 	if err != nil {
-		return h.refuse(r, *to, err)
+		return h.refuse(r, err)
 	}
-	return answer{code: http.StatusOK, body: body}
+	return a
 }
 
-// take reads the message, gives the signal to the engine, and returns the message to answer with.
-func (h *Handler) take(w http.ResponseWriter, r *http.Request, to *endpoint) (any, error) {
-	if to.operation == opStatus {
-		status, err := h.engine.Status(r.Context(), flow.Message{Key: h.key(*to), ControlPlane: h.controlPlane})
-		return statusResponseMessage{State: status.State, DataFlowID: to.id}, err
+// authorize finds out who calls, for all operations alike.
+func (h *Handler) authorize(r *request) (err error) {
+	if r.to.ofRegistration() {
+		r.context, err = h.controlPlanes.registrant(r.Header)
+		return err
 	}
-	m, err := h.message(w, r, to.operation)
+	m, err := h.controlPlanes.identify(r.Request)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	r.context, r.from = m.Context, m.ID
+	return nil
+}
+
+// take does what a request asks for.
+func (h *Handler) take(r *request) (answer, error) {
+	switch r.to.operation {
+	case opRegister:
+		return h.register(r)
+	case opDeregister:
+		return answer{code: http.StatusNoContent}, h.controlPlanes.deregister(context.WithoutCancel(r.Context()), r.context, r.to.id)
+	case opStatus:
+		status, err := h.engine.Status(r.Context(), flow.Message{Key: r.key(), ControlPlane: r.from})
+		body := statusResponseMessage{DataFlowID: r.to.id, State: status.State, Error: status.Fault}
+		return answer{code: http.StatusOK, body: body}, err
+	default:
+		return h.takeSignal(r)
+	}
+}
+
+// register takes a ControlPlaneRegistrationMessage. Nothing of it is repeated in the answer.
+func (h *Handler) register(r *request) (answer, error) {
+	body, err := h.body(r)
+	if err != nil {
+		return answer{}, err
+	}
+	registration, err := decodeRegistration(body)
+	if err != nil {
+		return answer{}, err
+	}
+	r.to.id = registration.ID
+	return answer{code: http.StatusOK}, h.controlPlanes.register(context.WithoutCancel(r.Context()), r.context, registration)
+}
+
+// takeSignal reads the message, gives the signal to the engine, and returns the message to answer with.
+func (h *Handler) takeSignal(r *request) (answer, error) {
+	m, err := h.message(r)
+	if err != nil {
+		return answer{}, err
 	}
 	if m.flowID != "" {
-		to.id = m.flowID
+		r.to.id = m.flowID
 	}
-	key := h.key(*to)
-	status, err := h.signal(context.WithoutCancel(r.Context()), to.operation, m, flow.Message{
-		Key: key, ControlPlane: h.controlPlane, MessageID: m.messageID, Body: m.digest,
+	key := r.key()
+	status, err := h.signal(context.WithoutCancel(r.Context()), r.to.operation, m, flow.Message{
+		Key: key, ControlPlane: r.from, MessageID: m.messageID, Body: m.digest, Answered: r.answered,
 	})
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	return statusMessage{
+	a := answer{code: http.StatusOK, body: statusMessage{
 		MessageID:   answerID(key, m.messageID),
 		DataFlowID:  key.ID,
 		State:       status.State,
 		DataAddress: encodeAddress(status.DataAddress),
-	}, nil
+	}}
+	if status.State == flow.Preparing || status.State == flow.Starting {
+		a.code = http.StatusAccepted
+		a.header = http.Header{"Location": {h.statusPath(key.ID)}}
+	}
+	return a, nil
 }
 
-func (h *Handler) key(to endpoint) flow.Key { return flow.Key{Context: h.context, ID: to.id} }
+// statusPath is where the status of a flow is, from the root on: what is relative to the base in the specification, clients would
+// resolve differently.
+func (h *Handler) statusPath(id string) string {
+	return h.base + "/" + collection + "/" + url.PathEscape(id) + "/" + string(opStatus)
+}
 
 // message reads and decodes the body of a signal.
-func (h *Handler) message(w http.ResponseWriter, r *http.Request, op operation) (message, error) {
-	if op == opCompleted { // it has no message; what clients send nevertheless does not matter
+func (h *Handler) message(r *request) (message, error) {
+	if r.to.operation == opCompleted { // it has no message; what clients send nevertheless does not matter
 		return message{}, nil
 	}
-	if err := checkContentType(r.Header); err != nil {
+	body, err := h.body(r)
+	if err != nil {
 		return message{}, err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.maxBody))
+	return decode(r.to.operation, body, h.strict)
+}
+
+func (h *Handler) body(r *request) ([]byte, error) {
+	if err := checkContentType(r.Header); err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(r.w, r.Body, h.maxBody))
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong):
-		return message{}, tooLarge.problem("the message is longer than %d bytes", tooLong.Limit)
+		return nil, tooLarge.problem("the message is longer than %d bytes", tooLong.Limit)
 	case err != nil:
-		return message{}, &flow.RequestError{Message: "the message did not arrive whole", Err: err}
+		return nil, &flow.RequestError{Message: "the message did not arrive whole", Err: err}
 	}
-	return decode(op, body, h.strict)
+	return body, nil
 }
 
 // signal calls the engine's method for an operation.
@@ -208,60 +267,4 @@ func answerID(key flow.Key, messageID string) string {
 	}
 	name := strings.Join([]string{"urn:towpath:answer", key.Context, key.ID, messageID}, "\x00")
 	return uuid.NewSHA1(uuid.NameSpaceURL, []byte(name)).String()
-}
-
-// refuse turns an error into an answer. Faults of ours are logged in full, under an id that the answer carries in their place.
-func (h *Handler) refuse(r *http.Request, to endpoint, err error) answer {
-	p := problemOf(err)
-	p.DataFlowID = to.id
-	if p.Status == http.StatusInternalServerError {
-		p.Instance = "urn:uuid:" + uuid.NewString()
-		h.log.ErrorContext(r.Context(), "signal failed", "operation", to.operation, "flow", h.key(to).String(), "instance", p.Instance, "err", err)
-	}
-	return answer{code: p.Status, header: p.header, body: p, problem: p}
-}
-
-func (a answer) write(w http.ResponseWriter) {
-	header := w.Header()
-	for name, values := range a.header {
-		header[name] = values
-	}
-	header.Set("Cache-Control", "no-store") // answers carry tokens
-	if a.body == nil {
-		w.WriteHeader(a.code)
-		return
-	}
-	header.Set("Content-Type", "application/json")
-	if a.problem != nil {
-		header.Set("Content-Type", "application/problem+json")
-	}
-	body := encode(a.body)
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(a.code)
-	w.Write(body) // a sender that has gone repeats its message
-}
-
-// encode returns v as JSON, with the characters of a URL as they are. v is one of the package's messages, which can be encoded.
-func encode(v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		panic(err)
-	}
-	return b.Bytes()
-}
-
-func (h *Handler) record(ctx context.Context, to endpoint, a answer, took time.Duration) {
-	attrs := []slog.Attr{
-		slog.String("operation", string(to.operation)),
-		slog.String("flow", h.key(to).String()),
-		slog.Int("status", a.code),
-		slog.Duration("duration", took),
-	}
-	if a.problem != nil {
-		attrs = append(attrs, slog.String("problem", a.problem.slug()), slog.String("field", a.problem.Field))
-	}
-	h.log.LogAttrs(ctx, slog.LevelInfo, "signal", attrs...)
-	h.metrics.observe(to.operation, a, took)
 }

@@ -30,10 +30,22 @@ type plane struct {
 	log *syncBuffer
 }
 
-func newPlane(o Options) plane {
+// newPlane has the control plane cp-1, which needs no credential.
+func newPlane(t *testing.T, o Options) plane {
+	return planeFor(t, o, DirectoryOptions{ControlPlanes: []ControlPlane{{ID: "cp-1", Endpoint: "https://cp.example"}}})
+}
+
+// planeFor has the control planes of a directory.
+func planeFor(t *testing.T, o Options, directory DirectoryOptions) plane {
+	t.Helper()
 	e, log := newEngine(), &syncBuffer{}
 	o.Engine, o.Logger = e, slog.New(slog.NewJSONHandler(log, nil))
-	o.ControlPlane = "cp-1"
+	directory.DataPlane, directory.Logger = "dp", o.Logger
+	var err error
+	if o.ControlPlanes, err = NewDirectory(t.Context(), directory); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(o.ControlPlanes.Close)
 	return plane{e, NewHandler(o), log}
 }
 
@@ -61,7 +73,7 @@ func flowMessage(messageID, id, profile string) string {
 }
 
 func TestLifeOfFlows(t *testing.T) {
-	p := newPlane(Options{BasePath: "/api/v1/"})
+	p := newPlane(t, Options{BasePath: "/api/v1/"})
 	steps := []struct {
 		path, body string
 		state      flow.State
@@ -102,7 +114,8 @@ func TestLifeOfFlows(t *testing.T) {
 }
 
 func TestCallOfTheEngine(t *testing.T) {
-	p := newPlane(Options{Context: "participant-7"})
+	p := planeFor(t, Options{}, DirectoryOptions{
+		ControlPlanes: []ControlPlane{{ID: "cp-1", Context: "participant-7", Endpoint: "https://cp.example"}}})
 	p.post("/dataflows/start", flowMessage("1", "f", "x-push"))
 	got, _ := p.last()
 	key := flow.Key{Context: "participant-7", ID: "f"}
@@ -114,7 +127,7 @@ func TestCallOfTheEngine(t *testing.T) {
 	if len(got.Message.Body) == 0 {
 		t.Error("no digest")
 	}
-	got.Message.Body = nil
+	got.Message.Body, got.Message.Answered = nil, nil
 	want := call{Signal: flow.SignalResume, Message: flow.Message{Key: key, ControlPlane: "cp-1", MessageID: "2"}, Address: got.Address}
 	if diff := cmp.Diff(want, got); diff != "" || got.Address == nil || got.Address.Type != "y" {
 		t.Errorf("resume (-want +got):\n%s", diff)
@@ -122,7 +135,7 @@ func TestCallOfTheEngine(t *testing.T) {
 }
 
 func TestRepeatedMessage(t *testing.T) {
-	p := newPlane(Options{})
+	p := newPlane(t, Options{})
 	const start = "/dataflows/start"
 	first := p.post(start, flowMessage("1", "f", "x-pull"))
 	p.post("/dataflows/f/suspend", `{"messageId":"2"}`)
@@ -179,7 +192,7 @@ func TestAnswerID(t *testing.T) {
 
 // TestProblems has a golden file for each kind of refusal.
 func TestProblems(t *testing.T) {
-	p := newPlane(Options{MaxBody: 4096})
+	p := newPlane(t, Options{MaxBody: 4096})
 	p.post("/dataflows/start", flowMessage("m", "f", "x-pull"))
 	const secret = "dial 10.0.0.7: password hunter2"
 	tests := []struct {
@@ -237,6 +250,15 @@ func first(values ...string) string {
 	return ""
 }
 
+func problemIn(t *testing.T, w *httptest.ResponseRecorder) *problem {
+	t.Helper()
+	p := &problem{}
+	if err := json.Unmarshal(w.Body.Bytes(), p); err != nil {
+		t.Fatalf("%v in %q", err, w.Body)
+	}
+	return p
+}
+
 // withoutInstance replaces a random id.
 func withoutInstance(t *testing.T, body []byte) []byte {
 	t.Helper()
@@ -251,7 +273,7 @@ func withoutInstance(t *testing.T, body []byte) []byte {
 }
 
 func TestFaultIsFoundInTheLogByItsInstance(t *testing.T) {
-	p := newPlane(Options{})
+	p := newPlane(t, Options{})
 	p.hook = func(context.Context) error { return errors.New("the disk is full") }
 	w := p.post("/dataflows/f/suspend", `{"messageId":"m"}`)
 	var body problem
@@ -267,7 +289,7 @@ func TestFaultIsFoundInTheLogByItsInstance(t *testing.T) {
 }
 
 func TestPanicCostsOneRequest(t *testing.T) {
-	p := newPlane(Options{})
+	p := newPlane(t, Options{})
 	p.hook = func(context.Context) error { panic("kaboom") }
 	w := p.post("/dataflows/f/suspend", `{"messageId":"m"}`)
 	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "kaboom") {
@@ -283,7 +305,7 @@ func TestPanicCostsOneRequest(t *testing.T) {
 }
 
 func TestOptionsAndHead(t *testing.T) {
-	p := newPlane(Options{})
+	p := newPlane(t, Options{})
 	for path, allow := range map[string]string{
 		"/dataflows/start":    "POST, OPTIONS",
 		"/dataflows/f/status": "GET, HEAD, OPTIONS",
@@ -305,16 +327,16 @@ func TestOptionsAndHead(t *testing.T) {
 }
 
 func TestLogHasALinePerRequestWithoutSecrets(t *testing.T) {
-	p := newPlane(Options{})
+	p := newPlane(t, Options{})
 	p.post("/dataflows/start", strings.Replace(flowMessage("1", "f", "x-push"), `"endpoint":`,
 		`"endpointProperties":[{"name":"authorization","value":"sesame"}],"endpoint":`, 1))
 	p.post("/dataflows/start", flowMessage("1", "g", "x-pull"))
 	p.post("/dataflows/h/suspend", `{}`)
 	lines := strings.Split(strings.TrimSpace(p.log.String()), "\n")
 	want := []map[string]any{
-		{"operation": "start", "flow": "f", "status": 200.0},
-		{"operation": "start", "flow": "g", "status": 200.0},
-		{"operation": "suspend", "flow": "h", "status": 404.0, "problem": "no-such-flow", "field": ""},
+		{"operation": "start", "control_plane": "cp-1", "flow": "f", "status": 200.0},
+		{"operation": "start", "control_plane": "cp-1", "flow": "g", "status": 200.0},
+		{"operation": "suspend", "control_plane": "cp-1", "flow": "h", "status": 404.0, "problem": "no-such-flow", "field": ""},
 	}
 	if len(lines) != len(want) {
 		t.Fatalf("%d lines:\n%s", len(lines), p.log)
@@ -343,8 +365,8 @@ func TestLogHasALinePerRequestWithoutSecrets(t *testing.T) {
 
 func TestSignalMetrics(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
-	p := newPlane(Options{Registerer: registry})
-	second := newPlane(Options{Registerer: registry})
+	p := newPlane(t, Options{Registerer: registry})
+	second := newPlane(t, Options{Registerer: registry})
 	p.post("/dataflows/start", flowMessage("1", "f", "x-pull"))
 	second.post("/dataflows/start", flowMessage("1", "f", "x-pull"))
 	p.post("/dataflows/f/started", `{}`)
@@ -377,7 +399,7 @@ towpath_signals_rejected_total{operation="unknown",problem="no-such-endpoint"} 1
 
 // A sender that goes away does not undo its signal.
 func TestSignalOutlivesItsSender(t *testing.T) {
-	p := newPlane(Options{})
+	p := newPlane(t, Options{})
 	ctx, leave := context.WithCancel(t.Context())
 	p.hook = func(ctx context.Context) error {
 		leave()
@@ -392,7 +414,7 @@ func TestSignalOutlivesItsSender(t *testing.T) {
 }
 
 func TestOverASocket(t *testing.T) {
-	p := newPlane(Options{BasePath: "/api"})
+	p := newPlane(t, Options{BasePath: "/api"})
 	server := httptest.NewServer(p)
 	defer server.Close()
 
@@ -457,6 +479,12 @@ func (s *syncBuffer) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.Write(p)
+}
+
+func (s *syncBuffer) reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.b.Reset()
 }
 
 func (s *syncBuffer) String() string {

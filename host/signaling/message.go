@@ -60,4 +60,5 @@ type statusMessage struct {
 type statusResponseMessage struct {
 	DataFlowID string     `json:"dataFlowId"`
 	State      flow.State `json:"state"`
+	Error      string     `json:"error,omitempty"`
 }

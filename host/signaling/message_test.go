@@ -33,13 +33,16 @@ func TestMessagesGolden(t *testing.T) {
 		"status-response":    statusResponseMessage{DataFlowID: key.ID, State: flow.Completed},
 		"callback-completed": json.RawMessage(callbackBody(flow.Callback{Key: key, Kind: flow.CallbackCompleted, MessageID: "m", State: flow.Completed})),
 		"callback-errored":   json.RawMessage(callbackBody(flow.Callback{Key: key, Kind: flow.CallbackErrored, MessageID: "m", State: flow.Started, Error: "the sink's disk is full"})),
+		"callback-prepared": json.RawMessage(callbackBody(flow.Callback{Key: key, Kind: flow.CallbackPrepared, MessageID: "m", State: flow.Prepared,
+			DataAddress: &sdk.DataAddress{Type: "x", Endpoint: "https://dp.example/in"}})),
+		"status-response-with-fault": statusResponseMessage{DataFlowID: key.ID, State: flow.Started, Error: "the sink's disk is full"},
 		"callback-started": json.RawMessage(callbackBody(flow.Callback{Key: key, Kind: flow.CallbackStarted, MessageID: "m", State: flow.Started,
 			DataAddress: &sdk.DataAddress{Type: "x", Endpoint: "https://dp.example/out", Properties: map[string]string{"authorization": "not-a-real-token"}}})),
 	} {
 		t.Run(name, func(t *testing.T) {
 			body := encode(m)
 			schema := "DataFlowStatusMessage"
-			if name == "status-response" {
+			if strings.HasPrefix(name, "status-response") {
 				schema = "DataFlowStatusResponseMessage"
 			}
 			conforms(t, schema, body)

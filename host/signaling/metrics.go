@@ -43,6 +43,7 @@ type callbackMetrics struct {
 	depth   prometheus.Gauge
 	results *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
+	failing *prometheus.GaugeVec
 }
 
 func newCallbackMetrics(r prometheus.Registerer) callbackMetrics {
@@ -57,20 +58,51 @@ func newCallbackMetrics(r prometheus.Registerer) callbackMetrics {
 			Name: "towpath_callback_delivery_seconds", Help: "Time from a callback's entry into the outbox to its delivery.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 4, 12),
 		}, []string{"control_plane"})),
+		failing: register(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "towpath_callback_failing_age_seconds",
+			Help: "Age of the callback that was tried last if it has to be tried again; 0 if a control plane takes what it is sent.",
+		}, []string{"control_plane"})),
 	}
 }
 
 // settled counts an attempt, and the delivery if it was one.
 func (m callbackMetrics) settled(c flow.Callback, now time.Time) {
-	result := "retried"
+	result, age := "retried", now.Sub(c.Created).Seconds()
+	failing := age
 	switch c.Status {
 	case flow.CallbackDelivered:
-		result = "delivered"
-		m.seconds.WithLabelValues(c.ControlPlane).Observe(now.Sub(c.Created).Seconds())
+		result, failing = "delivered", 0
+		m.seconds.WithLabelValues(c.ControlPlane).Observe(age)
 	case flow.CallbackFailed:
+		result, failing = "failed", 0
+	}
+	m.failing.WithLabelValues(c.ControlPlane).Set(failing)
+	m.results.WithLabelValues(c.ControlPlane, string(c.Kind), result).Inc()
+}
+
+// registrationMetrics count the registrations of this data plane.
+type registrationMetrics struct {
+	registered *prometheus.GaugeVec
+	attempts   *prometheus.CounterVec
+}
+
+func newRegistrationMetrics(r prometheus.Registerer) registrationMetrics {
+	return registrationMetrics{
+		registered: register(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "towpath_registered", Help: "1 if this data plane is registered at a control plane with its present profiles, otherwise 0.",
+		}, []string{"control_plane"})),
+		attempts: register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "towpath_registration_attempts_total", Help: "Attempts to register or deregister this data plane, by how they ended: done or failed.",
+		}, []string{"control_plane", "operation", "result"})),
+	}
+}
+
+func (m registrationMetrics) attempted(controlPlane string, op operation, failed *failure) {
+	result := "done"
+	if failed != nil {
 		result = "failed"
 	}
-	m.results.WithLabelValues(c.ControlPlane, string(c.Kind), result).Inc()
+	m.attempts.WithLabelValues(controlPlane, string(op), result).Inc()
 }
 
 // register returns c, or the collector of that name that r has already. Two different ones under a name are a mistake in the program.

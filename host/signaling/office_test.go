@@ -29,9 +29,12 @@ type arrival struct {
 }
 
 func (c *controlPlanes) RoundTrip(r *http.Request) (*http.Response, error) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, err
+	var body []byte
+	if r.Body != nil {
+		var err error
+		if body, err = io.ReadAll(r.Body); err != nil {
+			return nil, err
+		}
 	}
 	c.mu.Lock()
 	c.arrived = append(c.arrived, arrival{time.Now(), r.URL.String(), strings.TrimSpace(string(body))})
@@ -48,6 +51,13 @@ func (c *controlPlanes) RoundTrip(r *http.Request) (*http.Response, error) {
 		answer = status(http.StatusOK)
 	}
 	return answer(r)
+}
+
+// set changes what a control plane answers. nil: 200.
+func (c *controlPlanes) set(host string, answer func(*http.Request) (*http.Response, error)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answers[host] = answer
 }
 
 func (c *controlPlanes) arrivals() []arrival {
@@ -103,9 +113,11 @@ func slowly(d time.Duration) func(*http.Request) (*http.Response, error) {
 
 // office is a running dispatcher in a synctest bubble.
 type office struct {
-	t     *testing.T
-	store *storetest.Memory
-	net   *controlPlanes
+	t      *testing.T
+	store  *storetest.Memory
+	net    *controlPlanes
+	planes map[string]ControlPlane // by id, which they get from it
+	client *http.Client
 	Dispatcher
 	stop func() // ends Run and waits for it
 }
@@ -113,17 +125,31 @@ type office struct {
 // newOffice has the control planes a and b, at https://a.example/cp and https://b.example.
 func newOffice(t *testing.T) *office {
 	store, net := storetest.NewMemory(), &controlPlanes{answers: map[string]func(*http.Request) (*http.Response, error){}}
-	return &office{t: t, store: store, net: net, Dispatcher: Dispatcher{
-		Outbox: store,
-		ControlPlanes: map[string]ControlPlane{
+	return &office{t: t, store: store, net: net, client: &http.Client{Transport: net}, Dispatcher: Dispatcher{Outbox: store},
+		planes: map[string]ControlPlane{
 			"a": {Endpoint: "https://a.example/cp/"},
 			"b": {Endpoint: "https://b.example"},
-		},
-		HTTP: &http.Client{Transport: net},
-	}}
+		}}
+}
+
+// furnish makes the directory. Each control plane has a secret of its own.
+func (o *office) furnish() {
+	o.t.Helper()
+	options := DirectoryOptions{DataPlane: "dp", HTTP: o.client}
+	for id, cp := range o.planes {
+		cp.ID, cp.Inbound = id, Inbound{Type: AuthStatic, Secret: "secret of " + id}
+		options.ControlPlanes = append(options.ControlPlanes, cp)
+	}
+	d, err := NewDirectory(o.t.Context(), options)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.ControlPlanes = d
 }
 
 func (o *office) open() {
+	o.t.Helper()
+	o.furnish()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- o.Run(ctx) }()
@@ -132,6 +158,7 @@ func (o *office) open() {
 		if err := <-done; err != nil {
 			o.t.Errorf("Run: %v", err)
 		}
+		o.ControlPlanes.Close()
 	}
 }
 

@@ -12,13 +12,13 @@ import (
 	"github.com/towpath-dataplane/towpath/host/flow"
 )
 
-// endpoint is what a request's path names: an operation and, unless the message names it, the flow.
+// endpoint is what a request's path names: an operation and, unless the message names it, the flow; or the control plane.
 type endpoint struct {
 	operation operation
 	id        string
 }
 
-// operation is one of the eight things a control plane asks for. Its text is also its label in logs and metrics.
+// operation is one of the things that can be asked for. Its text is also its label in logs and metrics.
 type operation string
 
 const (
@@ -30,10 +30,17 @@ const (
 	opTerminate = operation(flow.SignalTerminate)
 	opCompleted = operation(flow.SignalCompleted)
 	opStatus    = operation("status")
+
+	opRegister   = operation("register")
+	opDeregister = operation("deregister")
 )
 
-// collection is the path segment that all endpoints are below.
-const collection = "dataflows"
+const (
+	// collection is the path segment that the endpoints about flows are below.
+	collection = "dataflows"
+	// registrations is the one for control planes.
+	registrations = "controlplanes"
+)
 
 // The paths of the specification: those that create a flow, and those that follow the id of one.
 var (
@@ -73,13 +80,16 @@ func parsePath(base, escaped string, strict bool) (endpoint, error) {
 		}
 		segments[i] = unescaped
 	}
-	to, ok := find(segments, strict)
+	to, ok := findRegistration(segments)
+	if !ok {
+		to, ok = find(segments, strict)
+	}
 	if !ok {
 		return endpoint{}, noEndpoint(escaped)
 	}
-	if creating[string(to.operation)] == "" {
+	if creating[string(to.operation)] == "" && to.operation != opRegister {
 		if why := checkID(to.id); why != "" {
-			return endpoint{operation: to.operation}, &flow.RequestError{Message: "the id of the data flow in the path " + why}
+			return endpoint{operation: to.operation}, &flow.RequestError{Message: "the id of the " + to.subject() + " in the path " + why}
 		}
 	}
 	return to, nil
@@ -87,6 +97,33 @@ func parsePath(base, escaped string, strict bool) (endpoint, error) {
 
 func noEndpoint(escaped string) error {
 	return noSuchEndpoint.problem("there is nothing at %.300q", escaped)
+}
+
+// findRegistration finds the endpoints about control planes, which are no flow's whatever follows.
+func findRegistration(segments []string) (to endpoint, ok bool) {
+	switch {
+	case segments[0] != registrations:
+		return endpoint{}, false
+	case len(segments) == 1:
+		return endpoint{operation: opRegister}, true
+	case len(segments) == 2:
+		return endpoint{operation: opDeregister, id: segments[1]}, true
+	default:
+		return endpoint{}, false
+	}
+}
+
+// subject is what the id of an endpoint names.
+func (e endpoint) subject() string {
+	if e.ofRegistration() {
+		return "control plane"
+	}
+	return "data flow"
+}
+
+// ofRegistration reports whether an endpoint is about control planes.
+func (e endpoint) ofRegistration() bool {
+	return e.operation == opRegister || e.operation == opDeregister
 }
 
 func find(segments []string, strict bool) (endpoint, bool) {
@@ -151,10 +188,16 @@ func (e endpoint) allow() string { return strings.Join(e.methods(), ", ") }
 func (e endpoint) takes(method string) bool { return slices.Contains(e.methods(), method) }
 
 func (e endpoint) methods() []string {
-	if e.operation == opStatus {
+	switch e.operation {
+	case opStatus:
 		return []string{http.MethodGet, http.MethodHead, http.MethodOptions}
+	case opRegister:
+		return []string{http.MethodPut, http.MethodOptions}
+	case opDeregister:
+		return []string{http.MethodDelete, http.MethodOptions}
+	default:
+		return []string{http.MethodPost, http.MethodOptions}
 	}
-	return []string{http.MethodPost, http.MethodOptions}
 }
 
 // maxID is the longest id of a flow or a message, in characters.

@@ -21,13 +21,15 @@ type problem struct {
 	Field      string     `json:"field,omitempty"`
 
 	header http.Header
+	cause  error // for the log only
 }
 
 func (p *problem) Error() string { return p.Title + ": " + p.Detail }
 
 // with adds a header field to the answer.
 func (p *problem) with(name, value string) *problem {
-	p.header = http.Header{name: {value}}
+	p.header = http.Header{}
+	p.header.Set(name, value)
 	return p
 }
 
@@ -43,23 +45,27 @@ type problemType struct {
 }
 
 var (
-	invalidMessage   = problemType{http.StatusBadRequest, "invalid-message", "The message is not valid"}
-	noSuchEndpoint   = problemType{http.StatusNotFound, "no-such-endpoint", "There is no such endpoint"}
-	noSuchFlow       = problemType{http.StatusNotFound, "no-such-flow", "There is no such data flow"}
-	methodNotAllowed = problemType{http.StatusMethodNotAllowed, "method-not-allowed", "The endpoint does not take this method"}
-	wrongState       = problemType{http.StatusConflict, "wrong-state", "The data flow is in another state"}
-	messageReused    = problemType{http.StatusConflict, "message-reused", "The message id was used before"}
-	tooLarge         = problemType{http.StatusRequestEntityTooLarge, "too-large", "The message is too long"}
-	unsupportedMedia = problemType{http.StatusUnsupportedMediaType, "unsupported-media-type", "The media type is not supported"}
-	internal         = problemType{http.StatusInternalServerError, "internal", "The data plane failed"}
-	shuttingDown     = problemType{http.StatusServiceUnavailable, "shutting-down", "The data plane is shutting down"}
+	invalidMessage     = problemType{http.StatusBadRequest, "invalid-message", "The message is not valid"}
+	unauthorized       = problemType{http.StatusUnauthorized, "unauthorized", "The caller is not known"}
+	noSuchEndpoint     = problemType{http.StatusNotFound, "no-such-endpoint", "There is no such endpoint"}
+	noSuchFlow         = problemType{http.StatusNotFound, "no-such-flow", "There is no such data flow"}
+	noSuchControlPlane = problemType{http.StatusNotFound, "no-such-control-plane", "There is no such control plane"}
+	methodNotAllowed   = problemType{http.StatusMethodNotAllowed, "method-not-allowed", "The endpoint does not take this method"}
+	wrongState         = problemType{http.StatusConflict, "wrong-state", "The data flow is in another state"}
+	messageReused      = problemType{http.StatusConflict, "message-reused", "The message id was used before"}
+	controlPlaneTaken  = problemType{http.StatusConflict, "control-plane-taken", "The id is that of another control plane"}
+	tooLarge           = problemType{http.StatusRequestEntityTooLarge, "too-large", "The message is too long"}
+	unsupportedMedia   = problemType{http.StatusUnsupportedMediaType, "unsupported-media-type", "The media type is not supported"}
+	internal           = problemType{http.StatusInternalServerError, "internal", "The data plane failed"}
+	keysUnavailable    = problemType{http.StatusServiceUnavailable, "keys-unavailable", "The caller cannot be verified now"}
+	shuttingDown       = problemType{http.StatusServiceUnavailable, "shutting-down", "The data plane is shutting down"}
 )
 
 func (t problemType) problem(format string, args ...any) *problem {
 	return &problem{Type: typePrefix + t.slug, Title: t.title, Status: t.status, Detail: fmt.Sprintf(format, args...)}
 }
 
-// retryAfter is when, in seconds, a control plane may find a data plane again that is shutting down.
+// retryAfter is when, in seconds, a control plane may find a data plane again that is shutting down, or that has no keys.
 const retryAfter = "5"
 
 // problemOf says how a signal's failure looks from outside. The text of an error that is not meant for control planes stays inside.

@@ -38,8 +38,8 @@ func overSockets(t *testing.T, endpoint string, client *http.Client) (*office, <
 	o := newOffice(t)
 	settled := make(chan flow.Callback, 1000)
 	o.Outbox = watched{o.store, settled}
-	o.HTTP = client
-	o.ControlPlanes = map[string]ControlPlane{"a": {Endpoint: endpoint, Timeout: time.Minute}}
+	o.client = client
+	o.planes = map[string]ControlPlane{"a": {Endpoint: endpoint, Timeout: time.Minute}}
 	return o, settled
 }
 
@@ -164,8 +164,10 @@ func TestStopBreaksOffRealAttempts(t *testing.T) {
 	}))
 	defer server.Close()
 	o, _ := overSockets(t, server.URL, nil)
-	o.ControlPlanes["a"] = ControlPlane{Endpoint: server.URL, Timeout: time.Hour}
+	o.planes["a"] = ControlPlane{Endpoint: server.URL, Timeout: time.Hour}
 	o.enqueue("f", "a", completed("m"))
+	o.furnish()
+	defer o.ControlPlanes.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- o.Run(ctx) }()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -164,9 +165,19 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		Logger: logger})
 	undo.add("stop flows", engine.Close)
 
-	controlPlane := firstControlPlane(cfg)
-	signals := signaling.NewHandler(signaling.Options{Engine: engine, BasePath: cfg.Signaling.BasePath, Context: flow.DefaultContext,
-		ControlPlane: controlPlane.ID, Logger: logger, Registerer: metrics})
+	signalingURL := cmp.Or(cfg.Signaling.URL, listeners.signaling.url("")) + cfg.Signaling.BasePath
+	configured, err := controlPlanes(cfg, signalingURL)
+	if err != nil {
+		return err
+	}
+	directory, err := signaling.NewDirectory(ctx, signaling.DirectoryOptions{DataPlane: cfg.DataPlane.ID, ControlPlanes: configured,
+		RegistrationKeys: registrationKeys(cfg), Documents: db, Outbound: peers, Logger: logger})
+	if err != nil {
+		return err
+	}
+	undo.add("close control planes", func(context.Context) error { directory.Close(); return nil })
+	signals := signaling.NewHandler(signaling.Options{Engine: engine, ControlPlanes: directory, BasePath: cfg.Signaling.BasePath,
+		Logger: logger, Registerer: metrics})
 	public, err := publicapi.NewHandler(publicapi.Options{Flows: engine, Tokens: authority, Source: plugins.Source, Sink: plugins.Sink,
 		JWKS: authority.JWKS(), PublicURL: publicURL, Digests: cfg.Transfer.Digests,
 		Limits: publicapi.Limits{MaxConcurrentPerToken: cfg.Token.MaxConcurrent, MaxBytesPerToken: cfg.Token.MaxBytes,
@@ -181,14 +192,16 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	if err != nil {
 		return err
 	}
+	offers := newCapabilities(cfg, catalog, plugins)
+	registrar := signaling.NewRegistrar(signaling.RegistrarOptions{DataPlane: cfg.DataPlane.ID, ControlPlanes: directory,
+		Profiles: offers.Profiles, Changed: offers.changed, Logger: logger, Registerer: metrics})
 	var ready atomic.Bool
 	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Metrics: metrics, Logger: logger,
 		Token: cfg.Admin.Token.Reveal(), Operations: engine, Read: local.Data, Datasets: known,
+		Agreement: agreement(&signaling.Agreements{ControlPlanes: directory}), ControlPlanes: office{directory, registrar},
 		Plugins: func() []admin.Plugin { return showPlugins(plugins) },
 		Ready:   func() error { return readiness(ready.Load(), plugins) }})
-	dispatcher := &signaling.Dispatcher{Outbox: db, Logger: logger, Registerer: metrics, HTTP: &http.Client{},
-		ControlPlanes: map[string]signaling.ControlPlane{
-			controlPlane.ID: {Endpoint: controlPlane.Endpoint, GiveUpAfter: controlPlane.GiveUpAfter}}}
+	dispatcher := &signaling.Dispatcher{Outbox: db, ControlPlanes: directory, Logger: logger, Registerer: metrics}
 
 	if err := engine.Revive(ctx); err != nil {
 		return err
@@ -196,6 +209,8 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	warn(cfg, logger)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return dispatcher.Run(ctx) })
+	group.Go(func() error { return registrar.Run(ctx) })
+	group.Go(func() error { return offers.watch(ctx) })
 	group.Go(func() error { return purge(ctx, db, authority, logger) })
 	group.Go(func() error { return listeners.reload(ctx, hangups) })
 	group.Go(func() error { return listeners.admin.serve(ctx, operators, logger) })
@@ -248,14 +263,6 @@ func newLogger(t config.Telemetry, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// firstControlPlane returns the control plane that is served; one without an id if there is none.
-func firstControlPlane(cfg *config.Config) config.ControlPlane {
-	if len(cfg.ControlPlanes) == 0 {
-		return config.ControlPlane{}
-	}
-	return cfg.ControlPlanes[0]
-}
-
 func pluginConfigs(cfg *config.Config) map[string][]byte {
 	configs := map[string][]byte{}
 	for _, p := range cfg.Plugins.Declared {
@@ -295,12 +302,18 @@ func purge(ctx context.Context, db *store.DB, authority *token.Authority, logger
 
 // warn says what an operator should not leave so.
 func warn(cfg *config.Config, logger *slog.Logger) {
-	if !cfg.Signaling.Loopback() {
-		logger.Warn("signaling has no authorization and listens beyond this machine: keep it on a network that only control planes reach",
-			"address", cfg.Signaling.Address)
+	for _, c := range cfg.ControlPlanes {
+		if !c.Authorization.HasInbound() && !cfg.Signaling.Loopback() {
+			logger.Warn("the control plane has no authorization, and signaling listens beyond this machine: whoever reaches it can give orders",
+				"control_plane", c.ID, "address", cfg.Signaling.Address)
+		}
+		if a := c.Authorization; a != nil && a.InsecureSkipSignature {
+			logger.Warn("the signatures of the control plane's tokens are not verified: whoever reaches signaling can give orders",
+				"control_plane", c.ID)
+		}
 	}
-	if !cfg.Admin.Loopback() {
-		logger.Warn("the admin API has no authorization and listens beyond this machine", "address", cfg.Admin.Address)
+	if !cfg.Admin.Loopback() && cfg.Admin.Token.IsZero() && (cfg.Admin.TLS == nil || cfg.Admin.TLS.ClientCA == "") {
+		logger.Warn("the admin API has neither a token nor client certificates, and listens beyond this machine", "address", cfg.Admin.Address)
 	}
 	if cfg.Plugins.Trust == config.TrustOff {
 		logger.Warn("any program in the plugin directory is executed", "directory", cfg.Plugins.Directory)
@@ -313,8 +326,10 @@ func announce(w io.Writer, cfg *config.Config, l *listeners, publicURL string, p
 	fmt.Fprintf(w, "  signaling  %s/dataflows\n", l.signaling.url(cfg.Signaling.BasePath))
 	fmt.Fprintf(w, "  public     %s\n", publicURL)
 	fmt.Fprintf(w, "  admin      %s  (/readyz, /metrics, /api/v1/flows, /api/v1/plugins)\n", l.admin.url(""))
-	controlPlane := firstControlPlane(cfg)
-	fmt.Fprintf(w, "  callbacks  %s  (control plane %q)\n\n", controlPlane.Endpoint, controlPlane.ID)
+	for _, c := range cfg.ControlPlanes {
+		fmt.Fprintf(w, "  callbacks  %s  (control plane %q)\n", c.Endpoint, c.ID)
+	}
+	fmt.Fprintln(w)
 	for _, p := range plugins.Plugins() {
 		if p.State == pluginhost.StateReady {
 			fmt.Fprintf(w, "  plugin     %s %s  reads %s, writes %s\n", p.Name, p.Version, orNone(p.Sources), orNone(p.Sinks))
