@@ -27,10 +27,16 @@ profile "renewable-pull" {
 }
 `
 
-// A consumer holds the address of a pull for local applications, and keeps its token fresh: the provider's tokens last three seconds.
-// Applications get the address, or read through the host; suspended and terminated flows give nothing away.
-func TestAddressIsHeldForLocalApplications(t *testing.T) {
-	t.Parallel()
+// renewing is a provider whose tokens do not last, and a consumer with a DID who renews them.
+type renewing struct {
+	provider, consumer *host
+	did                string // of the consumer
+}
+
+const providerDID = "did:web:provider.example"
+
+func newRenewing(t testing.TB, lifetime string) *renewing {
+	t.Helper()
 	document := ""
 	didHost := strings.TrimPrefix(serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/.well-known/did.json" {
@@ -39,30 +45,38 @@ func TestAddressIsHeldForLocalApplications(t *testing.T) {
 		}
 		w.Write([]byte(document))
 	}), "http://")
-	did := "did:web:" + strings.Replace(didHost, ":", "%3A", 1)
-	const providerDID = "did:web:provider.example"
-	provider := newHost(t, "provider", strings.Replace(holding, `did = env("E2E_DID")`, `did = "`+providerDID+`"`, 1), "E2E_TOKEN_LIFETIME=3s")
-	consumer := newHost(t, "consumer", holding, "E2E_DID="+did)
-	code, stdout, stderr := towpath(t, consumer.env, "participants", "document", "-config", consumer.config, "default")
+	d := &renewing{did: "did:web:" + strings.Replace(didHost, ":", "%3A", 1)}
+	d.provider = newHost(t, "provider", holding, "E2E_DID="+providerDID, "E2E_TOKEN_LIFETIME="+lifetime)
+	d.consumer = newHost(t, "consumer", holding, "E2E_DID="+d.did)
+	code, stdout, stderr := towpath(t, d.consumer.env, "participants", "document", "-config", d.consumer.config, "default")
 	if code != 0 {
 		t.Fatalf("participants document: %d %s", code, stderr)
 	}
 	document = stdout
-	want := makeTree(t, provider.outbox(), 21, mib)
-	provider.start()
-	consumer.start()
+	d.provider.start()
+	d.consumer.start()
+	return d
+}
 
-	give := func(id, us, them string) message {
-		m := creation(id, "renewable-pull", "tree", nil)
-		m["participantId"], m["counterPartyId"] = us, them
-		if us == did {
-			m["datasetId"] = "something we have no sink for"
-		}
-		return m
-	}
-	started := provider.signal("start", give("p", providerDID, did))
-	consumer.signal("prepare", give("c", did, providerDID))
-	consumer.signal("c/started", message{"messageId": newID(), "dataAddress": started.DataAddress})
+// startPull has both sides agree on a pull of the tree, under another name at the consumer. The flows are "p" and "c".
+func (d *renewing) startPull(consumerDataset string) answer {
+	start, prepare := creation("p", "renewable-pull", "tree", nil), creation("c", "renewable-pull", consumerDataset, nil)
+	start["participantId"], start["counterPartyId"] = providerDID, d.did
+	prepare["participantId"], prepare["counterPartyId"] = d.did, providerDID
+	started := d.provider.signal("start", start)
+	d.consumer.signal("prepare", prepare)
+	d.consumer.signal("c/started", message{"messageId": newID(), "dataAddress": started.DataAddress})
+	return started
+}
+
+// A consumer holds the address of a pull for local applications, and keeps its token fresh: the provider's tokens last three seconds.
+// Applications get the address, or read through the host; suspended and terminated flows give nothing away.
+func TestAddressIsHeldForLocalApplications(t *testing.T) {
+	t.Parallel()
+	d := newRenewing(t, "3s")
+	provider, consumer := d.provider, d.consumer
+	want := makeTree(t, provider.outbox(), 21, mib)
+	started := d.startPull("something we have no sink for")
 	first := started.DataAddress.token()
 	if first == "" || started.DataAddress.property("refreshToken") == "" {
 		t.Fatalf("the provider's address: %+v", started.DataAddress)
@@ -108,7 +122,7 @@ func TestAddressIsHeldForLocalApplications(t *testing.T) {
 	expectTree(t, place, want)
 
 	// The command gives the token for curl.
-	code, stdout, stderr = towpath(t, nil, "flows", "address", "c", "-token", "-admin", consumer.admin)
+	code, stdout, stderr := towpath(t, nil, "flows", "address", "c", "-token", "-admin", consumer.admin)
 	if code != 0 || strings.TrimSpace(stdout) == "" || seen[first] && strings.TrimSpace(stdout) == first {
 		t.Errorf("flows address: %d %q %s", code, stdout, stderr)
 	}
@@ -140,4 +154,18 @@ func (a *dataAddress) property(name string) string {
 		}
 	}
 	return ""
+}
+
+// A pull of many files takes longer than a token lasts: the requests of the transfer are refused again and again, and it goes on with
+// renewed ones.
+func TestTransferRenewsItsToken(t *testing.T) {
+	t.Parallel()
+	d := newRenewing(t, "2s")
+	want := makeTree(t, d.provider.outbox(), 22, 16*mib)
+	d.provider.network.rate.Store(3 * mib)
+	d.startPull("tree")
+	d.consumer.controlPlane.expect(t, "c", "completed")
+	expectTree(t, d.consumer.inbox(), want)
+	d.provider.signal("p/completed", nil)
+	d.provider.expectState("p", "COMPLETED")
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/towpath-dataplane/towpath/sdk"
@@ -472,6 +473,7 @@ type progress struct {
 	engine *Engine
 	key    Key
 	live   *live
+	used   atomic.Pointer[sdk.DataAddress] // what Remote returned last, as the counterparty gave it
 }
 
 func (p *progress) Waiting(reason string) { p.engine.setWaiting(p.live, reason) }

@@ -224,15 +224,15 @@ func (p *progress) Remote(ctx context.Context, refused bool) (sdk.DataAddress, e
 		return sdk.DataAddress{}, err
 	}
 	if f.Remote != nil {
-		var last *sdk.DataAddress
+		var used *sdk.DataAddress
 		if refused {
-			last = f.Remote
+			used = p.used.Load()
 		}
-		now, err := e.fresh(ctx, p.key, last)
+		f, err = e.fresh(ctx, p.key, used)
 		if err != nil && (refused || !errors.Is(err, ErrNotRenewed)) {
 			return sdk.DataAddress{}, err
 		}
-		f = now
+		p.used.Store(f.Remote)
 	}
 	return RemoteAddress(e.Catalog, f)
 }
