@@ -182,7 +182,12 @@ func (e *Engine) perform(ctx context.Context, f *Flow) (*sdk.DataAddress, error)
 			return nil, err
 		}
 	}
-	return e.issue(ctx, f)
+	a, err := e.issue(ctx, f)
+	if err == nil && a != nil && p.Renewal == RenewalRequire && a.Get("refreshToken") == "" {
+		err = &RequestError{Field: "counterPartyId", Message: "is no DID that could renew tokens, which the profile requires"}
+		return nil, errors.Join(err, e.Endpoint.Revoke(context.WithoutCancel(ctx), f.Key))
+	}
+	return a, err
 }
 
 // issue makes the address that the counterparty is given, nil if that makes one itself.

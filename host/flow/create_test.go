@@ -230,6 +230,11 @@ func TestFailuresOfWork(t *testing.T) {
 			if _, err := w.Start(bg, c); !errors.As(err, new(*flow.RequestError)) {
 				t.Errorf("got %v", err)
 			}
+			w.checker.failWith(sdk.Errorf(sdk.Internal, "panic"))
+			if _, err := w.Start(bg, create("f", "auto/pull")); err == nil || errors.As(err, new(*flow.RequestError)) {
+				t.Errorf("a fault of a plugin: %v", err)
+			}
+			w.checker.failWith(nil)
 			w.endpoint.breakWith(passing)
 			if _, err := w.Start(bg, create("f", "sync/pull")); !errors.Is(err, passing) {
 				t.Errorf("a synchronous profile got %v", err)

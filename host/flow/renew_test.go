@@ -201,5 +201,13 @@ func TestRequiredRenewal(t *testing.T) {
 		}
 		must(t)(w.Started(bg, message("f"), renewable()))
 		must(t)(w.Terminate(bg, message("f"), ""))
+
+		// Tokens for a counterparty that could not renew them are not issued either.
+		if _, err := w.Start(bg, create("g", "renewed/pull")); !errors.As(err, new(*flow.RequestError)) {
+			t.Errorf("start for a counterparty without a DID: %v", err)
+		}
+		if len(w.endpoint.live) > 0 {
+			t.Errorf("tokens that work: %v", w.endpoint.live)
+		}
 	})
 }

@@ -156,8 +156,7 @@ func TestClientKeepsConnections(t *testing.T) {
 
 func TestClientRedirects(t *testing.T) {
 	other := unreached(t)
-	var server *httptest.Server
-	server = newServer(t, func(w http.ResponseWriter, req *http.Request) {
+	server := newServer(t, func(w http.ResponseWriter, req *http.Request) {
 		step, more := strings.CutPrefix(req.URL.Path, "/loop")
 		switch {
 		case more:
