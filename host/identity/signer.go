@@ -16,6 +16,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/towpath-dataplane/towpath/host/keyfile"
 )
 
 // Signer signs tokens with a key of one of our own DIDs. It is safe for concurrent use.
@@ -40,7 +42,7 @@ func LoadSigner(path, did, keyID string) (*Signer, error) {
 	if method(did) != "web" {
 		generate = nil // the DID says which key it is
 	}
-	content, err := keyFile(path, generate)
+	content, err := keyfile.Load(path, generate)
 	if err != nil {
 		return nil, fmt.Errorf("load the key of %s: %w", did, err)
 	}

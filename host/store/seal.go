@@ -14,7 +14,7 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/towpath-dataplane/towpath/host/token"
+	"github.com/towpath-dataplane/towpath/host/keyfile"
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
@@ -30,7 +30,7 @@ const (
 // LoadKey returns the key in the file at path, 32 bytes. It makes key and file if there is no file, and refuses one that others than
 // its owner can read or write.
 func LoadKey(path string) (key [32]byte, err error) {
-	content, err := token.KeyFile(path, func() ([]byte, error) {
+	content, err := keyfile.Load(path, func() ([]byte, error) {
 		rand.Read(key[:]) // never fails
 		return key[:], nil
 	})

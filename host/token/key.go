@@ -15,6 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+
+	"github.com/towpath-dataplane/towpath/host/keyfile"
 )
 
 // Key signs access tokens and makes refresh tokens.
@@ -28,7 +30,7 @@ type Key struct {
 // LoadKey returns the P-256 key in the file at path (PKCS #8, PEM). It makes key and file if there is no file, and refuses one that
 // others than its owner can read or write.
 func LoadKey(path string) (*Key, error) {
-	content, err := KeyFile(path, generateKey)
+	content, err := keyfile.Load(path, generateKey)
 	if err != nil {
 		return nil, fmt.Errorf("load token key: %w", err)
 	}

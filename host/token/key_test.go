@@ -10,11 +10,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -120,56 +117,6 @@ func TestLoadKeyRefuses(t *testing.T) {
 	}
 }
 
-func TestKeyFileRefuses(t *testing.T) {
-	never := func() ([]byte, error) {
-		t.Error("a key was made")
-		return nil, nil
-	}
-	for _, mode := range []os.FileMode{0o640, 0o604, 0o620, 0o666} {
-		path := filepath.Join(t.TempDir(), "key")
-		if err := os.WriteFile(path, []byte("key"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chmod(path, mode); err != nil {
-			t.Fatal(err)
-		}
-		if content, err := KeyFile(path, never); err == nil || content != nil {
-			t.Errorf("mode %04o: %q, %v; want an error", mode, content, err)
-		}
-	}
-	if _, err := KeyFile(t.TempDir(), never); err == nil {
-		t.Error("a folder: no error")
-	}
-	boom := errors.New("boom")
-	path := filepath.Join(t.TempDir(), "key")
-	if _, err := KeyFile(path, func() ([]byte, error) { return nil, boom }); !errors.Is(err, boom) {
-		t.Errorf("a failed generate: %v", err)
-	}
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("after a failed generate there is a file: %v", err)
-	}
-}
-
-func TestKeyFileIsMadeOnce(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "key")
-	var contents [8][]byte
-	var wg sync.WaitGroup
-	for i := range contents {
-		wg.Go(func() {
-			var err error
-			contents[i], err = KeyFile(path, func() ([]byte, error) { return []byte{byte(i)}, nil })
-			if err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	for _, c := range contents {
-		if !bytes.Equal(c, contents[0]) {
-			t.Fatalf("callers got different keys: %v", contents)
-		}
-	}
-}
 
 // The key, the message and the signature are those of RFC 6979, section A.2.5.
 func TestSignatureIsDeterministic(t *testing.T) {

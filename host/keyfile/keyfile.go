@@ -1,4 +1,6 @@
-package identity
+// Package keyfile keeps private keys in files: each whole or not there, made once, and closed to all but its owner. What a key is for
+// it does not know.
+package keyfile
 
 import (
 	"errors"
@@ -12,10 +14,10 @@ import (
 // maxKeyFile is the most bytes that are read of a key file.
 const maxKeyFile = 64 << 10
 
-// keyFile returns the content of the file at path, which generate makes if there is none; a nil generate makes none. The file appears
+// Load returns the content of the file at path, which generate makes if there is none; a nil generate makes none. The file appears
 // whole or not at all, with mode 0600, and of several processes that make it at once one wins. A file that others than its owner can
 // read or write is refused.
-func keyFile(path string, generate func() ([]byte, error)) ([]byte, error) {
+func Load(path string, generate func() ([]byte, error)) ([]byte, error) {
 	content, err := readKeyFile(path)
 	if generate == nil || !errors.Is(err, fs.ErrNotExist) {
 		return content, err
