@@ -117,7 +117,6 @@ func TestLoadKeyRefuses(t *testing.T) {
 	}
 }
 
-
 // The key, the message and the signature are those of RFC 6979, section A.2.5.
 func TestSignatureIsDeterministic(t *testing.T) {
 	number := func(s string) []byte {
