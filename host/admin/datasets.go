@@ -280,7 +280,7 @@ func (h handler) putDataset(w http.ResponseWriter, r *http.Request) {
 // identify takes the id and the context of a dataset from the request; a body may repeat them.
 func identify(d *flow.Dataset, r *http.Request) (fields []sdk.FieldError) {
 	id, named := r.PathValue("id"), r.URL.Query().Get("context")
-	if why := checkID(id); why != "" {
+	if why := flow.CheckID(id); why != "" {
 		fields = append(fields, sdk.FieldError{Field: "id", Message: why})
 	}
 	if d.ID != "" && d.ID != id {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"mime"
@@ -12,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/towpath-dataplane/towpath/host/flow"
@@ -201,24 +199,4 @@ func (o *object) end() {
 	for _, name := range slices.Sorted(maps.Keys(o.members)) {
 		o.fail(name, "is not known")
 	}
-}
-
-// maxID is the longest id of a dataset, in characters.
-const maxID = 256
-
-// checkID says what is wrong with an id, "" for nothing. Ids become path elements, keys and log lines.
-func checkID(id string) string {
-	switch {
-	case id == "":
-		return "is empty"
-	case !utf8.ValidString(id):
-		return "is not UTF-8"
-	case utf8.RuneCountInString(id) > maxID:
-		return fmt.Sprintf("is longer than %d characters", maxID)
-	case strings.ContainsFunc(id, unicode.IsControl):
-		return "contains control characters"
-	case id == "." || id == "..":
-		return fmt.Sprintf("must not be %q", id)
-	}
-	return ""
 }

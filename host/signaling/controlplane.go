@@ -153,7 +153,7 @@ func (cp ControlPlane) withDefaults() ControlPlane {
 
 // check says what is wrong with a control plane, without repeating a secret. cp has its defaults.
 func (cp ControlPlane) check() error {
-	if why := checkID(cp.ID); why != "" {
+	if why := flow.CheckID(cp.ID); why != "" {
 		return errors.New("the id " + why)
 	}
 	if err := checkURL(cp.Endpoint); err != nil {

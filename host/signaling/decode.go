@@ -109,7 +109,7 @@ func (f *fields) profile(strict bool) string {
 }
 
 func (f *fields) checkID(name, id string) {
-	if why := checkID(id); why != "" {
+	if why := flow.CheckID(id); why != "" {
 		f.fail(name, "%s", why)
 	}
 }

@@ -120,9 +120,9 @@ func TestDecodeIDs(t *testing.T) {
 		{"dots, old name", map[string]any{"dataFlowId": nil, "processId": ".."}, "", "processId"},
 		{"three dots", map[string]any{"dataFlowId": "..."}, "...", ""},
 		{"control character", map[string]any{"dataFlowId": "a\nb"}, "", "dataFlowId"},
-		{"longest", map[string]any{"dataFlowId": strings.Repeat("ü", maxID)}, strings.Repeat("ü", maxID), ""},
-		{"too long", map[string]any{"dataFlowId": strings.Repeat("x", maxID+1)}, "", "dataFlowId"},
-		{"message id too long", map[string]any{"messageId": strings.Repeat("x", maxID+1)}, "", "messageId"},
+		{"longest", map[string]any{"dataFlowId": strings.Repeat("ü", flow.MaxID)}, strings.Repeat("ü", flow.MaxID), ""},
+		{"too long", map[string]any{"dataFlowId": strings.Repeat("x", flow.MaxID+1)}, "", "dataFlowId"},
+		{"message id too long", map[string]any{"messageId": strings.Repeat("x", flow.MaxID+1)}, "", "messageId"},
 		{"message id with a control character", map[string]any{"messageId": "a\x00"}, "", "messageId"},
 		{"message id is a number", map[string]any{"messageId": 1}, "", "messageId"},
 	}

@@ -1,13 +1,10 @@
 package signaling
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/towpath-dataplane/towpath/host/flow"
 )
@@ -88,7 +85,7 @@ func parsePath(base, escaped string, strict bool) (endpoint, error) {
 		return endpoint{}, noEndpoint(escaped)
 	}
 	if creating[string(to.operation)] == "" && to.operation != opRegister {
-		if why := checkID(to.id); why != "" {
+		if why := flow.CheckID(to.id); why != "" {
 			return endpoint{operation: to.operation}, &flow.RequestError{Message: "the id of the " + to.subject() + " in the path " + why}
 		}
 	}
@@ -197,26 +194,5 @@ func (e endpoint) methods() []string {
 		return []string{http.MethodDelete, http.MethodOptions}
 	default:
 		return []string{http.MethodPost, http.MethodOptions}
-	}
-}
-
-// maxID is the longest id of a flow or a message, in characters.
-const maxID = 256
-
-// checkID says what is wrong with an id that a control plane chose, "" for nothing. Ids become path segments, keys and log lines.
-func checkID(id string) string {
-	switch {
-	case id == "":
-		return "is empty"
-	case !utf8.ValidString(id):
-		return "is not UTF-8"
-	case utf8.RuneCountInString(id) > maxID:
-		return fmt.Sprintf("is longer than %d characters", maxID)
-	case strings.ContainsFunc(id, unicode.IsControl):
-		return "contains control characters"
-	case id == "." || id == "..":
-		return fmt.Sprintf("must not be %q", id)
-	default:
-		return ""
 	}
 }

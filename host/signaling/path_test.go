@@ -65,8 +65,8 @@ func TestParsePath(t *testing.T) {
 		{path: "/dataflows/a%00b/suspend", want: endpoint{opSuspend, ""}, problem: true},
 		{path: "/dataflows/a%0Ab/suspend", want: endpoint{opSuspend, ""}, problem: true},
 		{path: "/dataflows/%FF/suspend", want: endpoint{opSuspend, ""}, problem: true},
-		{path: "/dataflows/" + strings.Repeat("x", maxID) + "/suspend", want: endpoint{opSuspend, strings.Repeat("x", maxID)}, strict: true},
-		{path: "/dataflows/" + strings.Repeat("x", maxID+1) + "/suspend", want: endpoint{opSuspend, ""}, problem: true},
+		{path: "/dataflows/" + strings.Repeat("x", flow.MaxID) + "/suspend", want: endpoint{opSuspend, strings.Repeat("x", flow.MaxID)}, strict: true},
+		{path: "/dataflows/" + strings.Repeat("x", flow.MaxID+1) + "/suspend", want: endpoint{opSuspend, ""}, problem: true},
 	}
 	for _, base := range []string{"", "/api/v1"} {
 		for _, tt := range tests {
@@ -111,7 +111,7 @@ func FuzzParsePath(f *testing.F) {
 		if creating[string(to.operation)] != "" {
 			return
 		}
-		if why := checkID(to.id); why != "" {
+		if why := flow.CheckID(to.id); why != "" {
 			t.Fatalf("the id %q %s", to.id, why)
 		}
 		again, err := parsePath("", "/dataflows/"+url.PathEscape(to.id)+"/"+string(to.operation), strict)
