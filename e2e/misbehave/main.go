@@ -1,5 +1,6 @@
 // Command misbehave is a plugin that does what a host has to survive. Its file name says what: towpath-plugin-<trap>, with the
-// traps below. The trap "good" behaves, but for what a data address asks of it in its property "do".
+// traps below. The trap "good" behaves, but for what a data address asks of it in its property "do"; "gate" behaves as late as it is
+// told to.
 package main
 
 import (
@@ -15,6 +16,7 @@ import (
 // traps are the ways to misbehave before, or while, a plugin serves.
 var traps = map[string]func(p sdk.Plugin){
 	"good":             grpcplugin.Serve,
+	"gate":             grpcplugin.Serve,
 	"rival":            grpcplugin.Serve,
 	"crash-at-start":   func(sdk.Plugin) { fmt.Fprintln(os.Stderr, "no licence found"); os.Exit(3) },
 	"panic-at-start":   func(sdk.Plugin) { panic("assignment to entry in nil map") },
@@ -59,10 +61,14 @@ func wellBehaved(name string) sdk.Plugin {
 	if name != "good" && name != "rival" {
 		t.Type = "Misbehave-" + name
 	}
-	return sdk.Plugin{
+	p := sdk.Plugin{
 		Name:    name,
 		Version: "1.2.3",
 		Sources: []sdk.SourceType{{AddressType: t, Source: source{}}},
 		Sinks:   []sdk.SinkType{{AddressType: sdk.AddressType{Type: "Sink-" + name}, Sink: sink{}}},
 	}
+	if name == "gate" {
+		p.Sinks = append(p.Sinks, gateType())
+	}
+	return p
 }

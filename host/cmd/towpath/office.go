@@ -131,7 +131,10 @@ func registrationOf(c config.ControlPlane, signalingURL string) *signaling.Regis
 	if a := r.Authorization; a != nil {
 		out.Authorization = &signaling.AuthorizationEntry{Type: string(a.Type), TokenEndpoint: a.TokenEndpoint, ClientID: a.ClientID,
 			ClientSecret: a.ClientSecret.Reveal(), TokenExchangeEndpoint: a.TokenExchangeEndpoint, Issuer: a.Issuer, JWKSURI: a.JWKSURI,
-			JWKS: json.RawMessage(a.JWKS), Resource: a.Resource, Audience: a.Audience, Scope: a.Scope}
+			Resource: a.Resource, Audience: a.Audience, Scope: a.Scope}
+		if a.JWKS != "" {
+			out.Authorization.JWKS = json.RawMessage(a.JWKS)
+		}
 	}
 	return out
 }
