@@ -214,9 +214,12 @@ func (f *Flow) refresh(tx Tx) error {
 		return err
 	}
 	f.Checkpoint, f.Totals, f.Digest, f.Fault, f.Reported = now.Checkpoint, now.Totals, now.Digest, now.Fault, now.Reported
-	f.NextIndex, f.Sealed, f.RenewalFault = now.NextIndex, now.Sealed, now.RenewalFault
+	f.NextIndex, f.Sealed = now.NextIndex, now.Sealed
+	if f.RemoteSince.Equal(now.RemoteSince) {
+		f.RenewalFault, f.RenewalRefused = now.RenewalFault, now.RenewalRefused
+	}
 	if f.RemoteSince.Before(now.RemoteSince) { // a token was renewed
-		f.Remote, f.RemoteSince = now.Remote, now.RemoteSince
+		f.Remote, f.RemoteSince, f.RenewalFault, f.RenewalRefused = now.Remote, now.RemoteSince, now.RenewalFault, now.RenewalRefused
 	}
 	return nil
 }
@@ -262,7 +265,7 @@ func (e *Engine) takeAddress(ctx context.Context, f *Flow, a *sdk.DataAddress, s
 	if err := e.checkRemote(ctx, f, p, *a); err != nil {
 		return err
 	}
-	f.Remote, f.RemoteSince, f.RenewalFault = a, e.Clock().UTC(), ""
+	f.Remote, f.RemoteSince, f.RenewalFault, f.RenewalRefused = a, e.Clock().UTC(), "", false
 	return nil
 }
 

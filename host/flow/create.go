@@ -233,8 +233,9 @@ func (e *Engine) checkRemote(ctx context.Context, f *Flow, p Profile, a sdk.Data
 		return err
 	}
 	if p.Renewal == RenewalRequire {
-		if _, ok := e.Renewer.Renewable(f, a); !ok {
-			return &RequestError{Field: "dataAddress.endpointProperties", Message: "has no refresh token that can be used, which the profile requires"}
+		if life, ok := e.Renewer.Renewable(f, a); !ok || life <= 0 {
+			return &RequestError{Field: "dataAddress.endpointProperties",
+				Message: "refreshToken and expiresIn are required by the profile, and a refreshEndpoint that can be used"}
 		}
 	}
 	if !f.Moves() {

@@ -71,8 +71,10 @@ type Flow struct {
 	Remote *sdk.DataAddress
 	// RemoteSince is when Remote, with the token in it, was issued as far as we know.
 	RemoteSince time.Time
-	// RenewalFault is why the token of Remote could not be renewed the last time; "" if it could.
-	RenewalFault string
+	// RenewalFault is why the token of Remote could not be renewed the last time; "" if it could. RenewalRefused says that no further
+	// attempt can succeed.
+	RenewalFault   string
+	RenewalRefused bool
 	// Issued is the address we issued to the counterparty (provider pull, consumer push), with its current token. Secret.
 	Issued *sdk.DataAddress
 

@@ -29,7 +29,8 @@ func (e *Engine) Retry(ctx context.Context, key Key) error {
 			return &StateError{Key: key, State: f.State, Signal: signalRetry, Why: "nothing of it has failed"}
 		}
 		if rests {
-			f.Fault = "" // what was reported stays known, so that the control plane does not hear it twice
+			// What was reported stays known, so that the control plane does not hear it twice.
+			f.Fault, f.RenewalRefused = "", false
 		}
 		return tx.Put(f)
 	})

@@ -34,7 +34,7 @@ type keeper struct {
 
 // keepFresh begins to renew the token of a STARTED flow's counterparty, if there is one that can be. The flow's lock is held.
 func (e *Engine) keepFresh(l *live, f *Flow) {
-	if f.Remote == nil || l.keeper != nil {
+	if f.Remote == nil || l.keeper != nil || f.RenewalRefused {
 		return
 	}
 	if _, ok := e.Renewer.Renewable(f, *f.Remote); !ok {
@@ -144,11 +144,11 @@ func (k *keeper) renew(ctx context.Context, stale *sdk.DataAddress) (*Flow, erro
 			return nil // there is another one
 		}
 		if failure == nil {
-			f.Remote, f.RemoteSince, f.RenewalFault = &renewed, e.Clock().UTC(), ""
+			f.Remote, f.RemoteSince, f.RenewalFault, f.RenewalRefused = &renewed, e.Clock().UTC(), "", false
 			return tx.Put(f)
 		}
-		f.RenewalFault = failure.Error()
-		if sdk.AsError(failure).Retryable {
+		f.RenewalFault, f.RenewalRefused = failure.Error(), !sdk.AsError(failure).Retryable
+		if !f.RenewalRefused {
 			return tx.Put(f)
 		}
 		return fault(tx, f, fmt.Errorf("the token of the counterparty's address cannot be renewed: %w", failure))
@@ -179,6 +179,8 @@ func (e *Engine) fresh(ctx context.Context, key Key, refused *sdk.DataAddress) (
 		return nil, &StateError{Key: key, State: f.State, Signal: signalData, Why: f.Lacks()}
 	case refused == nil && !e.almostExpired(f):
 		return f, nil
+	case f.RenewalRefused && (refused == nil || sameToken(*refused, *f.Remote)):
+		return f, ErrNotRenewed // until somebody does something about it
 	}
 	k := e.keeperOf(ctx, l)
 	if k == nil {

@@ -89,6 +89,22 @@ func TestRenewalsThatFail(t *testing.T) {
 		if diff := cmp.Diff([]string{"errored STARTED pending"}, w.callbacks("f")); diff != "" {
 			t.Error(diff)
 		}
+		// The token that is refused is not sent again, whoever asks for it, nor after a restart.
+		w.close()
+		w.Engine = w.engine()
+		if err := w.Revive(bg); err != nil {
+			t.Fatal(err)
+		}
+		before := w.renewer.count()
+		for range 3 {
+			if _, err := w.Address(bg, key("f")); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Hour)
+		}
+		if n := w.renewer.count() - before; n != 0 {
+			t.Errorf("%d renewals with a token that was refused", n)
+		}
 		w.renewer.failWith(nil)
 		if err := w.Retry(bg, key("f")); err != nil {
 			t.Fatal(err)

@@ -23,7 +23,7 @@ func commands() []command {
 		flowsListCommand(), flowsShowCommand(), flowsRetryCommand(), flowsAddressCommand(), flowsDataCommand(), flowsAgreementCommand(),
 		datasetsListCommand(), datasetsShowCommand(), datasetsPutCommand(), datasetsRemoveCommand(),
 		controlPlanesListCommand(), controlPlanesRegisterCommand(), controlPlanesDeregisterCommand(),
-		participantsListCommand(), participantsDocumentCommand(), versionCommand()}
+		participantsListCommand(), participantsDocumentCommand(), openAPICommand(), versionCommand()}
 }
 
 // dispatch finds the command that args name, and runs it.

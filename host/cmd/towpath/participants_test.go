@@ -58,3 +58,13 @@ control_plane "cp" {
 		}
 	}
 }
+
+func TestOpenAPI(t *testing.T) {
+	for name, want := range map[string]int{"signaling": exitOK, "public": exitOK, "admin": exitOK, "../serve": exitNotFound, "": exitNotFound} {
+		var stdout, stderr bytes.Buffer
+		code := run([]string{"openapi", name}, &stdout, &stderr)
+		if code != want || strings.HasPrefix(stdout.String(), "openapi: ") != (want == exitOK) {
+			t.Errorf("%q: exit code %d, %.40s%s", name, code, stdout.String(), stderr.String())
+		}
+	}
+}
