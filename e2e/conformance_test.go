@@ -159,12 +159,12 @@ func (l *ledger) table() string {
 	defer l.mu.Unlock()
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "RULE\tRESULT\tFROM\tWHAT")
+	fmt.Fprintln(w, "RULE\tRESULT\tWHAT\tFROM")
 	count := map[string]int{}
 	for _, r := range l.order {
 		result := cmp.Or(l.result[r.id], "missing")
 		count[result]++
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.id, result, r.from, r.text)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.id, result, r.text, r.from)
 	}
 	w.Flush()
 	fmt.Fprintf(&text, "%d rules: %d ok, %d failed, %d missing\n", len(l.order), count["ok"], count["FAIL"], count["missing"])
