@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -13,7 +14,10 @@ import (
 // identify finds out which control plane has sent a request: by its credential, which each control plane has verified by its own rules.
 // The error is a *problem.
 func (d *Directory) identify(r *http.Request) (*member, error) {
-	if d.open != nil {
+	switch {
+	case d.open != nil && fromBrowser(r.Header):
+		return nil, browser.problem("without a credential to ask for, a page of the web could have a browser send this")
+	case d.open != nil:
 		return d.open, nil
 	}
 	all := d.sorted()
@@ -31,6 +35,9 @@ func (d *Directory) identify(r *http.Request) (*member, error) {
 	return byToken(r.Context(), all, token, claims)
 }
 
+// fromBrowser reports whether a request has what browsers say of the page that makes them ask.
+func fromBrowser(h http.Header) bool { return h.Get("Origin") != "" || h.Get("Sec-Fetch-Site") != "" }
+
 // withSecret finds the control plane whose secret a request has. It compares all of them.
 func withSecret(all []*member, h http.Header) *member {
 	var found *member
@@ -42,30 +49,29 @@ func withSecret(all []*member, h http.Header) *member {
 	return found
 }
 
-// byToken finds the control plane that a token names and that accepts it. Of those that it names only by their participant context,
-// there must be one.
+// byToken finds the control plane that a token names and that accepts it. The operator's come first, so that nobody who registers gets
+// hold of their tokens; and among equals there must be one.
 func byToken(ctx context.Context, all []*member, token string, claims *identity.Claims) (*member, error) {
 	var errs []error
-	for _, how := range []naming{namedByItself, namedByContext} {
-		var accepting []*member
-		for _, m := range all {
-			if m.inbound.static() || m.inbound.named(claims) != how {
-				continue
+	for _, registered := range []bool{false, true} {
+		for _, how := range []naming{namedByItself, namedByContext, namedElsewhere} {
+			var accepting []*member
+			for _, m := range all {
+				if m.registered.IsZero() == registered || m.inbound.static() || m.inbound.named(claims) != how {
+					continue
+				}
+				if err := m.inbound.verify(ctx, token); err != nil {
+					errs = append(errs, err)
+					continue
+				}
+				accepting = append(accepting, m)
 			}
-			if err := m.inbound.verify(ctx, token); err != nil {
-				errs = append(errs, err)
-				continue
+			switch {
+			case len(accepting) == 1:
+				return accepting[0], nil
+			case len(accepting) > 1:
+				return nil, badToken(fmt.Errorf("%w: %q and %q", errAmbiguous, accepting[0].ID, accepting[1].ID))
 			}
-			if how == namedByItself {
-				return m, nil
-			}
-			accepting = append(accepting, m)
-		}
-		switch {
-		case len(accepting) == 1:
-			return accepting[0], nil
-		case len(accepting) > 1:
-			return nil, badToken(errAmbiguous)
 		}
 	}
 	return nil, badToken(errs...)

@@ -109,7 +109,8 @@ func sameSecret(a, b [sha256.Size]byte) bool { return subtle.ConstantTimeCompare
 type naming int
 
 const (
-	notNamed naming = iota
+	notNamed       naming = iota
+	namedElsewhere        // by itself, but in another participant context
 	namedByContext
 	namedByItself
 )
@@ -119,6 +120,8 @@ func (v *inbound) named(c *identity.Claims) naming {
 	switch {
 	case v.rules.Issuer != "" && c.Issuer != v.rules.Issuer:
 		return notNamed
+	case !v.exchange && c.Subject == v.subject && c.ParticipantContext != "" && c.ParticipantContext != v.context:
+		return namedElsewhere
 	case !v.exchange && c.Subject == v.subject:
 		return namedByItself
 	case !v.exchange, c.ParticipantContext != "" && c.ParticipantContext != v.context:

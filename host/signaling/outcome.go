@@ -75,7 +75,7 @@ func refusal(answer *reply, quote bool, now time.Time) *failure {
 	switch {
 	case answer.StatusCode/100 == 3:
 		text += redirectTo(answer.Response) + "; redirects are not followed, so the control plane's endpoint has to be corrected"
-	case quote && len(answer.body) > 0: // an answer may quote what it refuses
+	case quote && len(answer.body) > 0 && !answer.repeatsCredential(): // an answer may quote what it refuses
 		text += ": " + printable(string(answer.body))
 	}
 	return &failure{text: text, retryAfter: askedDelay(answer.Header, now)}

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -22,6 +24,30 @@ type peer struct {
 type reply struct {
 	*http.Response
 	body []byte // as much of it as was asked for
+}
+
+// repeatsCredential reports whether an answer has what went with its request to prove who sends it.
+func (r *reply) repeatsCredential() bool {
+	return slices.ContainsFunc(credentials(r.Response), func(secret string) bool { return repeats(r.body, secret) })
+}
+
+// credentials are what in the header of an answer's request proves who sent it: all but what every request has.
+func credentials(answer *http.Response) []string {
+	if answer.Request == nil {
+		return nil
+	}
+	var all []string
+	for name, values := range answer.Request.Header {
+		if name == "Accept" || name == "Content-Type" || values[0] == "" {
+			continue
+		}
+		value := values[0]
+		if _, credential, ok := strings.Cut(value, " "); ok && name == authorization {
+			value = credential
+		}
+		all = append(all, value)
+	}
+	return all
 }
 
 // exchange makes a request, and makes it once more if the peer refused the authorization and there is another one. It returns at most

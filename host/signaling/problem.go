@@ -47,6 +47,7 @@ type problemType struct {
 var (
 	invalidMessage     = problemType{http.StatusBadRequest, "invalid-message", "The message is not valid"}
 	unauthorized       = problemType{http.StatusUnauthorized, "unauthorized", "The caller is not known"}
+	browser            = problemType{http.StatusForbidden, "browser", "The request comes from a browser"}
 	noSuchEndpoint     = problemType{http.StatusNotFound, "no-such-endpoint", "There is no such endpoint"}
 	noSuchFlow         = problemType{http.StatusNotFound, "no-such-flow", "There is no such data flow"}
 	noSuchControlPlane = problemType{http.StatusNotFound, "no-such-control-plane", "There is no such control plane"}
@@ -54,6 +55,7 @@ var (
 	wrongState         = problemType{http.StatusConflict, "wrong-state", "The data flow is in another state"}
 	messageReused      = problemType{http.StatusConflict, "message-reused", "The message id was used before"}
 	controlPlaneTaken  = problemType{http.StatusConflict, "control-plane-taken", "The id is that of another control plane"}
+	tooManyPlanes      = problemType{http.StatusConflict, "too-many-control-planes", "There are too many control planes"}
 	tooLarge           = problemType{http.StatusRequestEntityTooLarge, "too-large", "The message is too long"}
 	unsupportedMedia   = problemType{http.StatusUnsupportedMediaType, "unsupported-media-type", "The media type is not supported"}
 	internal           = problemType{http.StatusInternalServerError, "internal", "The data plane failed"}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/towpath-dataplane/towpath/host/flow"
@@ -117,7 +118,10 @@ func (d *Directory) register(ctx context.Context, context string, r controlPlane
 	}
 	d.changing.Lock()
 	defer d.changing.Unlock()
-	if err := d.checkTaken(context, r.ID); err != nil {
+	if err := d.checkTaken(cp); err != nil {
+		return err
+	}
+	if err := d.checkRoom(cp); err != nil {
 		return err
 	}
 	m, err := d.newMember(cp, d.guarded)
@@ -158,13 +162,35 @@ func (d *Directory) replace(id string, m *member) {
 	}
 }
 
-// checkTaken refuses an id by which another control plane is known, of the operator's or of another participant context.
-func (d *Directory) checkTaken(context, id string) error {
+// checkTaken refuses an id by which another control plane is known, of the operator's or of another participant context; and tokens that
+// would name one of the operator's.
+func (d *Directory) checkTaken(cp ControlPlane) error {
 	for _, m := range d.sorted() {
 		configured := m.registered.IsZero()
-		if m.ID == id && (configured || m.Context != context) || configured && m.inbound.subject == id {
+		switch {
+		case m.ID == cp.ID && (configured || m.Context != cp.Context), configured && m.inbound.subject == cp.ID:
 			return controlPlaneTaken.problem("another control plane is known by this id")
+		case configured && m.Context == cp.Context && m.inbound.exchange && m.inbound.byContext &&
+			cp.Inbound.Type == AuthTokenExchange && cp.Inbound.Issuer == m.inbound.rules.Issuer:
+			return controlPlaneTaken.problem("the issuer's tokens for this participant context name another control plane")
 		}
+	}
+	return nil
+}
+
+// maxRegistered is how many control planes can be registered in a participant context.
+const maxRegistered = 100
+
+// checkRoom refuses one control plane more than that.
+func (d *Directory) checkRoom(cp ControlPlane) error {
+	n := 0
+	for _, m := range d.sorted() {
+		if !m.registered.IsZero() && m.Context == cp.Context && m.ID != cp.ID {
+			n++
+		}
+	}
+	if n >= maxRegistered {
+		return tooManyPlanes.problem("%d control planes are registered in this participant context", n)
 	}
 	return nil
 }
@@ -195,7 +221,7 @@ func (d *Directory) restore(document flow.Document) error {
 	if err != nil {
 		return err
 	}
-	if err := d.checkTaken(document.Context, r.ID); err != nil {
+	if err := d.checkTaken(cp); err != nil {
 		return err
 	}
 	m, err := d.newMember(cp, d.guarded)
@@ -258,14 +284,17 @@ func (d *Directory) tokenExchange(cp *ControlPlane, a *AuthorizationEntry) error
 	if err := d.checkReachable("authorization.jwksUri", a.JWKSURI); err != nil {
 		return err
 	}
-	known := d.exchangeAt(a.TokenExchangeEndpoint)
+	known := d.exchangeAt(cp.Context, a.TokenExchangeEndpoint)
 	switch {
 	case known == nil:
-		return invalid("authorization.tokenExchangeEndpoint", "is not one that the operator of this data plane has configured")
+		return invalid("authorization.tokenExchangeEndpoint",
+			"is not one that the operator of this data plane has configured for the participant context")
 	case a.Resource != "" && !sameOrigin(a.Resource, cp.Endpoint):
 		return invalid("authorization.resource", "is at another host than the control plane's endpoint")
 	case a.Audience != "" && a.Audience != cp.ID && a.Audience != known.Audience && !sameOrigin(a.Audience, cp.Endpoint):
 		return invalid("authorization.audience", "is not the control plane's id")
+	case d.isOfOthers(cmp.Or(a.Audience, cp.ID), cp.Endpoint):
+		return invalid("authorization.audience", "is that of somebody else (without it, the control plane's id is the audience)")
 	}
 	cp.Inbound = Inbound{Type: a.Type, Issuer: a.Issuer, JWKSURI: a.JWKSURI}
 	cp.Outbound = Outbound{Type: a.Type, TokenExchangeEndpoint: known.TokenExchangeEndpoint, SubjectTokenFile: known.SubjectTokenFile,
@@ -273,10 +302,22 @@ func (d *Directory) tokenExchange(cp *ControlPlane, a *AuthorizationEntry) error
 	return nil
 }
 
-// exchangeAt returns how a configured control plane uses a token exchange endpoint, and nil if none does.
-func (d *Directory) exchangeAt(endpoint string) *Outbound {
+// isOfOthers reports whether tokens for an audience are good at another host than the endpoint's, as far as can be told: who registers
+// chooses its id.
+func (d *Directory) isOfOthers(audience, endpoint string) bool {
+	if sameOrigin(audience, endpoint) {
+		return false
+	}
+	return checkURLWithQuery(audience) == nil || slices.ContainsFunc(d.sorted(), func(m *member) bool {
+		theirs := []string{m.Outbound.Audience, m.Outbound.Resource, m.ID}
+		return m.registered.IsZero() && slices.Contains(theirs, audience) && !sameOrigin(m.Endpoint, endpoint)
+	})
+}
+
+// exchangeAt returns how a configured control plane of a participant context uses a token exchange endpoint, and nil if none does.
+func (d *Directory) exchangeAt(context, endpoint string) *Outbound {
 	for _, m := range d.sorted() {
-		if m.registered.IsZero() && m.Outbound.Type == AuthTokenExchange && m.Outbound.TokenExchangeEndpoint == endpoint {
+		if m.registered.IsZero() && m.Context == context && m.Outbound.Type == AuthTokenExchange && m.Outbound.TokenExchangeEndpoint == endpoint {
 			return &m.Outbound
 		}
 	}

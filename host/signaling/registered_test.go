@@ -93,7 +93,7 @@ func TestRegisterControlPlane(t *testing.T) {
 		{name: "unknown members", body: registrationMessage("profiles", `[]`, ".x", `{"y":1}`)},
 		{name: "loopback that is allowed", body: registrationMessage("endpoint", `"http://127.0.0.1:9/x"`)},
 		{name: "token exchange", body: with()},
-		{name: "token exchange with all", body: with(".resource", `"https://cp.example"`, ".audience", `"edcv"`, ".scope", `"dps"`)},
+		{name: "token exchange with all", body: with(".resource", `"https://cp.example"`, ".audience", `"https://cp.example/x"`, ".scope", `"dps"`)},
 		{name: "audience is its id", body: with(".audience", `"cp-1"`)},
 
 		{name: "nothing", body: ``, detail: "not JSON"},

@@ -167,7 +167,7 @@ func newOAuthError(response *http.Response, body []byte, secret string, now time
 	}
 	e.code = f.text("error")
 	for _, text := range []string{e.code, f.text("error_description")} {
-		for _, form := range []string{secret, url.QueryEscape(secret)} {
+		for _, form := range append(credentials(response), secret, url.QueryEscape(secret)) {
 			text = strings.ReplaceAll(text, form, "…")
 		}
 		if text != "" {
