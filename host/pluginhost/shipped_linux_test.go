@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,11 +53,11 @@ func launchShipped(t *testing.T, configs map[string][]byte) *Host {
 			t.Fatal(err)
 		}
 	}
-	runtime, err := os.MkdirTemp("", "run")
+	runDir, err := os.MkdirTemp("", "run")
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := New(Options{Directory: own, Trust: TrustOff, RuntimeDir: runtime})
+	h, err := New(Options{Directory: own, Trust: TrustOff, RuntimeDir: runDir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,12 +65,30 @@ func launchShipped(t *testing.T, configs map[string][]byte) *Host {
 		if err := h.Close(t.Context()); err != nil && t.Context().Err() == nil {
 			t.Error(err)
 		}
-		os.RemoveAll(runtime)
+		os.RemoveAll(runDir)
 	})
 	if err := h.Start(t.Context(), configs); err != nil {
 		t.Fatal(err)
 	}
+	awaitBrokers(t)
 	return h
+}
+
+// awaitBrokers waits until go-plugin has opened the stream that it keeps for every plugin. It does so in its own time, and a suite would
+// take what begins after the launch for left behind.
+func awaitBrokers(t *testing.T) {
+	t.Helper()
+	stacks := make([]byte, 4<<20)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		all := string(stacks[:runtime.Stack(stacks, true)])
+		opening := strings.Count(all, "hashicorp/go-plugin.newGRPCClient.func1(")
+		if open := strings.Count(all, "created by github.com/hashicorp/go-plugin.(*gRPCBrokerClientImpl).StartStream"); opening > 0 && opening == open {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the plugins' streams were not opened:\n%s", all)
+		}
+	}
 }
 
 func sourceOf(t *testing.T, typ string, configs map[string][]byte) sdk.DataSource {

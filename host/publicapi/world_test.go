@@ -81,11 +81,19 @@ func newWorld(t testing.TB, change func(*world, *Options)) *world {
 	t.Cleanup(func() {
 		w.client.CloseIdleConnections()
 		w.server.Close()
-		if after := sdk.OutstandingBuffers(); after != before {
-			t.Errorf("%d buffers were not released", after-before)
-		}
+		w.eventually("all buffers are released", func() bool { return sdk.OutstandingBuffers() == before })
 	})
 	return w
+}
+
+// eventually waits until something is true that has to come true. If it does not, the test fails and shows the log.
+func (w *world) eventually(what string, condition func() bool) {
+	w.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("still not true: %s\n%s", what, w.log)
+		}
+	}
 }
 
 func newAuthority(t testing.TB, now func() time.Time) *token.Authority {
