@@ -25,6 +25,8 @@ type Options struct {
 	Store flow.Store
 	// Waiting says why a flow's transfer does not move; "" if it does.
 	Waiting func(flow.Key) string
+	// Motion says how a flow's data moves, and false if nothing of it runs. May be nil.
+	Motion func(flow.Key) (flow.Motion, bool)
 	// Plugins lists the plugins of the host.
 	Plugins func() []Plugin
 	// Ready returns nil when the host takes signals.
@@ -211,7 +213,15 @@ func (h handler) detail(ctx context.Context, key flow.Key) (FlowDetail, error) {
 	return newDetail(h.show(f), f, parts, callbacks), nil
 }
 
-func (h handler) show(f *flow.Flow) Flow { return newFlow(f, cmp.Or(h.Waiting(f.Key), f.Lacks())) }
+func (h handler) show(f *flow.Flow) Flow {
+	shown := newFlow(f, cmp.Or(h.Waiting(f.Key), f.Lacks()))
+	if h.Motion != nil {
+		if m, ok := h.Motion(f.Key); ok {
+			shown.Motion = newMotion(m, time.Now())
+		}
+	}
+	return shown
+}
 
 func (h handler) plugins(w http.ResponseWriter, _ *http.Request) {
 	list := PluginList{Plugins: h.Plugins()}

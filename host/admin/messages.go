@@ -35,6 +35,7 @@ type Flow struct {
 	Records        int64     `json:"records,omitempty"`
 	Digest         string    `json:"digest,omitempty"`
 	Waiting        string    `json:"waiting,omitempty"`
+	Motion         *Motion   `json:"motion,omitempty"` // nil: nothing of it runs
 	Fault          string    `json:"fault,omitempty"`
 	RenewalFault   string    `json:"renewalFault,omitempty"` // why the counterparty's token could not be renewed
 	Reason         string    `json:"reason,omitempty"`
@@ -42,6 +43,28 @@ type Flow struct {
 	Updated        time.Time `json:"updated"`
 	ClosedByParty  bool      `json:"manifestReceived,omitempty"`
 	CleanupPending bool      `json:"cleanupPending,omitempty"`
+}
+
+// Motion is how a flow's data moves at present.
+type Motion struct {
+	// What was sent of a transfer since the beginning of the flow, durable or not.
+	Parts     int64  `json:"parts"`
+	Bytes     int64  `json:"bytes"`
+	Records   int64  `json:"records,omitempty"`
+	Part      string `json:"part,omitempty"` // that is being sent
+	PartBytes int64  `json:"partBytes,omitempty"`
+	PartSize  *int64 `json:"partSize,omitempty"`
+	// What there is in all, as far as it is known.
+	TotalParts int64 `json:"totalParts,omitempty"`
+	TotalBytes int64 `json:"totalBytes,omitempty"`
+	// What moves a second.
+	BytesPerSecond   int64      `json:"bytesPerSecond"`
+	RecordsPerSecond int64      `json:"recordsPerSecond,omitempty"`
+	Last             *time.Time `json:"last,omitempty"` // when something moved
+	End              *time.Time `json:"end,omitempty"`  // as estimated
+	// Requests are inside the flow; Served counts their bytes since the host began.
+	Requests int   `json:"requests,omitempty"`
+	Served   int64 `json:"served,omitempty"`
 }
 
 // FlowDetail is the answer of /api/v1/flows/{id}.
@@ -182,6 +205,23 @@ func newFlow(f *flow.Flow, waiting string) Flow {
 		Waiting: waiting, Fault: f.Fault, RenewalFault: f.RenewalFault, Reason: f.Reason, Created: f.Created, Updated: f.Updated,
 		ClosedByParty: f.Sealed, CleanupPending: f.Leftover,
 	}
+}
+
+func newMotion(m flow.Motion, now time.Time) *Motion {
+	s := m.Step
+	shown := &Motion{Parts: s.Totals.Parts, Bytes: s.Totals.Bytes, Records: s.Totals.Records, Part: s.Part, PartBytes: s.PartBytes,
+		TotalParts: s.TotalParts, TotalBytes: s.TotalBytes, BytesPerSecond: int64(m.Rate), RecordsPerSecond: int64(m.RecordRate),
+		Requests: m.Requests, Served: m.Served}
+	if s.Part != "" && s.PartSize >= 0 {
+		shown.PartSize = &s.PartSize
+	}
+	if !m.Last.IsZero() {
+		shown.Last = &m.Last
+	}
+	if end := m.End(now); !end.IsZero() {
+		shown.End = &end
+	}
+	return shown
 }
 
 func newDetail(shown Flow, f *flow.Flow, parts []flow.Part, callbacks []flow.Callback) FlowDetail {

@@ -62,7 +62,8 @@ type live struct {
 	work     *work         // that was answered before it was done
 	keeper   *keeper       // of the counterparty's token
 	stays    map[*stay]struct{}
-	waiting  string // guarded by Engine.mu, as is stays
+	waiting  string  // guarded by Engine.mu, as is stays
+	tracker  tracker // of what moves
 }
 
 // running is a transfer.
@@ -250,11 +251,14 @@ func (e *Engine) launch(l *live, f *Flow) {
 	ctx, cancel := context.WithCancelCause(e.ctx)
 	r := &running{cancel: cancel, done: make(chan struct{})}
 	l.transfer = r
+	e.work.Go(func() { e.follow(f.Key, &l.tracker, r.done) })
 	go func() {
 		defer e.work.Done()
 		defer e.unuse(f.Key, l)
-		err := e.Transfer(ctx, f, &progress{engine: e, key: f.Key, live: l})
+		p := &progress{engine: e, key: f.Key, live: l}
+		err := e.Transfer(ctx, f, p)
 		wasCut := ctx.Err() != nil
+		l.tracker.forget(p)
 		cancel(nil)
 		close(r.done)
 		if !wasCut {
@@ -477,6 +481,8 @@ type progress struct {
 }
 
 func (p *progress) Waiting(reason string) { p.engine.setWaiting(p.live, reason) }
+
+func (p *progress) Observe(step func() Step) { p.live.tracker.observe(p, step) }
 
 func (p *progress) Checkpoint(ctx context.Context, c Checkpoint, totals sdk.Totals, parts []Part) error {
 	return p.engine.Store.Update(ctx, p.key, func(tx Tx) error {

@@ -2,6 +2,7 @@ package flow_test
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -98,5 +99,45 @@ func TestStartedWithoutAnAddress(t *testing.T) {
 		must(t)(w.Resume(bg, message("f"), &sdk.DataAddress{Type: "pull", Endpoint: "https://there"}))
 		w.transfer("f").end <- nil
 		w.eventually("completed", func() bool { return w.flow("f").State == flow.Completed })
+	})
+}
+
+func TestMotion(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		if m, ok := w.Motion(key("f")); ok {
+			t.Errorf("no flow moves: %+v", m)
+		}
+		must(t)(w.Start(bg, create("f", "push")))
+		var sent atomic.Int64
+		w.transfer("f").progress.Observe(func() flow.Step {
+			return flow.Step{Totals: sdk.Totals{Bytes: sent.Load()}, Part: "a", TotalBytes: 100_000}
+		})
+		for range 30 {
+			time.Sleep(time.Second)
+			sent.Add(1000)
+		}
+		time.Sleep(500 * time.Millisecond)
+		m, ok := w.Motion(key("f"))
+		if end := m.End(time.Now()); !ok || m.Step.Totals.Bytes != 30_000 || m.Rate < 800 || m.Rate > 1100 || end.IsZero() {
+			t.Errorf("motion %+v, %v", m, ok)
+		}
+		must(t)(w.Suspend(bg, message("f"), ""))
+		if m, ok := w.Motion(key("f")); ok {
+			t.Errorf("a suspended flow moves: %+v", m)
+		}
+
+		must(t)(w.Start(bg, create("g", "pull")))
+		j, err := w.Join(bg, key("g"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		j.Moved(512)
+		if m, ok := w.Motion(key("g")); !ok || m.Served != 512 || m.Requests != 1 || m.Rate == 0 {
+			t.Errorf("served: motion %+v, %v", m, ok)
+		}
+		j.Leave()
+		if m, ok := w.Motion(key("g")); ok {
+			t.Errorf("nobody is inside: motion %+v", m)
+		}
 	})
 }

@@ -87,6 +87,8 @@ type Joined struct {
 	// Context is derived from the caller's and ends when the flow stops serving. The cause is then a *StateError or ErrClosed.
 	Context context.Context
 	Flow    *Flow
+	// Moved counts bytes of the request as they come or go, for operators. It may be called concurrently.
+	Moved func(n int)
 	// Leave ends the request's stay. It is called once.
 	Leave func()
 }

@@ -397,3 +397,32 @@ func TestTransferAsksForARenewedAddress(t *testing.T) {
 		}
 	})
 }
+
+// A run says where it is, and a further attempt begins where the last place was.
+func TestStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from, to := filled(100_000, 300_000), &sdktest.Memory{}
+		gate := sdktest.NewGate(200_000)
+		from.Reading = gate.Hook
+		var step atomic.Pointer[func() pipeline.Step]
+		j := job(from, &keeper{})
+		j.To = to.Address("")
+		j.Observe = func(s func() pipeline.Step) { step.Store(&s) }
+		done := make(chan error)
+		go func() { done <- pipeline.Run(t.Context(), from.DataSource(), to.DataSink(), j, time.Hour, nil) }()
+		<-gate.Reached()
+		synctest.Wait()
+		s := (*step.Load())()
+		if s.Part != "dir/part 01" || s.PartSize != 300_000 || s.PartBytes == 0 || s.Totals.Parts != 1 || s.Totals.Bytes != 100_000+s.PartBytes ||
+			s.TotalParts != 2 || s.TotalBytes != 400_000 {
+			t.Errorf("step %+v", s)
+		}
+		gate.Open()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if s := (*step.Load())(); s.Part != "" || s.PartBytes != 0 || s.Totals != (sdk.Totals{Parts: 2, Bytes: 400_000}) {
+			t.Errorf("at the end: step %+v", s)
+		}
+	})
+}

@@ -26,6 +26,8 @@ type Job struct {
 	Redelivery bool
 	// Digests to compute besides CRC-32C.
 	Digests []sdk.Algorithm
+	// Observe, if not nil, is given at the begin of each attempt what tells where it is. That waits for nothing.
+	Observe func(step func() Step)
 	// Store makes a place durable. It is called by one goroutine at a time. When it returns nil, the source may forget what lies before.
 	Store func(ctx context.Context, p Place, parts []Part) error
 }
@@ -101,6 +103,9 @@ func Run(ctx context.Context, source sdk.DataSource, sink sdk.DataSink, job Job,
 		r.reached = job.Place.Totals
 		r.reached.Bytes -= inside
 	}
+	if job.Observe != nil {
+		job.Observe(r.step)
+	}
 	return r.run(ctx, cancel, interval)
 }
 
@@ -111,10 +116,12 @@ type run struct {
 	store   func(context.Context, Place, []Part) error
 	metrics *Metrics
 
-	mu        sync.Mutex // guards what follows
-	reached   sdk.Totals // totals of the parts that were sent
-	open      Part       // the part that is being sent
-	inside    int64      // bytes of it that were sent
+	mu        sync.Mutex   // guards what follows
+	reached   sdk.Totals   // totals of the parts that were sent
+	open      Part         // the part that is being sent
+	inside    int64        // bytes of it that were sent
+	records   int64        // of it that were sent
+	begun     sdk.PartInfo // of the part that is being sent, and what it said of the flow; no name between parts
 	announced map[uint64]Part
 	marks     []mark
 	written   []Part // durable at the sink, not stored
@@ -200,15 +207,16 @@ func (r *run) note(f sdk.Frame) error {
 		if err := sdk.CheckName(f.Name); err != nil {
 			return fmt.Errorf("source: %w", err)
 		}
-		r.open, r.inside = Part{Index: f.Index, Name: f.Name}, f.Offset
+		r.open, r.inside, r.records, r.begun = Part{Index: f.Index, Name: f.Name}, f.Offset, 0, f.PartInfo
 	case *sdk.Data:
 		r.inside += int64(f.Len())
 		r.metrics.data(f.Len())
 	case *sdk.RecordBatch:
 		r.inside += int64(f.Size())
+		r.records += int64(f.Len())
 		r.metrics.records(f.Len(), f.Size())
 	case *sdk.PartEnd:
-		r.inside = 0
+		r.inside, r.records, r.begun.Name = 0, 0, ""
 		r.open.Size, r.open.Records, r.open.Digests = f.Size, f.Records, f.Digests
 		r.announced[r.open.Index] = r.open
 		r.reached.Parts++

@@ -33,6 +33,7 @@ type exchange struct {
 	route      route
 	allowance  *allowance // nil until the token is known
 	metrics    *metrics
+	moved      func(n int) // tells the flow of bytes that came or went; nil outside of one
 
 	eager  bool // the length is not known: flush whatever is written, so that whoever follows a slow source sees what there is
 	status int  // of the answer, 0 until it has begun
@@ -104,10 +105,17 @@ func (x *exchange) writePiece(b []byte) (int, error) {
 	defer x.pauseWriting()
 	n, err := x.w.Write(b)
 	x.metrics.sent(n)
+	x.count(n)
 	if err != nil {
 		return n, fmt.Errorf("%w: %w", errClientGone, err)
 	}
 	return n, nil
+}
+
+func (x *exchange) count(n int) {
+	if x.moved != nil && n > 0 {
+		x.moved(n)
+	}
 }
 
 // flush sends what is buffered.
@@ -150,6 +158,7 @@ func (x *exchange) Read(b []byte) (int, error) {
 	n, err := x.r.Body.Read(b)
 	x.pauseReading(err == io.EOF)
 	x.metrics.received(n)
+	x.count(n)
 	if over := x.allowance.take(n); over != nil {
 		return 0, over
 	}

@@ -47,6 +47,7 @@ func (h *Handler) newStay(x *exchange, joined *flow.Joined) *stay {
 		close(interrupted)
 	})
 	s := &stay{flow: joined.Flow, ctx: ctx}
+	x.moved = joined.Moved
 	s.leave = sync.OnceFunc(func() {
 		s.reason = whyEnded(ctx)
 		if !uninterrupt() {

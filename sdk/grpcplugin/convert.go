@@ -2,6 +2,7 @@ package grpcplugin
 
 import (
 	"fmt"
+	"math"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -75,13 +76,18 @@ func partToProto(f *sdk.PartBegin) *pluginv1.PartBegin {
 		total := uint64(f.TotalParts)
 		p.TotalParts = &total
 	}
+	if f.TotalBytes > 0 {
+		total := uint64(f.TotalBytes)
+		p.TotalBytes = &total
+	}
 	return p
 }
 
 func partFromProto(p *pluginv1.PartBegin) *sdk.PartBegin {
 	f := &sdk.PartBegin{
 		PartInfo: sdk.PartInfo{Index: p.Index, Name: p.Name, MediaType: p.MediaType, Properties: p.Properties,
-			Size: sdk.SizeUnknown, Validator: p.Validator, Records: p.Records, TotalParts: int(p.GetTotalParts())},
+			Size: sdk.SizeUnknown, Validator: p.Validator, Records: p.Records, TotalParts: int(p.GetTotalParts()),
+			TotalBytes: int64(min(p.GetTotalBytes(), math.MaxInt64))},
 		Offset: int64(p.Offset),
 	}
 	if p.Size != nil {

@@ -93,6 +93,9 @@ func newTransfer(t *pipeline.Transfer) flow.Transfer {
 		job.Store = func(ctx context.Context, p pipeline.Place, parts []pipeline.Part) error {
 			return progress.Checkpoint(ctx, flow.Checkpoint{Source: p.Source, Sink: p.Sink}, p.Totals, finished(parts))
 		}
+		job.Observe = func(step func() pipeline.Step) {
+			progress.Observe(func() flow.Step { return flow.Step(step()) })
+		}
 		return t.Run(ctx, job, progress.Waiting)
 	}
 }

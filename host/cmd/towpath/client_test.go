@@ -82,13 +82,22 @@ func (h *operated) handler(t *testing.T, token string) http.Handler {
 	}
 	return admin.NewHandler(admin.Options{Token: token, Store: h, Waiting: func(flow.Key) string { return "" },
 		Plugins: func() []admin.Plugin { return nil }, Ready: func() error { return nil }, Metrics: prometheus.NewRegistry(),
-		Logger: slog.New(slog.DiscardHandler), Operations: h, Read: h.read, Datasets: datasets, ControlPlanes: h,
+		Motion: h.motion, Logger: slog.New(slog.DiscardHandler), Operations: h, Read: h.read, Datasets: datasets, ControlPlanes: h,
 		Agreement: func(_ context.Context, f *flow.Flow) (json.RawMessage, error) {
 			if f.AgreementID == "" {
 				return nil, sdk.Errorf(sdk.NotFound, "the control plane knows no agreement of flow %s", f.Key)
 			}
 			return json.RawMessage(`{"@id":"` + f.AgreementID + `"}`), nil
 		}})
+}
+
+// motion is that of f/1 in the default context.
+func (h *operated) motion(key flow.Key) (flow.Motion, bool) {
+	return flow.Motion{
+		Step: flow.Step{Totals: sdk.Totals{Parts: 2, Bytes: 3 << 30}, Part: "a\x1b[31m.csv", PartBytes: 1 << 20, PartSize: 40 << 20,
+			TotalParts: 5, TotalBytes: 2 << 40},
+		Rate: 12.3 * (1 << 20), Last: time.Now(),
+	}, key.ID == "f/1" && key.Context == flow.DefaultContext
 }
 
 func (h *operated) Retry(ctx context.Context, key flow.Key) error {
@@ -216,6 +225,12 @@ func TestOperatorsCommands(t *testing.T) {
 		"flows show f/1",
 		"flows show f/1 -context alice",
 		"flows show none",
+		"flows watch f/1 -n 1",
+		"flows watch -n 1",
+		"flows watch f/1 -context alice",
+		"flows watch none",
+		"flows watch f/1 -interval 1ms",
+		"flows watch f/1 f2",
 		"flows retry f/1",
 		"flows retry f2",
 		"flows retry none",

@@ -82,11 +82,19 @@ func printFlows(w io.Writer, flows []admin.Flow) error {
 		}
 		return []any{id}
 	}
-	row(t, append(id("FLOW", "CONTEXT"), "ROLE", "DIRECTION", "STATE", "DATASET", "PARTS", "BYTES", "UPDATED", "NOTE")...)
+	row(t, append(id("FLOW", "CONTEXT"), "ROLE", "DIRECTION", "STATE", "DATASET", "PARTS", "BYTES", "RATE", "UPDATED", "NOTE")...)
 	for _, f := range flows {
-		row(t, append(id(f.ID, f.Context), f.Role, f.Direction, f.State, f.Dataset, f.Parts, f.Bytes, when(&f.Updated), note(f))...)
+		row(t, append(id(f.ID, f.Context), f.Role, f.Direction, f.State, f.Dataset, f.Parts, f.Bytes, rateOf(f), when(&f.Updated), note(f))...)
 	}
 	return t.Flush()
+}
+
+// rateOf is how fast a flow moves, "-" if it does not.
+func rateOf(f admin.Flow) string {
+	if f.Motion == nil {
+		return "-"
+	}
+	return rate(*f.Motion)
 }
 
 // note is what an operator should know first.
@@ -105,6 +113,7 @@ func printFlow(w io.Writer, f admin.FlowDetail) error {
 	}
 	line("role", f.Role+", "+f.Direction)
 	line("state", f.State)
+	line("moving", moving(f.Flow))
 	line("waiting", f.Waiting)
 	line("fault", f.Fault)
 	line("reason", f.Reason)

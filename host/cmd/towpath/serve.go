@@ -196,7 +196,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	registrar := signaling.NewRegistrar(signaling.RegistrarOptions{DataPlane: cfg.DataPlane.ID, ControlPlanes: directory,
 		Profiles: offers.Profiles, Changed: offers.changed, Logger: logger, Registerer: metrics})
 	var ready atomic.Bool
-	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Metrics: metrics, Logger: logger,
+	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Motion: engine.Motion, Metrics: metrics, Logger: logger,
 		Token: cfg.Admin.Token.Reveal(), Operations: engine, Read: local.Data, Datasets: known,
 		Agreement: agreement(&signaling.Agreements{ControlPlanes: directory}), ControlPlanes: office{directory, registrar},
 		Plugins: func() []admin.Plugin { return showPlugins(plugins) },

@@ -2267,7 +2267,9 @@ type PartBegin struct {
 	// The part carries Records.
 	Records bool `protobuf:"varint,9,opt,name=records,proto3" json:"records,omitempty"`
 	// Number of parts in the flow, if the source knows. Absent: not known.
-	TotalParts    *uint64 `protobuf:"varint,10,opt,name=total_parts,json=totalParts,proto3,oneof" json:"total_parts,omitempty"`
+	TotalParts *uint64 `protobuf:"varint,10,opt,name=total_parts,json=totalParts,proto3,oneof" json:"total_parts,omitempty"`
+	// Size of all parts of the flow together, if the source knows. Absent: not known.
+	TotalBytes    *uint64 `protobuf:"varint,11,opt,name=total_bytes,json=totalBytes,proto3,oneof" json:"total_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2368,6 +2370,13 @@ func (x *PartBegin) GetRecords() bool {
 func (x *PartBegin) GetTotalParts() uint64 {
 	if x != nil && x.TotalParts != nil {
 		return *x.TotalParts
+	}
+	return 0
+}
+
+func (x *PartBegin) GetTotalBytes() uint64 {
+	if x != nil && x.TotalBytes != nil {
+		return *x.TotalBytes
 	}
 	return 0
 }
@@ -3493,7 +3502,7 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\aheaders\x18\x04 \x03(\v2&.towpath.plugin.v1.Record.HeadersEntryR\aheaders\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xc1\x03\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xf7\x03\n" +
 	"\tPartBegin\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1d\n" +
@@ -3509,12 +3518,15 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\arecords\x18\t \x01(\bR\arecords\x12$\n" +
 	"\vtotal_parts\x18\n" +
 	" \x01(\x04H\x01R\n" +
-	"totalParts\x88\x01\x01\x1a=\n" +
+	"totalParts\x88\x01\x01\x12$\n" +
+	"\vtotal_bytes\x18\v \x01(\x04H\x02R\n" +
+	"totalBytes\x88\x01\x01\x1a=\n" +
 	"\x0fPropertiesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
 	"\x05_sizeB\x0e\n" +
-	"\f_total_parts\"l\n" +
+	"\f_total_partsB\x0e\n" +
+	"\f_total_bytes\"l\n" +
 	"\aPartEnd\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x123\n" +
 	"\adigests\x18\x02 \x03(\v2\x19.towpath.plugin.v1.DigestR\adigests\x12\x18\n" +
