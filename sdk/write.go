@@ -1,6 +1,7 @@
 package sdk
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -235,6 +236,7 @@ type receiver struct {
 	resumed    bool // the place in the token was taken up, or passed
 	ended      bool // End was received
 	broken     error
+	current    string // name of the part that the author has, "" between parts
 
 	unsettled []*PartWritten // parts the author has not committed
 	pending   *Durable       // the answer to the last checkpoint behind such a part
@@ -247,11 +249,11 @@ func (r *receiver) run() (err error) {
 		}
 	}()
 	req := WriteRequest{Flow: r.open.Flow, Address: r.open.Address, Redelivery: r.open.Redelivery}
-	if err := r.sink.Sink.Write(r.stream.ctx, req, r.parts()); err != nil {
+	if err := cmp.Or(r.sink.Sink.Write(r.stream.ctx, req, r.parts()), r.broken); err != nil {
+		if r.current != "" {
+			err = aboutPart(r.current, err)
+		}
 		return err
-	}
-	if r.broken != nil {
-		return r.broken
 	}
 	if !r.ended {
 		return Errorf(Internal, "the sink stopped before the last part")
@@ -346,6 +348,7 @@ func (r *receiver) part(begin *PartBegin, yield func(*IncomingPart, error) bool)
 		return true, err
 	}
 	defer free()
+	r.current = p.Name
 	more = yield(p, nil)
 	defer p.body.release()
 	if p.body.err == nil && !more {
@@ -362,6 +365,9 @@ func (r *receiver) part(begin *PartBegin, yield func(*IncomingPart, error) bool)
 	}
 	if p.body.err != io.EOF {
 		return more, p.body.err
+	}
+	if more || p.committed { // otherwise the author has failed with it
+		r.current = ""
 	}
 	return more, r.finish(p)
 }

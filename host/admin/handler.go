@@ -34,7 +34,7 @@ type Options struct {
 	Metrics *prometheus.Registry
 	Logger  *slog.Logger
 
-	// Operations retries flows and gives their addresses away. May be nil.
+	// Operations acts on flows and gives their addresses away. May be nil.
 	Operations flow.Operations
 	// Read answers GET and HEAD for the data of a flow, or for one of its parts; part is "" for the flow. The request has no
 	// Authorization, which was for this API. May be nil.
@@ -71,7 +71,10 @@ func NewHandler(o Options) http.Handler {
 	mux.HandleFunc("GET /api/v1/plugins", h.plugins)
 	mux.HandleFunc("GET /api/v1/plugins/{name}", h.plugin)
 	if o.Operations != nil {
-		mux.HandleFunc("POST /api/v1/flows/{id}/retry", h.private(h.retry))
+		mux.HandleFunc("POST /api/v1/flows/{id}/retry", h.private(h.operate(h.retry)))
+		mux.HandleFunc("POST /api/v1/flows/{id}/skip", h.private(h.operate(h.skip)))
+		mux.HandleFunc("POST /api/v1/flows/{id}/resend", h.private(h.operate(h.resend)))
+		mux.HandleFunc("POST /api/v1/flows/{id}/abort", h.private(h.operate(h.abort)))
 		mux.HandleFunc("GET /api/v1/flows/{id}/address", h.private(h.address))
 	}
 	if o.Read != nil {

@@ -37,6 +37,7 @@ type Flow struct {
 	Waiting        string    `json:"waiting,omitempty"`
 	Motion         *Motion   `json:"motion,omitempty"` // nil: nothing of it runs
 	Fault          string    `json:"fault,omitempty"`
+	FaultPart      string    `json:"faultPart,omitempty"`    // that the fault is about
 	RenewalFault   string    `json:"renewalFault,omitempty"` // why the counterparty's token could not be renewed
 	Reason         string    `json:"reason,omitempty"`
 	Created        time.Time `json:"created"`
@@ -75,6 +76,7 @@ type FlowDetail struct {
 	RemoteSince *time.Time `json:"remoteSince,omitempty"` // when the token of Remote was issued
 	Issued      *Address   `json:"issued,omitempty"`
 	PartList    []Part     `json:"partList"` // the first 1000
+	Skipped     []Skipped  `json:"skipped,omitempty"`
 	Callbacks   []Callback `json:"callbacks"`
 }
 
@@ -95,6 +97,13 @@ type Part struct {
 	SHA256   string    `json:"sha256,omitempty"`
 	Location string    `json:"location,omitempty"`
 	Finished time.Time `json:"finished"`
+}
+
+// Skipped is a part that an operator gave up.
+type Skipped struct {
+	Part   string    `json:"part"`
+	Reason string    `json:"reason"`
+	At     time.Time `json:"at"`
 }
 
 // Callback is a row of the outbox.
@@ -202,7 +211,7 @@ func newFlow(f *flow.Flow, waiting string) Flow {
 		Profile: f.Profile, Dataset: f.DatasetID, Agreement: f.AgreementID, Participant: f.ParticipantID,
 		CounterParty: f.CounterPartyID, ControlPlane: f.ControlPlane,
 		Parts: f.Totals.Parts, Bytes: f.Totals.Bytes, Records: f.Totals.Records, Digest: hex.EncodeToString(f.Digest),
-		Waiting: waiting, Fault: f.Fault, RenewalFault: f.RenewalFault, Reason: f.Reason, Created: f.Created, Updated: f.Updated,
+		Waiting: waiting, Fault: f.Fault, FaultPart: f.FaultPart, RenewalFault: f.RenewalFault, Reason: f.Reason, Created: f.Created, Updated: f.Updated,
 		ClosedByParty: f.Sealed, CleanupPending: f.Leftover,
 	}
 }
@@ -237,6 +246,9 @@ func newDetail(shown Flow, f *flow.Flow, parts []flow.Part, callbacks []flow.Cal
 		d.PartList = append(d.PartList, Part{
 			Index: p.Index, Name: p.Name, Size: p.Size, Records: p.Records,
 			CRC32C: p.Digests.Hex(sdk.CRC32C), SHA256: p.Digests.Hex(sdk.SHA256), Location: p.Location, Finished: p.Finished})
+	}
+	for _, s := range f.Skipped {
+		d.Skipped = append(d.Skipped, Skipped(s))
 	}
 	for _, c := range callbacks {
 		shown := Callback{Kind: string(c.Kind), State: string(c.State), Status: string(c.Status), Attempts: c.Attempts,

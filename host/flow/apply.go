@@ -114,7 +114,8 @@ func (e *Engine) Resume(ctx context.Context, m Message, address *sdk.DataAddress
 		f.Issued, err = e.issue(ctx, f)
 		return err
 	}, func(_ Tx, f *Flow) error {
-		f.Resumed, f.Reason, f.Fault, f.Reported = true, "", "", nil
+		f.recovered()
+		f.Resumed, f.Reason = true, ""
 		return nil
 	})
 }
@@ -213,7 +214,8 @@ func (f *Flow) refresh(tx Tx) error {
 	if err != nil {
 		return err
 	}
-	f.Checkpoint, f.Totals, f.Digest, f.Fault, f.Reported = now.Checkpoint, now.Totals, now.Digest, now.Fault, now.Reported
+	f.Checkpoint, f.Totals, f.Digest = now.Checkpoint, now.Totals, now.Digest
+	f.Fault, f.FaultPart, f.Reported = now.Fault, now.FaultPart, now.Reported
 	f.NextIndex, f.Sealed = now.NextIndex, now.Sealed
 	if f.RemoteSince.Equal(now.RemoteSince) {
 		f.RenewalFault, f.RenewalRefused = now.RenewalFault, now.RenewalRefused

@@ -440,7 +440,8 @@ func ready(tx Tx, f *Flow, issued *sdk.DataAddress) error {
 	if next == Started {
 		kind = CallbackStarted
 	}
-	f.State, f.Issued, f.Fault, f.Reported = next, issued, "", nil
+	f.recovered()
+	f.State, f.Issued = next, issued
 	if err := tx.Put(f); err != nil {
 		return err
 	}

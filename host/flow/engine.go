@@ -75,8 +75,12 @@ type running struct {
 // signalData stands for data that wants to move, in a StateError.
 const signalData Signal = "data"
 
-// signalRetry is an operator's, in a StateError.
-const signalRetry Signal = "retry"
+// An operator's, in a StateError.
+const (
+	signalRetry  Signal = "retry"
+	signalSkip   Signal = "skip"
+	signalResend Signal = "resend"
+)
 
 // cut is the cause with which a signal ends a transfer or a request.
 func cut(key Key, state State) error { return &StateError{Key: key, State: state, Signal: signalData} }
@@ -306,7 +310,8 @@ func finish(tx Tx, f *Flow) error {
 	if err != nil {
 		return err
 	}
-	f.State, f.Fault, f.Reported, f.Issued, f.Leftover = next, "", nil, nil, true
+	f.recovered()
+	f.State, f.Issued, f.Leftover = next, nil, true
 	if err := tx.Put(f); err != nil {
 		return err
 	}
@@ -327,7 +332,7 @@ func fault(tx Tx, f *Flow, failure error) error {
 	if known && f.Fault == text {
 		return nil
 	}
-	f.Fault = text
+	f.Fault, f.FaultPart = text, sdk.AsError(failure).Part
 	if known {
 		return tx.Put(f)
 	}
@@ -498,7 +503,8 @@ func (p *progress) Checkpoint(ctx context.Context, c Checkpoint, totals sdk.Tota
 				return err
 			}
 		}
-		f.Checkpoint, f.Totals, f.Fault, f.Reported = &c, totals, "", nil
+		f.recovered()
+		f.Checkpoint, f.Totals = &c, totals
 		return tx.Put(f)
 	})
 }

@@ -24,6 +24,8 @@ type Job struct {
 	Place Place
 	// Redelivery tells the sink that parts may have reached it in an earlier run that stored nothing of it.
 	Redelivery bool
+	// Skip names parts that are given up.
+	Skip []string
 	// Digests to compute besides CRC-32C.
 	Digests []sdk.Algorithm
 	// Observe, if not nil, is given at the begin of each attempt what tells where it is. That waits for nothing.
@@ -86,7 +88,7 @@ func Run(ctx context.Context, source sdk.DataSource, sink sdk.DataSink, job Job,
 	if err != nil {
 		return err
 	}
-	from, err := source.Read(ctx, sdk.ReadOpen{Flow: job.Flow, Address: job.From, ResumeToken: token, Digests: algorithms})
+	from, err := source.Read(ctx, sdk.ReadOpen{Flow: job.Flow, Address: job.From, ResumeToken: token, Digests: algorithms, Skip: job.Skip})
 	if err != nil {
 		return fmt.Errorf("open source: %w", err)
 	}
@@ -268,10 +270,10 @@ func (r *run) partWritten(w *sdk.PartWritten) error {
 	}
 	delete(r.announced, w.Index)
 	if w.Size != p.Size {
-		return sdk.Errorf(sdk.Corrupt, "part %q: the source sent %d bytes, the sink has %d", p.Name, p.Size, w.Size)
+		return damaged(p.Name, "the source sent %d bytes, the sink has %d", p.Size, w.Size)
 	}
 	if err := p.Digests.Compare(w.Digests); err != nil {
-		return sdk.Errorf(sdk.Corrupt, "part %q: %w", p.Name, err)
+		return damaged(p.Name, "%w", err)
 	}
 	if len(p.Digests) == 0 {
 		p.Digests = w.Digests
@@ -280,6 +282,13 @@ func (r *run) partWritten(w *sdk.PartWritten) error {
 	r.written = append(r.written, p)
 	r.metrics.part()
 	return nil
+}
+
+// damaged is the error for a part that did not arrive as it was sent.
+func damaged(part, format string, args ...any) error {
+	e := sdk.Errorf(sdk.Corrupt, "part %q: "+format, append([]any{part}, args...)...)
+	e.Part = part
+	return e
 }
 
 // reachedBySink turns a checkpoint that the sink has made durable into a place to be stored.

@@ -8,6 +8,7 @@ import (
 	"mime"
 	"os"
 	"path"
+	"slices"
 	"syscall"
 
 	"github.com/towpath-dataplane/towpath/sdk"
@@ -61,7 +62,7 @@ func (l *location) parts(ctx context.Context, req sdk.ReadRequest) iter.Seq2[sdk
 				continue
 			}
 			part := unread(f)
-			if err == nil && (req.Part == "" || req.Part == f.name) {
+			if err == nil && (req.Part == "" || req.Part == f.name) && !slices.Contains(req.Skip, f.name) {
 				part, err = l.part(f, total)
 			}
 			if missing(err) && !l.single {

@@ -160,7 +160,7 @@ func flowFromProto(f *pluginv1.FlowContext) sdk.FlowContext {
 func readOpenToProto(o sdk.ReadOpen) *pluginv1.ReadOpen {
 	p := &pluginv1.ReadOpen{
 		Flow: flowToProto(o.Flow), Address: addressToProto(o.Address), ResumeToken: o.ResumeToken,
-		Digests: algorithmsToProto(o.Digests), List: o.List, MaxFrameSize: sdk.MaxData,
+		Digests: algorithmsToProto(o.Digests), List: o.List, MaxFrameSize: sdk.MaxData, Skip: o.Skip,
 	}
 	if s := o.Select; s != nil {
 		p.Select = &pluginv1.PartSelection{Name: s.Name, Offset: uint64(s.Offset), Validator: s.Validator}
@@ -181,7 +181,7 @@ func readOpenToProto(o sdk.ReadOpen) *pluginv1.ReadOpen {
 func readOpenFromProto(p *pluginv1.ReadOpen) sdk.ReadOpen {
 	o := sdk.ReadOpen{
 		Flow: flowFromProto(p.Flow), Address: addressFromProto(p.Address), ResumeToken: p.ResumeToken,
-		Digests: algorithmsFromProto(p.Digests), List: p.List,
+		Digests: algorithmsFromProto(p.Digests), List: p.List, Skip: p.Skip,
 	}
 	if s := p.Select; s != nil {
 		o.Select = &sdk.Selection{Name: s.Name, Offset: int64(s.Offset), Length: -1, Validator: s.Validator}

@@ -87,6 +87,9 @@ func newTransfer(t *pipeline.Transfer) flow.Transfer {
 			}
 			return f.Local, remote, err
 		}
+		for _, s := range f.Skipped {
+			job.Skip = append(job.Skip, s.Part)
+		}
 		if f.Checkpoint != nil {
 			job.Place = pipeline.Place{Source: f.Checkpoint.Source, Sink: f.Checkpoint.Sink, Totals: f.Totals}
 		}

@@ -108,6 +108,27 @@ func (h *operated) Retry(ctx context.Context, key flow.Key) error {
 	return err
 }
 
+func (h *operated) Skip(ctx context.Context, key flow.Key, part string) error {
+	f, err := h.Flow(ctx, key)
+	if err == nil && part == "other" {
+		err = &flow.StateError{Key: key, State: f.State, Signal: "skip", Why: "it rests at part \"a\""}
+	}
+	return err
+}
+
+func (h *operated) Resend(ctx context.Context, key flow.Key) error {
+	_, err := h.Flow(ctx, key)
+	return err
+}
+
+func (h *operated) Abort(ctx context.Context, key flow.Key, reason string) error {
+	f, err := h.Flow(ctx, key)
+	if err == nil && reason != "wedged" {
+		err = &flow.StateError{Key: key, State: f.State, Signal: flow.SignalAbort, Why: "the reason is " + reason}
+	}
+	return err
+}
+
 func (h *operated) Address(ctx context.Context, key flow.Key) (sdk.DataAddress, error) {
 	f, err := h.Flow(ctx, key)
 	if err != nil {
@@ -234,6 +255,12 @@ func TestOperatorsCommands(t *testing.T) {
 		"flows retry f/1",
 		"flows retry f2",
 		"flows retry none",
+		"flows skip f/1",
+		"flows skip f/1 -part other",
+		"flows resend f/1",
+		"flows resend none",
+		"flows terminate f/1 -reason wedged",
+		"flows terminate f/1",
 		"flows address f/1",
 		"flows address f/1 -json",
 		"flows address -token f/1",
@@ -322,7 +349,7 @@ func TestJSONOfCommands(t *testing.T) {
 	if err := os.WriteFile(put, []byte(`{"id": "new"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"flows list", "flows show f/1", "flows retry f/1", "flows address f/1", "datasets list", "datasets show orders",
+	for _, line := range []string{"flows list", "flows show f/1", "flows retry f/1", "flows skip f/1", "flows resend f/1", "flows address f/1", "datasets list", "datasets show orders",
 		"datasets put " + put, "controlplanes list", "controlplanes register cp"} {
 		code, stdout, stderr := invoke(append(strings.Fields(line), "-json", "-admin", server.URL+"/")...)
 		if code != 0 || stderr != "" || !json.Valid([]byte(stdout)) {

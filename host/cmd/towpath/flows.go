@@ -116,6 +116,7 @@ func printFlow(w io.Writer, f admin.FlowDetail) error {
 	line("moving", moving(f.Flow))
 	line("waiting", f.Waiting)
 	line("fault", f.Fault)
+	line("rests at part", f.FaultPart)
 	line("reason", f.Reason)
 	line("profile", f.Profile)
 	line("dataset", f.Dataset)
@@ -139,6 +140,14 @@ func printFlow(w io.Writer, f admin.FlowDetail) error {
 		row(t, "PART", "NAME", "BYTES", "CRC32C", "SHA256", "LOCATION")
 		for _, p := range f.PartList {
 			row(t, p.Index, p.Name, p.Size, dash(p.CRC32C), dash(fmt.Sprintf("%.16s", p.SHA256)), p.Location)
+		}
+		t.Flush()
+	}
+	if len(f.Skipped) > 0 {
+		fmt.Fprintln(w)
+		row(t, "SKIPPED PART", "AT", "FAILURE")
+		for _, s := range f.Skipped {
+			row(t, s.Part, when(&s.At), s.Reason)
 		}
 		t.Flush()
 	}
