@@ -243,6 +243,10 @@ profile "https://w3id.org/dspace-sig/profile/http-pull" {
   #   "offer"    issued where the counterparty has a DID. The default of what is strict
   #   "require"  and a counterparty's address without is refused. Every participant with control planes needs its did
   renewal = "offer"
+
+  # Take a dataset that is neither here nor put by an operator from the message: metadata = {"towpathDataset": {"source": {...}, "sink":
+  # {...}}}, with data addresses as elsewhere in messages. Whoever gives orders can then name whatever the plugins can reach
+  dataset_in_message = false
 }
 
 # The HTTP transfer profile is handled by "HttpData" unless types or type say otherwise.

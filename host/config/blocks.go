@@ -41,7 +41,7 @@ var (
 	}
 
 	profileSchema = &hcl.BodySchema{
-		Attributes: optional("direction", "endpoint_type", "types", "type", "allow_http", "strict", "mode", "renewal", "provision"),
+		Attributes: optional("direction", "endpoint_type", "types", "type", "allow_http", "strict", "mode", "renewal", "provision", "dataset_in_message"),
 	}
 
 	datasetSchema = &hcl.BodySchema{

@@ -171,6 +171,8 @@ type Profile struct {
 	Renewal Renewal
 	// Provision, if not "", is the type of the sink that makes the addresses which are issued, in place of the public API.
 	Provision string
+	// DatasetInMessage takes a dataset that is declared nowhere from the metadata of the message.
+	DatasetInMessage bool
 
 	Range hcl.Range
 

@@ -110,7 +110,10 @@ func (e *Engine) draft(op Signal, role Role, c Create) (*Flow, Mode, error) {
 	if !ok {
 		return nil, "", &RequestError{Field: "profile", Message: fmt.Sprintf("%q is not supported", c.Profile)}
 	}
-	d, ok := e.Catalog.Dataset(c.Key.Context, c.DatasetID)
+	d, ok, err := e.dataset(p, c)
+	if err != nil {
+		return nil, "", err
+	}
 	if !ok && (role == Provider || p.Direction == Push) { // a consumer can hold the address of whatever it has agreed on
 		return nil, "", &RequestError{Field: "datasetId", Message: fmt.Sprintf("there is no dataset %q", c.DatasetID)}
 	}
@@ -134,6 +137,14 @@ func (e *Engine) draft(op Signal, role Role, c Create) (*Flow, Mode, error) {
 		return f, mode, f.draftProvider(p, d)
 	}
 	return f, mode, f.draftConsumer(d)
+}
+
+// dataset finds the dataset of a prepare or start: what the operator declares goes before what the message says.
+func (e *Engine) dataset(p Profile, c Create) (d Dataset, ok bool, err error) {
+	if d, ok = e.Catalog.Dataset(c.Key.Context, c.DatasetID); ok || !p.DatasetInMessage || e.DatasetIn == nil {
+		return d, ok, nil
+	}
+	return e.DatasetIn(c.Metadata)
 }
 
 func (f *Flow) draftProvider(p Profile, d Dataset) error {

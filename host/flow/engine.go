@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,7 +16,7 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// Options are what an Engine works with. All fields but the last four are required.
+// Options are what an Engine works with. All fields but the last five are required.
 type Options struct {
 	Store    Store
 	Catalog  Catalog
@@ -26,6 +27,9 @@ type Options struct {
 	Logger   *slog.Logger
 	// Renewer renews the tokens of counterparties. nil: nobody does.
 	Renewer Renewer
+	// DatasetIn reads the dataset in the metadata of a message, where a profile allows that. It returns false if there is none; the
+	// error is a *RequestError. nil: there never is one.
+	DatasetIn func(metadata json.RawMessage) (d Dataset, ok bool, err error)
 	// AnswerWithin is how long a prepare or start may take until it is answered with the state that says its work goes on, in ModeAuto.
 	// 0: 2 seconds.
 	AnswerWithin time.Duration

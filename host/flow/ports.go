@@ -68,6 +68,8 @@ type Profile struct {
 	Renewal Renewal
 	// Provision, if not "", is the type of the sink that makes the addresses which are handed out, in place of the public API.
 	Provision string
+	// DatasetInMessage takes a dataset that the Catalog does not know from the metadata of the message.
+	DatasetInMessage bool
 }
 
 // Mode says when prepare and start are answered.

@@ -34,7 +34,7 @@ func profiles(cfg *config.Config) map[string]flow.Profile {
 	for _, p := range cfg.Profiles {
 		out[p.Name] = flow.Profile{Name: p.Name, Direction: flow.Direction(p.Direction), EndpointType: p.EndpointType,
 			Types: p.Types, Type: p.Type, AllowHTTP: p.AllowHTTP, Strict: p.Strict, Mode: flow.Mode(p.Mode),
-			Renewal: flow.Renewal(p.Renewal), Provision: p.Provision}
+			Renewal: flow.Renewal(p.Renewal), Provision: p.Provision, DatasetInMessage: p.DatasetInMessage}
 	}
 	return out
 }
