@@ -218,10 +218,18 @@ func TestANewAddressAfterTheClockWasSetBack(t *testing.T) {
 	})
 }
 
-// slowEndpoint issues, and then takes its time to say so, whoever waits.
+// slowEndpoint issues, and then takes its time to say so, whoever waits; and it takes its time to revoke.
 type slowEndpoint struct {
 	*endpoint
-	slow atomic.Pointer[chan struct{}]
+	slow   atomic.Pointer[chan struct{}]
+	revoke atomic.Pointer[chan struct{}]
+}
+
+func (e *slowEndpoint) Revoke(ctx context.Context, key flow.Key) error {
+	if slow := e.revoke.Swap(nil); slow != nil {
+		<-*slow
+	}
+	return e.endpoint.Revoke(ctx, key)
 }
 
 func (e *slowEndpoint) Issue(ctx context.Context, f *flow.Flow) (sdk.DataAddress, error) {
@@ -247,13 +255,16 @@ func TestRetryOfWorkThatSucceeds(t *testing.T) {
 		retried := make(chan error)
 		go func() { retried <- w.Retry(bg, key("f")) }()
 		synctest.Wait()
-		next := make(chan struct{})
+		next, revoke := make(chan struct{}), make(chan struct{})
 		e.slow.Store(&next)
+		e.revoke.Store(&revoke)
 		close(slow)
 		if err := <-retried; err != nil {
 			t.Fatal(err)
 		}
-		synctest.Wait() // the one before has found out that it is too late
+		synctest.Wait() // the one before has found out that it is too late, and the next has issued its token
+		close(revoke)
+		synctest.Wait()
 		close(next)
 		synctest.Wait()
 		w.wantState("f", flow.Started)
