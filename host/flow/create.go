@@ -243,11 +243,11 @@ func refusal(field, prefix string, err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	switch e.Code {
-	case sdk.Unavailable:
-		return nil
-	case sdk.Internal:
+	switch {
+	case e.Code == sdk.Internal:
 		return err
+	case e.Code == sdk.Unavailable || e.Retryable:
+		return nil
 	}
 	return &RequestError{Field: field, Message: prefix + e.Message, Err: err}
 }

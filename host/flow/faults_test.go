@@ -245,12 +245,16 @@ func TestRetryOfWorkThatSucceeds(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		e := &slowEndpoint{endpoint: w.endpoint}
 		w.restart(func(o *flow.Options) { o.Endpoint = e })
-		w.checker.failWith(sdk.Retryf(sdk.Exhausted, "busy"))
+		w.endpoint.breakWith(sdk.Retryf(sdk.Exhausted, "busy"))
 		must(t)(w.Start(bg, create("f", "async/pull")))
 		synctest.Wait()
-		w.checker.failWith(nil)
+		w.endpoint.breakWith(nil)
 		slow := make(chan struct{})
 		e.slow.Store(&slow)
+		time.Sleep(100 * time.Millisecond)
+		if w.Waiting(key("f")) == "" {
+			t.Fatal("the flow does not wait for its next attempt")
+		}
 		time.Sleep(time.Second) // the second attempt has issued a token
 		retried := make(chan error)
 		go func() { retried <- w.Retry(bg, key("f")) }()
@@ -308,5 +312,17 @@ func TestManyFlowsAreRevivedByTurns(t *testing.T) {
 		if counts, err := w.store.Count(bg); err != nil || counts[flow.Started] != many {
 			t.Errorf("%v, %v", counts, err)
 		}
+	})
+}
+
+// A plugin that is busy does not say anything against an address.
+func TestABusyPluginRefusesNothing(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.checker.failWith(sdk.Retryf(sdk.Exhausted, "busy"))
+		must(t)(w.Start(bg, create("f", "sync/push")))
+		must(t)(w.Prepare(bg, create("g", "pull")))
+		must(t)(w.Started(bg, message("g"), renewable()))
+		w.transfer("f")
+		w.transfer("g")
 	})
 }
