@@ -228,18 +228,24 @@ type renewer struct {
 	mu    sync.Mutex
 	calls int
 	fail  error
+	slow  time.Duration
 }
 
 func (r *renewer) Renewable(_ *flow.Flow, a sdk.DataAddress) (time.Duration, bool) {
 	return 100 * time.Second, a.Get("refreshToken") != ""
 }
 
-func (r *renewer) Renew(_ context.Context, _ *flow.Flow, a sdk.DataAddress) (sdk.DataAddress, error) {
+func (r *renewer) Renew(ctx context.Context, _ *flow.Flow, a sdk.DataAddress) (sdk.DataAddress, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls++
 	if r.fail != nil {
 		return sdk.DataAddress{}, r.fail
+	}
+	select {
+	case <-time.After(r.slow):
+	case <-ctx.Done():
+		return sdk.DataAddress{}, sdk.AsError(ctx.Err())
 	}
 	a = a.Clone()
 	a.Properties["authorization"] += "+"
