@@ -80,7 +80,8 @@ func (d *dataSink) Write(ctx context.Context, open WriteOpen) (WriteStream, erro
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &writeStream{ctx: ctx, cancel: cancel, in: make(chan Frame, ahead), ups: make(chan Up, 1), done: make(chan struct{})}
+	s := &writeStream{ctx: ctx, cancel: cancel, in: make(chan Frame, ahead), ups: make(chan Up, 1), done: make(chan struct{}),
+		idle: make(chan struct{})}
 	go s.run(d, open, place)
 	return s, nil
 }
@@ -113,6 +114,7 @@ type writeStream struct {
 	in      chan Frame
 	ups     chan Up
 	done    chan struct{} // closed when the author's code has returned
+	idle    chan struct{} // closed after that, when what it did not take is released
 	err     error         // what Recv says at the end; set before ups is closed
 	closing sync.Once
 }
@@ -162,7 +164,7 @@ func (s *writeStream) awaitAuthor() error {
 	timer := time.NewTimer(closeWait)
 	defer timer.Stop()
 	select {
-	case <-s.done:
+	case <-s.idle:
 		return nil
 	case <-timer.C:
 		return Errorf(Internal, "the sink did not let go of its flow within %s", closeWait)
@@ -183,6 +185,7 @@ func (s *writeStream) drain() {
 
 func (s *writeStream) run(d *dataSink, open WriteOpen, place writeToken) {
 	defer close(s.ups)
+	defer close(s.idle)
 	defer s.drain()
 	defer close(s.done)
 	algorithms := []Algorithm{CRC32C}
