@@ -40,7 +40,7 @@ control_plane "e2e" {
 
 plugins {
   directory = env("E2E_PLUGINS")
-  trust     = "directory"
+  trust     = env("E2E_TRUST", "directory")
 }
 
 plugin "file" {
@@ -81,7 +81,7 @@ token {
 
 transfer {
   digests             = ["sha256"]
-  checkpoint_interval = "200ms"
+  checkpoint_interval = env("E2E_CHECKPOINT_INTERVAL", "200ms")
 
   retry {
     first         = "100ms"
@@ -307,12 +307,12 @@ func (h *host) expectState(id, want string) {
 // flowDetail is what the admin API shows of a flow.
 type flowDetail struct {
 	ID, Role, Direction, State, Dataset string
-	Parts, Bytes                        int64
+	Parts, Bytes, Records               int64
 	Digest, Waiting, Fault, Reason      string
 	CleanupPending                      bool
 	PartList                            []struct {
 		Name           string
-		Size           int64
+		Size, Records  int64
 		CRC32C, SHA256 string
 	}
 	Callbacks []struct {

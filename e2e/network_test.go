@@ -12,15 +12,23 @@ import (
 )
 
 // network is what lies between a data plane and its counterparties. It can be slow, so that a test can do something while a transfer
-// runs, and it counts what passes.
+// runs, it can be cut, and it counts what passes.
 type network struct {
 	address string
 	to      string
 	rate    atomic.Int64 // bytes per second in each direction of a connection; 0: as fast as it goes
 	passed  atomic.Int64 // bytes, both directions
+	refuses atomic.Bool  // new connections are reset
 	ended   chan struct{}
 	work    sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	open    map[*connection]bool
+	stalled chan struct{} // closed when bytes pass again; nil if they do
 }
+
+// connection is one that passes the network: from the counterparty to the data plane.
+type connection struct{ from, to *net.TCPConn }
 
 // newNetwork returns one whose address leads to another one.
 func newNetwork(t testing.TB, to string) *network {
@@ -29,7 +37,7 @@ func newNetwork(t testing.TB, to string) *network {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &network{address: l.Addr().String(), to: to, ended: make(chan struct{})}
+	n := &network{address: l.Addr().String(), to: to, ended: make(chan struct{}), open: map[*connection]bool{}}
 	n.work.Go(func() { n.serve(l) })
 	t.Cleanup(func() {
 		close(n.ended)
@@ -54,12 +62,18 @@ func (n *network) serve(l net.Listener) {
 func (n *network) connect(a *net.TCPConn) {
 	defer a.Close()
 	dialled, err := net.Dial("tcp", n.to)
-	if err != nil {
+	if err != nil || n.refuses.Load() {
+		if err == nil {
+			dialled.Close()
+		}
 		a.SetLinger(0)
 		return
 	}
 	b := dialled.(*net.TCPConn)
 	defer b.Close()
+	c := &connection{a, b}
+	n.note(c, true)
+	defer n.note(c, false)
 	done := make(chan struct{})
 	defer close(done)
 	n.work.Go(func() {
@@ -84,6 +98,7 @@ func (n *network) copy(to, from *net.TCPConn) {
 	for {
 		count, err := from.Read(buf)
 		n.pace(count)
+		n.awaitFlow()
 		if _, failed := to.Write(buf[:count]); failed != nil {
 			from.SetLinger(0)
 			from.Close()
@@ -113,4 +128,77 @@ func (n *network) awaitPassed(t testing.TB, bytes int64) {
 	t.Helper()
 	until := n.passed.Load() + bytes
 	eventually(t, "bytes pass the network", func() bool { return n.passed.Load() >= until })
+}
+
+func (n *network) note(c *connection, open bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if open {
+		n.open[c] = true
+		return
+	}
+	delete(n.open, c)
+}
+
+// each calls do for the connections that are open.
+func (n *network) each(do func(c *connection)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.open {
+		do(c)
+	}
+}
+
+// reset breaks the connections, so that both sides see a reset.
+func (n *network) reset() {
+	n.each(func(c *connection) {
+		for _, end := range []*net.TCPConn{c.from, c.to} {
+			end.SetLinger(0)
+			end.Close()
+		}
+	})
+}
+
+// halfClose ends one direction of the connections in good order, in the middle of whatever passes. The other direction stays.
+func (n *network) halfClose(towardsDataPlane bool) {
+	n.each(func(c *connection) {
+		to, from := c.from, c.to
+		if towardsDataPlane {
+			to, from = c.to, c.from
+		}
+		from.CloseRead()
+		to.CloseWrite()
+	})
+}
+
+// stall keeps all bytes from passing, until flow is called.
+func (n *network) stall() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stalled == nil {
+		n.stalled = make(chan struct{})
+	}
+}
+
+// flow lets bytes pass again.
+func (n *network) flow() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stalled != nil {
+		close(n.stalled)
+		n.stalled = nil
+	}
+}
+
+func (n *network) awaitFlow() {
+	n.mu.Lock()
+	stalled := n.stalled
+	n.mu.Unlock()
+	if stalled == nil {
+		return
+	}
+	select {
+	case <-stalled:
+	case <-n.ended:
+	}
 }
