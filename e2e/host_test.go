@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -107,6 +108,7 @@ type host struct {
 	controlPlane *controlPlane
 	network      *network // between counterparties and the public listener
 	process      *process // the last one
+	former       []*process
 }
 
 // newHost makes the place for a host: folders, free ports, a control plane. The network in front of it is as fast as the machine.
@@ -143,12 +145,24 @@ func (h *host) start() {
 func (h *host) launch() {
 	h.t.Helper()
 	p := startProcess(h.t, h.env, binaries.towpath, "serve", "-config", h.config)
+	if h.process != nil {
+		h.former = append(h.former, h.process)
+	}
 	h.process = p
 	h.t.Cleanup(func() {
 		if h.t.Failed() {
 			h.t.Logf("log of the %s, process %d:\n%s", h.name, p.cmd.Process.Pid, tail(p.stderr.String(), 60))
 		}
 	})
+}
+
+// logs returns what all processes of the host have said.
+func (h *host) logs() string {
+	var all strings.Builder
+	for _, p := range append(slices.Clone(h.former), h.process) {
+		all.WriteString(p.stderr.String())
+	}
+	return all.String()
 }
 
 func (h *host) awaitReady() {

@@ -18,17 +18,20 @@ const ownMounts = "E2E_OWN_MOUNTS"
 // hasOwnMounts reports whether this process can mount what it wants, and nobody else sees it.
 func hasOwnMounts() bool { return os.Getenv(ownMounts) != "" }
 
-// runWithOwnMounts runs a test of this binary once more, in a process with a mount namespace of its own: that of root, or of a user
-// namespace. The error says that there can be none.
+// runWithOwnMounts runs a test of this binary once more, in a process with a mount namespace of its own: as root if that can, or in a
+// user namespace. The error says that there can be none.
 func runWithOwnMounts(t *testing.T, name string) error {
 	t.Helper()
-	if err := exec.Command("/proc/self/exe", "-test.run", "^$").Run(); err != nil {
-		return fmt.Errorf("run this binary again: %w", err)
+	flags := uintptr(syscall.CLONE_NEWNS)
+	out, err := privately(flags, "-test.run", "^TestOwnMounts$").CombinedOutput()
+	if err != nil {
+		flags |= syscall.CLONE_NEWUSER
+		out, err = privately(flags, "-test.run", "^TestOwnMounts$").CombinedOutput()
 	}
-	if err := privately("-test.run", "^TestOwnMounts$").Run(); err != nil {
-		return fmt.Errorf("make a mount namespace: %w", err)
+	if err != nil {
+		return fmt.Errorf("mount in a namespace: %w\n%s", err, out)
 	}
-	cmd := privately("-test.run", "^"+name+"$", "-test.timeout", "0", fmt.Sprintf("-test.v=%t", testing.Verbose()))
+	cmd := privately(flags, "-test.run", "^"+name+"$", "-test.timeout", "0", fmt.Sprintf("-test.v=%t", testing.Verbose()))
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Run(); err != nil {
 		t.Errorf("%s, in a mount namespace of its own: %v", name, err)
@@ -37,12 +40,11 @@ func runWithOwnMounts(t *testing.T, name string) error {
 }
 
 // privately returns the command that runs this binary in namespaces of its own. It ends with this process.
-func privately(args ...string) *exec.Cmd {
+func privately(flags uintptr, args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), ownMounts+"=1", "TOWPATH_E2E_BIN="+binaries.folder)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWNS}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: flags}
+	if flags&syscall.CLONE_NEWUSER != 0 {
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
 		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 	}

@@ -28,7 +28,10 @@ type network struct {
 }
 
 // connection is one that passes the network: from the counterparty to the data plane.
-type connection struct{ from, to *net.TCPConn }
+type connection struct {
+	from, to       *net.TCPConn
+	ends, endsBack atomic.Bool // one direction ends where it is, towards the data plane or back
+}
 
 // newNetwork returns one whose address leads to another one.
 func newNetwork(t testing.TB, to string) *network {
@@ -71,7 +74,7 @@ func (n *network) connect(a *net.TCPConn) {
 	}
 	b := dialled.(*net.TCPConn)
 	defer b.Close()
-	c := &connection{a, b}
+	c := &connection{from: a, to: b}
 	n.note(c, true)
 	defer n.note(c, false)
 	done := make(chan struct{})
@@ -85,12 +88,12 @@ func (n *network) connect(a *net.TCPConn) {
 		}
 	})
 	var both sync.WaitGroup
-	both.Go(func() { n.copy(a, b) })
-	both.Go(func() { n.copy(b, a) })
+	both.Go(func() { n.copy(a, b, &c.endsBack) })
+	both.Go(func() { n.copy(b, a, &c.ends) })
 	both.Wait()
 }
 
-func (n *network) copy(to, from *net.TCPConn) {
+func (n *network) copy(to, from *net.TCPConn, ends *atomic.Bool) {
 	const piece = 16 << 10
 	to.SetWriteBuffer(64 << 10)
 	from.SetReadBuffer(64 << 10)
@@ -99,6 +102,12 @@ func (n *network) copy(to, from *net.TCPConn) {
 		count, err := from.Read(buf)
 		n.pace(count)
 		n.awaitFlow()
+		if ends.Load() {
+			to.CloseWrite()
+			from.SetReadDeadline(time.Time{})
+			io.Copy(io.Discard, from)
+			return
+		}
 		if _, failed := to.Write(buf[:count]); failed != nil {
 			from.SetLinger(0)
 			from.Close()
@@ -159,15 +168,16 @@ func (n *network) reset() {
 	})
 }
 
-// halfClose ends one direction of the connections in good order, in the middle of whatever passes. The other direction stays.
+// halfClose ends one direction of the connections in good order, in the middle of whatever passes. What else is sent there is lost,
+// and the other direction stays.
 func (n *network) halfClose(towardsDataPlane bool) {
 	n.each(func(c *connection) {
-		to, from := c.from, c.to
+		from, ends := c.to, &c.endsBack
 		if towardsDataPlane {
-			to, from = c.to, c.from
+			from, ends = c.from, &c.ends
 		}
-		from.CloseRead()
-		to.CloseWrite()
+		ends.Store(true)
+		from.SetReadDeadline(time.Unix(1, 0))
 	})
 }
 

@@ -21,7 +21,7 @@ type faultKind string
 const (
 	killHost     faultKind = "kill host"
 	killPlugin   faultKind = "kill plugin"
-	killAtEvent  faultKind = "kill at a file's event"
+	killAtEvent  faultKind = "strike at a file's event"
 	freezeHost   faultKind = "freeze host"
 	freezePlugin faultKind = "freeze plugin"
 	leaveFrozen  faultKind = "leave plugin frozen"
@@ -62,8 +62,9 @@ type fault struct {
 	at, lasts time.Duration
 	kind      faultKind
 	host      int    // index
-	plugin    string // of faults of plugins, and of those at an event; "" there: the host
+	plugin    string // of faults of plugins, and of those at an event; there also theHost and itsNetwork
 	event     string // how the event begins
+	seenAt    int    // index of the host at which the event is
 	way       bool   // which of two
 	size      uint64
 }
@@ -74,13 +75,19 @@ func (f fault) String() string {
 		text += ": " + f.plugin
 	}
 	if f.event != "" {
-		text += fmt.Sprintf(" (%s)", f.event)
+		text += fmt.Sprintf(", at %q at the %s", f.event, hostNames[f.seenAt])
 	}
 	if f.lasts > 0 {
 		text += fmt.Sprintf(", for %.3fs", f.lasts.Seconds())
 	}
 	return text
 }
+
+// What else is struck at an event than a plugin.
+const (
+	theHost    = "the host"
+	itsNetwork = "its network"
+)
 
 var hostNames = []string{"provider", "consumer"}
 
@@ -119,9 +126,10 @@ func newSchedule(random *rand.Rand, length time.Duration) []fault {
 			f.plugin = sweepPluginNames[random.IntN(len(sweepPluginNames))]
 		case killAtEvent:
 			f.event = events[random.IntN(len(events))]
-			f.plugin = []string{"", "file"}[random.IntN(2)]
+			f.seenAt = random.IntN(2)
+			f.plugin = []string{theHost, theHost, "file", "file", "http", itsNetwork}[random.IntN(6)]
 			if strings.Contains(f.event, "rec/") || strings.Contains(f.event, "ledger") {
-				f.plugin = []string{"", "ledger"}[random.IntN(2)]
+				f.plugin, f.seenAt = []string{theHost, "ledger", "synthetic"}[random.IntN(3)], f.host
 			}
 		case smallFiles:
 			f.plugin, f.size = "file", 1<<(12+random.IntN(8))
@@ -257,27 +265,31 @@ func (s *sweep) hitPlugin(h *host, f fault) (end func(), hit bool) {
 	return nil, true
 }
 
-// arm has the host, or its plugin, killed at the next event of a kind.
+// arm has a host, one of its plugins or its network struck at the next event of a kind, there or at the other host.
 func (s *sweep) arm(f fault) bool {
 	h, c := s.hosts[f.host], &s.conditions[f.host]
 	if c.down || c.armed != nil {
 		return false
 	}
 	process, pids, struck := h.process, pluginsOf(h)[f.plugin], make(chan struct{})
-	if f.plugin == "" {
+	if f.plugin == theHost {
 		c.armed = struck
 	}
-	s.sentinels[f.host].onNext(func(event string) bool {
+	s.sentinels[f.seenAt].onNext(func(event string) bool {
 		if !strings.HasPrefix(event, f.event) {
 			return false
 		}
-		if f.plugin == "" {
+		switch f.plugin {
+		case theHost:
 			process.signal(syscall.SIGKILL)
 			close(struck)
+		case itsNetwork:
+			h.network.reset()
 		}
 		for _, pid := range pids {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
+		s.note("struck at %q: %v", event, f)
 		return true
 	})
 	return true
@@ -292,7 +304,6 @@ func (s *sweep) tend() {
 		}
 		select {
 		case <-c.armed:
-			s.note("the %s was killed at an event", h.name)
 		default:
 			s.fail("the %s has ended by itself: %v\n%s", h.name, h.process.cmd.ProcessState, tail(h.process.stderr.String(), 60))
 		}

@@ -483,6 +483,12 @@ func (f *sweepFlow) check(s *sweep) {
 	if serving != nil {
 		f.checkSide(s, *serving, false)
 	}
+	if f.mode == modePush && !f.terminated {
+		m, _ := f.detail(moving)
+		if o, _ := f.detail(*serving); m.Digest == "" || m.Digest != o.Digest {
+			s.fail("flow %s: its sides sum up %q and %q", f, m.Digest, o.Digest)
+		}
+	}
 	s.tally.suspended += f.suspended
 	if f.terminated {
 		s.tally.terminated++

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,8 +89,15 @@ func sweepPlugins(t *testing.T) string {
 // tally counts what was done.
 type tally struct {
 	flows, completed, terminated, suspended int
+	retries, revivals                       int
 	parts, bytes, records                   int64
 	faults                                  map[faultKind]int
+}
+
+// setBack counts in a host's log how often a transfer went on from where it was.
+func (a *tally) setBack(log string) {
+	a.retries += strings.Count(log, `msg="transfer failed and is tried again"`)
+	a.revivals += strings.Count(log, `msg="flow revived"`)
 }
 
 func (a *tally) add(b tally) {
@@ -97,6 +105,8 @@ func (a *tally) add(b tally) {
 	a.completed += b.completed
 	a.terminated += b.terminated
 	a.suspended += b.suspended
+	a.retries += b.retries
+	a.revivals += b.revivals
 	a.parts += b.parts
 	a.bytes += b.bytes
 	a.records += b.records
@@ -109,8 +119,8 @@ func (a *tally) add(b tally) {
 }
 
 func (a tally) String() string {
-	text := fmt.Sprintf("%d flows, %d completed, %d terminated, %d suspends; %d parts, %d MiB, %d records; faults:",
-		a.flows, a.completed, a.terminated, a.suspended, a.parts, a.bytes/mib, a.records)
+	text := fmt.Sprintf("%d flows, %d completed, %d terminated, %d suspends, %d retries, %d revivals; %d parts, %d MiB, %d records; faults:",
+		a.flows, a.completed, a.terminated, a.suspended, a.retries, a.revivals, a.parts, a.bytes/mib, a.records)
 	for _, kind := range faultKinds {
 		text += fmt.Sprintf(" %s %d,", kind.kind, a.faults[kind.kind])
 	}

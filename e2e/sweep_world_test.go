@@ -143,6 +143,7 @@ func (s *sweep) run() tally {
 	for i, h := range s.hosts {
 		h.stop()
 		s.sentinels[i].finish()
+		s.tally.setBack(h.logs())
 	}
 	s.checkFolders()
 	s.report()
