@@ -20,6 +20,7 @@ type faultKind string
 
 const (
 	killHost     faultKind = "kill host"
+	stopHost     faultKind = "stop host"
 	killPlugin   faultKind = "kill plugin"
 	killAtEvent  faultKind = "strike at a file's event"
 	freezeHost   faultKind = "freeze host"
@@ -42,6 +43,7 @@ var faultKinds = []struct {
 	lasts  time.Duration
 }{
 	{killHost, 10, 600 * time.Millisecond},
+	{stopHost, 4, 0},
 	{killPlugin, 14, 0},
 	{killAtEvent, 18, 600 * time.Millisecond},
 	{freezeHost, 5, 1500 * time.Millisecond},
@@ -146,6 +148,7 @@ func between(random *rand.Rand, low, high time.Duration) time.Duration {
 // condition is what has become of a host.
 type condition struct {
 	down, frozen bool
+	stopping     bool          // in good order, by SIGTERM
 	armed        chan struct{} // closed when the host was killed at an event; nil if it is not to be
 	full         bool
 	deaf         bool // its control plane
@@ -157,6 +160,8 @@ func (s *sweep) begin(f fault) (end func(), hit bool) {
 	switch f.kind {
 	case killHost:
 		return s.killHost(f.host)
+	case stopHost:
+		return nil, s.stopHost(f.host)
 	case killPlugin, freezePlugin, leaveFrozen, smallFiles:
 		return s.hitPlugin(h, f)
 	case killAtEvent:
@@ -210,7 +215,23 @@ func (s *sweep) killHost(i int) (end func(), hit bool) {
 	return func() { s.revive(i) }, true
 }
 
-func (c *condition) isDown() { c.down, c.frozen, c.armed = true, false, nil }
+func (c *condition) isDown() { c.down, c.frozen, c.stopping, c.armed = true, false, false, nil }
+
+// stopHost asks a host to end, unless a plugin is frozen, which it would wait for.
+func (s *sweep) stopHost(i int) bool {
+	h, c := s.hosts[i], &s.conditions[i]
+	if c.down || c.frozen || c.stopping {
+		return false
+	}
+	for _, p := range childrenOf(h.process.cmd.Process.Pid) {
+		if stat, ok := statOf(p.pid); ok && stat.state == "T" {
+			return false
+		}
+	}
+	c.stopping = true
+	h.process.signal(syscall.SIGTERM)
+	return true
+}
 
 func (s *sweep) revive(i int) {
 	if s.conditions[i].down {
@@ -295,17 +316,21 @@ func (s *sweep) arm(f fault) bool {
 	return true
 }
 
-// tend brings a host back that was killed at an event, and notices when one has ended by itself.
+// tend brings a host back that has stopped or was killed at an event, and notices when one has ended otherwise.
 func (s *sweep) tend() {
 	for i, h := range s.hosts {
 		c := &s.conditions[i]
 		if c.down || !h.process.hasExited() {
 			continue
 		}
+		struck := false
 		select {
 		case <-c.armed:
+			struck = true
 		default:
-			s.fail("the %s has ended by itself: %v\n%s", h.name, h.process.cmd.ProcessState, tail(h.process.stderr.String(), 60))
+		}
+		if ended := h.process.cmd.ProcessState; !struck && !(c.stopping && ended.ExitCode() == 0) {
+			s.fail("the %s has ended, asked to: %t: %v\n%s", h.name, c.stopping, ended, tail(h.process.stderr.String(), 60))
 		}
 		c.isDown()
 		s.after(between(s.random, 0, 600*time.Millisecond), func() { s.revive(i) })

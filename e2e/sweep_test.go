@@ -90,6 +90,7 @@ func sweepPlugins(t *testing.T) string {
 type tally struct {
 	flows, completed, terminated, suspended int
 	retries, revivals                       int
+	causes                                  map[string]int
 	parts, bytes, records                   int64
 	faults                                  map[faultKind]int
 }
@@ -98,6 +99,25 @@ type tally struct {
 func (a *tally) setBack(log string) {
 	a.retries += strings.Count(log, `msg="transfer failed and is tried again"`)
 	a.revivals += strings.Count(log, `msg="flow revived"`)
+	if a.causes == nil {
+		a.causes = map[string]int{}
+	}
+	for line := range strings.Lines(log) {
+		if !strings.Contains(line, "is tried again") {
+			continue
+		}
+		for _, cause := range causes {
+			if strings.Contains(line, cause) {
+				a.causes[cause]++
+			}
+		}
+	}
+}
+
+// causes are words by which the log says what a fault has done to a transfer: that the faults of the sweep strike is to be seen.
+var causes = []string{
+	"signal: killed", "connection reset", "closed the connection", "ended before it was whole", "answer was cut", "no space left", "507", "file too large",
+	"frozen", "health", "409", "503",
 }
 
 func (a *tally) add(b tally) {
@@ -116,6 +136,12 @@ func (a *tally) add(b tally) {
 	for kind, n := range b.faults {
 		a.faults[kind] += n
 	}
+	if a.causes == nil {
+		a.causes = map[string]int{}
+	}
+	for cause, n := range b.causes {
+		a.causes[cause] += n
+	}
 }
 
 func (a tally) String() string {
@@ -124,7 +150,7 @@ func (a tally) String() string {
 	for _, kind := range faultKinds {
 		text += fmt.Sprintf(" %s %d,", kind.kind, a.faults[kind.kind])
 	}
-	return text[:len(text)-1]
+	return fmt.Sprintf("%s retries by word: %v", text, a.causes)
 }
 
 // limitFileSize bounds the size of the files that a process can write. It need not be there any more.

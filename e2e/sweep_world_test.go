@@ -180,13 +180,15 @@ func (s *sweep) settle(ended <-chan struct{}) {
 		p.do()
 	}
 	s.pending = nil
-	for {
+	for tick := time.Tick(10 * time.Millisecond); ; <-tick {
+		s.tend()
+		s.endFaults()
 		select {
 		case <-ended:
-			return
-		case <-time.After(10 * time.Millisecond):
-			s.tend()
-			s.endFaults()
+			if !slices.ContainsFunc(s.conditions, func(c condition) bool { return c.down || c.stopping }) {
+				return
+			}
+		default:
 		}
 	}
 }
@@ -314,6 +316,12 @@ func (s *sweep) oddities(h *host) (odd []string) {
 				}
 			}
 		}
+	}
+	if folders, _ := filepath.Glob(h.data + "/run/*/*/scratch"); len(folders) != len(pluginNames)+1 {
+		odd = append(odd, fmt.Sprintf("launches have left %v", folders))
+	}
+	if scratch, _ := filepath.Glob(h.data + "/run/*/*/scratch/*"); len(scratch) > 0 {
+		odd = append(odd, fmt.Sprintf("plugins have left %v", scratch))
 	}
 	code, text, err := fetch(h.admin+"/metrics", "")
 	if err != nil || code != http.StatusOK || !strings.Contains(text, "\ntowpath_transfers_running 0\n") {
