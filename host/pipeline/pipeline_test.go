@@ -226,6 +226,41 @@ func TestStoreThatFailsEndsTheTransfer(t *testing.T) {
 	}
 }
 
+// TestPartsOfAPlaceThatCouldNotBeStored: a run is cut while it stores a place, and stores a later one in the end. The parts of both count.
+func TestPartsOfAPlaceThatCouldNotBeStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from, to, k := filled(1000, 1000, 1000, 1000), &sdktest.Memory{}, &keeper{}
+		storing := make(chan struct{})
+		from.Reading = func(_ context.Context, at sdktest.Point) error {
+			switch at.Total {
+			case 2000: // two parts are durable
+				<-storing
+			case 4000:
+				synctest.Wait() // three are
+				return errors.New("cut")
+			}
+			return nil
+		}
+		j := job(from, k)
+		j.Store = func(ctx context.Context, p pipeline.Place, parts []pipeline.Part) error {
+			select {
+			case <-storing:
+				return k.store(ctx, p, parts)
+			default:
+				close(storing)
+				<-ctx.Done()
+				return ctx.Err()
+			}
+		}
+		if err := pipeline.Run(t.Context(), from.DataSource(), to.DataSink(), j, time.Second, nil); err == nil {
+			t.Fatal("the run was not cut")
+		}
+		if int64(len(k.parts)) != k.place.Totals.Parts || len(k.parts) != 3 {
+			t.Errorf("stored a place behind %d parts, and %d parts", k.place.Totals.Parts, len(k.parts))
+		}
+	})
+}
+
 // tampering changes what passes between a source and a sink.
 type tampering struct {
 	sdk.DataSource

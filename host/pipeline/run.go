@@ -360,11 +360,13 @@ func (r *run) flush(ctx context.Context) error {
 	r.durable, r.written = nil, nil
 	r.mu.Unlock()
 	if durable == nil {
-		r.giveBack(written)
+		r.giveBack(nil, written)
 		return nil
 	}
 	start := time.Now()
 	if err := r.store(ctx, durable.place, written); err != nil {
+		// A later place may still be stored, and these parts lie before it.
+		r.giveBack(durable, written)
 		return fmt.Errorf("store the transfer's place: %w", err)
 	}
 	r.metrics.stored(time.Since(start))
@@ -382,9 +384,12 @@ func (r *run) storeEnd(ctx context.Context) error {
 	return r.flush(ctx)
 }
 
-// giveBack keeps parts for the next flush: they are stored together with a place behind them.
-func (r *run) giveBack(parts []Part) {
+// giveBack keeps what was not stored for the next flush: parts are stored together with a place behind them.
+func (r *run) giveBack(durable *mark, parts []Part) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.durable == nil {
+		r.durable = durable
+	}
 	r.written = append(parts, r.written...)
 }

@@ -195,7 +195,8 @@ func bodyProblem(err error) *problem {
 	case isTimeout(err):
 		return tooSlow.because("the body did not go on").from(err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return badRequest.because("the body ended before it was whole").from(err)
+		// Not of the client's making, if the connection was cut on its way here.
+		return badRequest.because("the body ended before it was whole").from(err).retryAfter(time.Second)
 	}
 	return badRequest.because("the body could not be read").from(err)
 }
