@@ -256,6 +256,36 @@ func towpathLane(b *testing.B) lane {
 	}
 }
 
+// pluginClient is the host's half of a new process in the role of a plugin.
+func pluginClient(b *testing.B) *grpcplugin.Client {
+	b.Helper()
+	return grpcplugin.NewClient(dial(b, start(b, "plugin"), grpcplugin.DialOptions()...))
+}
+
+// offerLanes makes a client use the lane besides gRPC.
+func offerLanes(b *testing.B, c *grpcplugin.Client, o grpcplugin.LaneOptions) *grpcplugin.Client {
+	b.Helper()
+	dir, err := os.MkdirTemp("", "tp")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := c.Describe(context.Background(), "bench"); err != nil || !c.SpeaksLane() {
+		b.Fatal("no lane", err)
+	}
+	stop, err := c.OfferLanes(filepath.Join(dir, "lanes"), o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { stop(); os.RemoveAll(dir) })
+	return c
+}
+
+func fastLane(b *testing.B, buffer int) lane {
+	o := grpcplugin.LaneOptions{Buffer: buffer}
+	source, sink := offerLanes(b, pluginClient(b), o), offerLanes(b, pluginClient(b), o)
+	return func(n int64) error { return move(context.Background(), source, sink, n, nil) }
+}
+
 // flows numbers the flows of a benchmark: a sink does not take the same part of one flow twice at a time.
 var flows atomic.Int64
 
@@ -369,7 +399,7 @@ func BenchmarkBytes(b *testing.B) {
 	lanes := []struct {
 		name string
 		run  lane
-	}{{"towpath", towpathLane(b)}, {"relay", relayLane(b)}, {"raw", rawLane(b)}, {"raw-apart", apartLane(b)}}
+	}{{"towpath", towpathLane(b)}, {"fd1", fastLane(b, 0)}, {"fd1-large", fastLane(b, 2<<20)}, {"relay", relayLane(b)}, {"raw", rawLane(b)}, {"raw-apart", apartLane(b)}}
 	speeds, costs := map[string][]float64{}, map[string][]float64{}
 	for b.Loop() {
 		for range rounds {
@@ -389,9 +419,14 @@ func BenchmarkBytes(b *testing.B) {
 		b.ReportMetric(median(costs[name]), name+"-cpu-s/GiB")
 		return m
 	}
+	fd1, large := report("fd1"), report("fd1-large")
 	towpath, relay, raw, apart := report("towpath"), report("relay"), report("raw"), report("raw-apart")
 	b.ReportMetric(towpath/relay, "of-relay")
 	b.ReportMetric(towpath/raw, "of-raw-hop")
+	b.ReportMetric(fd1/relay, "fd1/relay")
+	b.ReportMetric(fd1/raw, "fd1/raw")
+	b.ReportMetric(large/relay, "large/relay")
+	b.ReportMetric(large/raw, "large/raw")
 	b.ReportMetric(towpath/apart, "of-raw-hop-apart")
 	b.ReportMetric(0, "ns/op")
 }
