@@ -64,7 +64,7 @@ func move(from, to *laneConn, n int) error {
 		return err
 	}
 	for n > 0 {
-		filled, err := splice(from.raw.Read, func(fd int) (int64, error) { return p.fill(fd, n) })
+		filled, err := splice(from.raw.Read, func(fd int) (int, error) { return p.fill(fd, n) })
 		if err == nil && filled == 0 {
 			err = io.ErrUnexpectedEOF
 		}
@@ -74,7 +74,7 @@ func move(from, to *laneConn, n int) error {
 		}
 		n -= filled
 		for filled > 0 {
-			drained, err := splice(to.raw.Write, func(fd int) (int64, error) { return p.drain(fd, filled) })
+			drained, err := splice(to.raw.Write, func(fd int) (int, error) { return p.drain(fd, filled) })
 			if err != nil {
 				p.close()
 				return err
@@ -87,15 +87,13 @@ func move(from, to *laneConn, n int) error {
 }
 
 // splice calls f as soon as the socket is ready for it. No thread waits meanwhile.
-func splice(when func(func(fd uintptr) bool) error, f func(fd int) (int64, error)) (n int, err error) {
+func splice(when func(func(fd uintptr) bool) error, f func(fd int) (int, error)) (n int, err error) {
 	err2 := when(func(fd uintptr) bool {
-		var m int64
 		for {
-			if m, err = f(int(fd)); err != syscall.EINTR {
+			if n, err = f(int(fd)); err != syscall.EINTR {
 				break
 			}
 		}
-		n = int(m)
 		return err != syscall.EAGAIN
 	})
 	if err2 != nil {
@@ -135,12 +133,14 @@ func takePipe() (*pipe, error) {
 	return &pipe{fds[0], fds[1]}, nil
 }
 
-func (p *pipe) fill(fd, n int) (int64, error) {
-	return unix.Splice(fd, nil, p.w, nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+func (p *pipe) fill(fd, n int) (int, error) {
+	m, err := unix.Splice(fd, nil, p.w, nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+	return int(m), err
 }
 
-func (p *pipe) drain(fd, n int) (int64, error) {
-	return unix.Splice(p.r, nil, fd, nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+func (p *pipe) drain(fd, n int) (int, error) {
+	m, err := unix.Splice(p.r, nil, fd, nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+	return int(m), err
 }
 
 func (p *pipe) giveBack() {

@@ -15,6 +15,9 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
+// LaneSupported says whether this system has the lane.
+const LaneSupported = laneSupported
+
 const (
 	laneToken = 16
 	laneWait  = 5 * time.Second // for the other side to take up a lane

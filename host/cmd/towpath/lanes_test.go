@@ -465,3 +465,16 @@ func median(v []float64) float64 {
 	v = slices.Sorted(slices.Values(v))
 	return v[len(v)/2]
 }
+
+func BenchmarkTmp(b *testing.B) {
+	run := fastLane(b, 2<<20)
+	for b.Loop() {
+		for range 4 {
+			start := time.Now()
+			if err := run(4 << 30); err != nil {
+				b.Fatal(err)
+			}
+			b.Log(4 / time.Since(start).Seconds())
+		}
+	}
+}
