@@ -41,6 +41,7 @@ type launcher struct {
 	dir         *runDir
 	spawner     *spawner
 	hostVersion string
+	laneAfter   int64 // see grpcplugin.LaneOptions
 	log         *slog.Logger
 }
 
@@ -93,18 +94,19 @@ func (l *launcher) launchOnce(ctx context.Context, p program) (*instance, error)
 	if err := checkDescription(p.Name, in.description); err != nil {
 		return nil, in.fail(ctx, "describe", finally(err))
 	}
-	if err := in.offerLanes(); err != nil {
+	if err := in.offerLanes(l.laneAfter); err != nil {
 		return nil, in.fail(ctx, "launch", err)
 	}
 	return in, nil
 }
 
 // offerLanes makes the flows of the process use a lane besides gRPC, if it speaks one.
-func (in *instance) offerLanes() (err error) {
+func (in *instance) offerLanes(after int64) (err error) {
 	if in.settings.Lane == LaneGRPC {
 		return nil
 	}
-	in.stopLanes, err = in.rpc.OfferLanes(filepath.Join(in.folder, laneSocket), grpcplugin.LaneOptions{Buffer: in.settings.LaneBuffer})
+	in.stopLanes, err = in.rpc.OfferLanes(filepath.Join(in.folder, laneSocket),
+		grpcplugin.LaneOptions{Buffer: in.settings.LaneBuffer, After: after})
 	return err
 }
 

@@ -2,7 +2,6 @@ package grpcplugin
 
 import (
 	"errors"
-	"sync/atomic"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 )
@@ -54,7 +53,6 @@ type frameSender struct {
 	after  int64 // bytes of payload before the lane is worth it
 	sent   int64 // of these
 	lane   *laneConn
-	onLane atomic.Bool // it may be waiting for the lane
 }
 
 // send sends a frame and sees to its memory whatever comes of that. io.EOF: the other side has ended the stream.
@@ -95,8 +93,6 @@ func (s *frameSender) consider(f sdk.Frame) (err error) {
 
 // sendOnLane sends payload, or for a control only its place in the order.
 func (s *frameSender) sendOnLane(f sdk.Frame) (control bool, err error) {
-	s.onLane.Store(true)
-	defer s.onLane.Store(false)
 	switch f := f.(type) {
 	case *sdk.Data:
 		err = s.lane.sendPayload(f.Payload)

@@ -57,6 +57,9 @@ func hungUp(fd uintptr) bool {
 	return err == nil && n > 0 && poll[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
 }
 
+// awaitHangUp returns when either side has closed the lane. Nothing is written to it meanwhile.
+func (c *laneConn) awaitHangUp() { c.raw.Write(hungUp) }
+
 // move passes n bytes from one lane to the other without copying them. The error wraps sdk.ErrUnread if it is that of from.
 func move(from, to *laneConn, n int) error {
 	p, err := takePipe()

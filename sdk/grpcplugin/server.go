@@ -329,16 +329,24 @@ func (s sinkServer) write(stream grpc.BidiStreamingServer[pluginv1.Frame, plugin
 	defer frames.Close()
 	// Ends with the stream, which ends when this function has returned. So does the lane.
 	go func() {
-		if err := receiveFrames(stream, first.open.GetLane(), frames); err != nil {
+		if err := receiveFrames(stream, first.open.GetLane(), frames, func() { cancel(sdk.ErrInterrupted) }); err != nil {
 			cancel(err)
 		}
 	}()
 	return sendUps(stream, frames)
 }
 
-// receiveFrames hands the host's frames to the sink. It returns nil when the sink has stopped taking them.
-func receiveFrames(stream grpc.ServerStream, offer *pluginv1.LaneOffer, frames sdk.WriteStream) error {
-	in := frameReceiver{stream: stream, attach: func() (*laneConn, error) { return dialLane(stream.Context(), offer) }}
+// receiveFrames hands the host's frames to the sink. It returns nil when the sink has stopped taking them. cut is called as soon as the
+// host has closed the lane: a sink that takes nothing would not see that.
+func receiveFrames(stream grpc.ServerStream, offer *pluginv1.LaneOffer, frames sdk.WriteStream, cut func()) error {
+	in := frameReceiver{stream: stream, attach: func() (*laneConn, error) {
+		lane, err := dialLane(stream.Context(), offer)
+		if err == nil {
+			// Ends with the lane, which ends with the stream.
+			go func() { lane.awaitHangUp(); cut() }()
+		}
+		return lane, err
+	}}
 	for {
 		m, err := in.next()
 		if e := (*sdk.Error)(nil); errors.As(err, &e) {

@@ -203,7 +203,7 @@ type writeClient struct {
 	ending
 	ctx    context.Context // the caller's
 	stream grpc.BidiStreamingClient[pluginv1.Frame, pluginv1.WriteUp]
-	frames frameSender // guarded by sending, but for onLane
+	frames frameSender // guarded by sending
 	done   bool        // Done was received; used by Recv only
 
 	over   context.Context // ends when Recv has learned that the sink has ended the stream
@@ -224,8 +224,6 @@ func newWriteClient(ctx context.Context, stream grpc.BidiStreamingClient[pluginv
 
 // attach begins the lane.
 func (w *writeClient) attach() (*laneConn, error) {
-	w.frames.onLane.Store(true)
-	defer w.frames.onLane.Store(false)
 	if err := w.stream.SendMsg(&message{lane: true}); err != nil {
 		return nil, err
 	}
@@ -290,20 +288,14 @@ func (w *writeClient) receive() (up *pluginv1.WriteUp, err error) {
 	return up, err
 }
 
-// hangUp ends the host's half of the stream. A Send that is stuck on the lane ends with it. One that is stuck on gRPC cannot be ended
-// politely, so the stream is broken off.
+// hangUp ends the host's half of the stream. A Send that is stuck cannot be ended politely, so the stream is broken off.
 func (w *writeClient) hangUp() {
-	onLane := w.frames.onLane.Load()
-	w.isOver()
-	w.offer.close()
-	switch {
-	case w.sending.TryLock():
+	if w.sending.TryLock() {
 		w.sending.Unlock()
-	case onLane:
-		defer time.AfterFunc(hangUpWait, w.cancel).Stop()
-	default:
+	} else {
 		w.cancel()
 	}
+	w.isOver()
 	w.ending.hangUp(w.stream)
 }
 

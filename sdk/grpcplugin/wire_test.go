@@ -26,6 +26,11 @@ import (
 // connect serves p on a unix socket and returns a connection with the given options.
 func connect(t *testing.T, p sdk.Plugin, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
+	return connectTo(t, func(s *grpc.Server) { Register(s, p) }, options...)
+}
+
+func connectTo(t *testing.T, register func(*grpc.Server), options ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "tp")
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +40,7 @@ func connect(t *testing.T, p sdk.Plugin, options ...grpc.DialOption) *grpc.Clien
 		t.Fatal(err)
 	}
 	s := NewServer(nil)
-	Register(s, p)
+	register(s)
 	served := make(chan error)
 	go func() { served <- s.Serve(l) }()
 	conn, err := grpc.NewClient("unix:"+l.Addr().String(), append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
@@ -67,7 +72,11 @@ func client(t *testing.T, p sdk.Plugin) *Client {
 // laneClient offers lanes from the first byte of payload.
 func laneClient(t *testing.T, p sdk.Plugin) *Client {
 	t.Helper()
-	c := client(t, p)
+	return offering(t, client(t, p))
+}
+
+func offering(t *testing.T, c *Client) *Client {
+	t.Helper()
 	if _, err := c.Describe(t.Context(), "test"); err != nil {
 		t.Fatal(err)
 	}

@@ -467,14 +467,15 @@ func median(v []float64) float64 {
 }
 
 func BenchmarkTmp(b *testing.B) {
-	run := fastLane(b, 2<<20)
-	for b.Loop() {
-		for range 4 {
-			start := time.Now()
-			if err := run(4 << 30); err != nil {
+	for _, k := range []int{64, 128, 208, 512, 1024, 2048} {
+		run := fastLane(b, k<<10)
+		run(1 << 30)
+		for range 2 {
+			start, cpu := time.Now(), cpuSeconds(b)
+			if err := run(3 << 30); err != nil {
 				b.Fatal(err)
 			}
-			b.Log(4 / time.Since(start).Seconds())
+			b.Logf("%d KiB: %.2f GiB/s, %.3f", k, 3/time.Since(start).Seconds(), (cpuSeconds(b)-cpu)/3)
 		}
 	}
 }
