@@ -28,7 +28,7 @@ type LaneOptions struct {
 	// Buffer is asked for on both ends of each lane, in bytes. A kernel that allows less gives less. It bounds what the kernel holds of
 	// a stalled flow. 0: 512 KiB, which a thousand flows can afford; 2 MiB is the most that is of use.
 	Buffer int
-	// After is how many bytes of payload a call carries on gRPC before its lane is worth a connection. 0: 256 KiB. Less than 0: none.
+	// After is how many bytes of payload a call carries on gRPC before its lane is worth a connection. 0: 64 KiB. Less than 0: none.
 	After int64
 }
 
@@ -38,7 +38,7 @@ func (o LaneOptions) withDefaults() LaneOptions {
 	}
 	switch {
 	case o.After == 0:
-		o.After = 256 << 10
+		o.After = 64 << 10
 	case o.After < 0:
 		o.After = 0
 	}
