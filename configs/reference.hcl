@@ -195,6 +195,9 @@ plugin "file" {
   start_timeout    = "15s"                 # from launch to its first answer. These three are the defaults
   drain_timeout    = "10s"                 # to bring its flows to rest before a stop
   stop_timeout     = "5s"                  # from the request to end until it is killed
+  lane             = "auto"                # how payload travels: by a descriptor for each flow where both sides can, or always by "grpc"
+  lane_buffer      = "512KiB"              # asked of the kernel for each flow; 2MiB is faster, for a few large flows
+  mtls             = "auto"                # mutual TLS for what is not payload: "on", "off", or on unless payload goes the same way
 
   # To run exactly one build of it: sha256sum towpath-plugin-file | cut -c1-64 > file.sha256
   #: sha256 = file("file.sha256")

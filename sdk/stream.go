@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync/atomic"
 )
@@ -56,7 +57,8 @@ type DataSink interface {
 // WriteStream is one flow written to a sink. Send is for one goroutine, Recv for another. The owner closes it, also after an error.
 type WriteStream interface {
 	// Send hands over the next frame, in the order that ReadStream gives them, and waits while the sink is behind. The frame belongs
-	// to the sink from then on, also after an error. io.EOF means that the sink has ended the stream; Recv says why.
+	// to the sink from then on, also after an error. io.EOF means that the sink has ended the stream; Recv says why. An error that
+	// wraps ErrUnread is none of the sink's.
 	Send(Frame) error
 	// Recv returns what the sink says next, and io.EOF after Done. Every other error is an *Error or the end of the context.
 	Recv() (Up, error)
@@ -79,7 +81,13 @@ type ReadOpen struct {
 	Request *ProxyRequest
 	// Skip names parts that are not to be sent, nor read. The others keep their indexes.
 	Skip []string
+	// Unread lets Recv give a frame whose payload is still on its way. It is then read by whoever wants it, or never comes into this
+	// process, if a sink can be sent it as it is.
+	Unread bool
 }
+
+// ErrUnread says that a payload could not be read, see ReadOpen. The next Recv of the stream that it came from says why.
+var ErrUnread = errors.New("the payload did not come")
 
 // Selection picks a part, or a piece of it.
 type Selection struct {
@@ -120,7 +128,7 @@ type Payload interface {
 	// Len is the number of bytes.
 	Len() int
 	// WriteTo writes all bytes, in one or several calls of w.Write. It can be called again. What w is given stays valid until
-	// Release.
+	// Release. Its errors are those of w, and ErrUnread.
 	io.WriterTo
 	// Release gives the memory back. The payload is not used after that.
 	Release()

@@ -487,9 +487,11 @@ func (b *incomingBody) advance() error {
 			break
 		}
 		if data, ok := f.(*Data); ok {
-			data.WriteTo(b.digest)
 			b.current = data.Payload
-			return nil
+			if _, b.err = data.WriteTo(b.digest); b.err == nil {
+				return nil
+			}
+			break
 		}
 		b.control(f)
 	}

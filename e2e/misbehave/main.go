@@ -18,6 +18,7 @@ var traps = map[string]func(p sdk.Plugin){
 	"good":             grpcplugin.Serve,
 	"gate":             grpcplugin.Serve,
 	"rival":            grpcplugin.Serve,
+	"in-clear":         func(p sdk.Plugin) { os.Unsetenv("PLUGIN_CLIENT_CERT"); grpcplugin.Serve(p) }, // as one without go-plugin does
 	"crash-at-start":   func(sdk.Plugin) { fmt.Fprintln(os.Stderr, "no licence found"); os.Exit(3) },
 	"panic-at-start":   func(sdk.Plugin) { panic("assignment to entry in nil map") },
 	"not-a-plugin":     func(sdk.Plugin) { fmt.Fprintln(os.Stderr, "usage: backup [-v] FOLDER"); os.Exit(1) },

@@ -36,8 +36,9 @@ var (
 	pluginsSchema = &hcl.BodySchema{Attributes: append(required("directory"), optional("trust")...)}
 
 	pluginSchema = &hcl.BodySchema{
-		Attributes: optional("binary", "sha256", "environment", "pass_environment", "start_timeout", "drain_timeout", "stop_timeout"),
-		Blocks:     []hcl.BlockHeaderSchema{{Type: "config"}},
+		Attributes: optional("binary", "sha256", "environment", "pass_environment", "start_timeout", "drain_timeout", "stop_timeout",
+			"lane", "lane_buffer", "mtls"),
+		Blocks: []hcl.BlockHeaderSchema{{Type: "config"}},
 	}
 
 	profileSchema = &hcl.BodySchema{

@@ -132,9 +132,32 @@ type Plugin struct {
 	StartTimeout    time.Duration // from launch to the first answer
 	DrainTimeout    time.Duration // to bring its flows to rest
 	StopTimeout     time.Duration // from the request to end to the kill
+	// Lane is LaneAuto or LaneGRPC.
+	Lane       Lane
+	LaneBuffer int64 // asked of the kernel for each flow, in bytes; 0: what a thousand flows can afford
+	MTLS       MTLS  // of the connection for control
 
 	Range hcl.Range
 }
+
+// Lane says how payload travels between the host and a plugin.
+type Lane string
+
+// The lanes.
+const (
+	LaneAuto Lane = "auto" // the fastest that the system and the plugin have
+	LaneGRPC Lane = "grpc"
+)
+
+// MTLS says whether a plugin's connection is under mutual TLS.
+type MTLS string
+
+// The settings of mutual TLS.
+const (
+	MTLSAuto MTLS = "auto" // where that does not slow payload down
+	MTLSOn   MTLS = "on"
+	MTLSOff  MTLS = "off"
+)
 
 // configBlock is the config block of a plugin; without values at the plugin's own block if there is none. It may hold secrets, and
 // so is not part of Plugin, which can be printed.

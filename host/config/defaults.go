@@ -32,7 +32,8 @@ func defaults() *Config {
 
 // pluginDefaults are the defaults of every plugin block.
 func pluginDefaults() Plugin {
-	return Plugin{StartTimeout: 15 * time.Second, DrainTimeout: 10 * time.Second, StopTimeout: 5 * time.Second}
+	return Plugin{StartTimeout: 15 * time.Second, DrainTimeout: 10 * time.Second, StopTimeout: 5 * time.Second,
+		Lane: LaneAuto, MTLS: MTLSAuto}
 }
 
 // controlPlaneDefaults are the defaults of every control_plane block.

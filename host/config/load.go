@@ -191,6 +191,9 @@ func (l *loader) plugin(b *hcl.Block) Plugin {
 	set(f, "start_timeout", &p.StartTimeout, duration)
 	set(f, "drain_timeout", &p.DrainTimeout, duration)
 	set(f, "stop_timeout", &p.StopTimeout, duration)
+	set(f, "lane", &p.Lane, oneOf(LaneAuto, LaneGRPC))
+	set(f, "lane_buffer", &p.LaneBuffer, laneBuffer)
+	set(f, "mtls", &p.MTLS, oneOf(MTLSAuto, MTLSOn, MTLSOff))
 	l.config.configBlocks[p.Name] = l.configBlock(f)
 	return p
 }

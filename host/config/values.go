@@ -173,6 +173,16 @@ func size(v cty.Value) (int64, error) {
 	return n, err
 }
 
+// laneBuffer reads the size of a socket's buffer.
+func laneBuffer(v cty.Value) (int64, error) {
+	const most = 64 << 20
+	n, err := size(v)
+	if err == nil && n > most {
+		err = fmt.Errorf("%d bytes is more than 64MiB", n)
+	}
+	return n, err
+}
+
 // oneOf reads one of a closed set of words.
 func oneOf[T ~string](allowed ...T) func(cty.Value) (T, error) {
 	return func(v cty.Value) (T, error) {

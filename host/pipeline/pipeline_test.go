@@ -79,12 +79,12 @@ func wantSame(t *testing.T, from, to *sdktest.Memory) {
 			t.Errorf("%s differs: %v, %v", name, err1, err2)
 		}
 	}
-	if n := sdk.OutstandingBuffers(); n != 0 {
-		t.Errorf("%d buffers were not given back", n)
-	}
+	wantBuffersBack(t)
 }
 
-func TestRun(t *testing.T) {
+func TestRun(t *testing.T) { onEachLane(t, runs) }
+
+func runs(t *testing.T, via lane) {
 	for name, sizes := range map[string][]int{
 		"no part": {}, "empty part": {0}, "one byte": {1}, "odd": {1<<20 + 7}, "many": {5, 0, 300_000, 1, 1 << 20, 17},
 	} {
@@ -93,7 +93,7 @@ func TestRun(t *testing.T) {
 			j := job(from, k)
 			j.Digests = []sdk.Algorithm{sdk.SHA256}
 			m := pipeline.NewMetrics(prometheus.NewRegistry())
-			if err := pipeline.Run(t.Context(), from.DataSource(), to.DataSink(), j, 0, m); err != nil {
+			if err := pipeline.Run(t.Context(), via.source(t, from), via.sink(t, to), j, 0, m); err != nil {
 				t.Fatal(err)
 			}
 			wantSame(t, from, to)
@@ -109,14 +109,16 @@ func TestRun(t *testing.T) {
 	}
 }
 
-func TestRecords(t *testing.T) {
+func TestRecords(t *testing.T) { onEachLane(t, records) }
+
+func records(t *testing.T, via lane) {
 	from, to, k := &sdktest.Memory{}, &sdktest.Memory{}, &keeper{}
 	var records []sdk.Record
 	for i := range 100 {
 		records = append(records, sdk.Record{Key: fmt.Append(nil, i), Value: sdktest.Pattern(i, 100)})
 	}
 	from.PutRecords("stream", records)
-	if err := pipeline.Run(t.Context(), from.DataSource(), to.DataSink(), job(from, k), 0, nil); err != nil {
+	if err := pipeline.Run(t.Context(), via.source(t, from), via.sink(t, to), job(from, k), 0, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := to.Records("stream"); err != nil || len(got) != 100 || k.place.Totals.Records != 100 {
@@ -126,8 +128,10 @@ func TestRecords(t *testing.T) {
 
 // TestGoesOnFromWhereItWas cuts a transfer at random points, again and again, and goes on from the stored place with fresh streams, as
 // after a suspend or a crash.
-func TestGoesOnFromWhereItWas(t *testing.T) {
-	for seed := range uint64(20) {
+func TestGoesOnFromWhereItWas(t *testing.T) { onEachLane(t, goesOnFromWhereItWas) }
+
+func goesOnFromWhereItWas(t *testing.T, via lane) {
+	for seed := range via.seeds {
 		random := rand.New(rand.NewPCG(seed, 0))
 		from := filled(700_000, 0, 1<<20, 3, 400_000)
 		to, k := &sdktest.Memory{}, &keeper{}
@@ -143,7 +147,7 @@ func TestGoesOnFromWhereItWas(t *testing.T) {
 			}
 			j := job(from, k)
 			j.Redelivery = attempt > 0
-			err := pipeline.Run(t.Context(), from.DataSource(), to.DataSink(), j, time.Microsecond, nil)
+			err := pipeline.Run(t.Context(), via.source(t, from), via.sink(t, to), j, time.Microsecond, nil)
 			from.Reading, to.Writing = nil, nil
 			if err == nil {
 				break
@@ -157,13 +161,17 @@ func TestGoesOnFromWhereItWas(t *testing.T) {
 }
 
 func TestCutReturnsItsCauseAndStoresThePlace(t *testing.T) {
+	onEachLane(t, cutReturnsItsCauseAndStoresThePlace)
+}
+
+func cutReturnsItsCauseAndStoresThePlace(t *testing.T, via lane) {
 	from, to, k := filled(100_000, 4<<20), &sdktest.Memory{}, &keeper{}
 	gate := sdktest.NewGate(1 << 20)
 	to.Writing = gate.Hook
 	ctx, cancel := context.WithCancelCause(t.Context())
 	suspended := errors.New("suspended")
 	done := make(chan error)
-	go func() { done <- pipeline.Run(ctx, from.DataSource(), to.DataSink(), job(from, k), time.Hour, nil) }()
+	go func() { done <- pipeline.Run(ctx, via.source(t, from), via.sink(t, to), job(from, k), time.Hour, nil) }()
 	<-gate.Reached()
 	cancel(suspended)
 	if err := <-done; !errors.Is(err, suspended) {
@@ -172,9 +180,7 @@ func TestCutReturnsItsCauseAndStoresThePlace(t *testing.T) {
 	if k.bytes() != 100_000 || len(k.parts) != 1 {
 		t.Errorf("stored %d bytes and %d parts: the first part was durable", k.bytes(), len(k.parts))
 	}
-	if n := sdk.OutstandingBuffers(); n != 0 {
-		t.Errorf("%d buffers were not given back", n)
-	}
+	wantBuffersBack(t)
 }
 
 // TestStoppedSinkStopsTheSource: what a stalled flow takes from its source does not depend on its size.
@@ -201,6 +207,10 @@ func TestStoppedSinkStopsTheSource(t *testing.T) {
 }
 
 func TestFailuresNameTheSideAndKeepTheirCode(t *testing.T) {
+	onEachLane(t, failuresNameTheSideAndKeepTheirCode)
+}
+
+func failuresNameTheSideAndKeepTheirCode(t *testing.T, via lane) {
 	denied := sdk.Errorf(sdk.Denied, "not for you")
 	for name, set := range map[string]func(from, to *sdktest.Memory){
 		"source": func(from, _ *sdktest.Memory) { from.Reading = sdktest.FailAfter(10, denied) },
@@ -208,7 +218,7 @@ func TestFailuresNameTheSideAndKeepTheirCode(t *testing.T) {
 	} {
 		from, to, k := filled(100_000), &sdktest.Memory{}, &keeper{}
 		set(from, to)
-		err := pipeline.Run(t.Context(), from.DataSource(), to.DataSink(), job(from, k), 0, nil)
+		err := pipeline.Run(t.Context(), via.source(t, from), via.sink(t, to), job(from, k), 0, nil)
 		if e := sdk.AsError(err); err == nil || e.Code != sdk.Denied || !strings.HasPrefix(err.Error(), name+": ") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -218,10 +228,12 @@ func TestFailuresNameTheSideAndKeepTheirCode(t *testing.T) {
 	}
 }
 
-func TestStoreThatFailsEndsTheTransfer(t *testing.T) {
+func TestStoreThatFailsEndsTheTransfer(t *testing.T) { onEachLane(t, storeThatFailsEndsTheTransfer) }
+
+func storeThatFailsEndsTheTransfer(t *testing.T, via lane) {
 	from, to := filled(100_000), &sdktest.Memory{}
 	k := &keeper{err: errors.New("disk full")}
-	if err := pipeline.Run(t.Context(), from.DataSource(), to.DataSink(), job(from, k), 0, nil); !errors.Is(err, k.err) {
+	if err := pipeline.Run(t.Context(), via.source(t, from), via.sink(t, to), job(from, k), 0, nil); !errors.Is(err, k.err) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -327,9 +339,7 @@ func TestChangedBytesAreNoticed(t *testing.T) {
 		if len(to.Names()) != 0 && name != "a part too many announced" {
 			t.Errorf("%s: the part is visible", name)
 		}
-		if n := sdk.OutstandingBuffers(); n != 0 {
-			t.Errorf("%s: %d buffers were not given back", name, n)
-		}
+		wantBuffersBack(t)
 	}
 }
 

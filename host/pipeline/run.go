@@ -88,7 +88,9 @@ func Run(ctx context.Context, source sdk.DataSource, sink sdk.DataSink, job Job,
 	if err != nil {
 		return err
 	}
-	from, err := source.Read(ctx, sdk.ReadOpen{Flow: job.Flow, Address: job.From, ResumeToken: token, Digests: algorithms, Skip: job.Skip})
+	// Nothing here looks at the payload.
+	from, err := source.Read(ctx, sdk.ReadOpen{Flow: job.Flow, Address: job.From, ResumeToken: token, Digests: algorithms, Skip: job.Skip,
+		Unread: true})
 	if err != nil {
 		return fmt.Errorf("open source: %w", err)
 	}
@@ -190,13 +192,26 @@ func (r *run) forward() error {
 		}
 		err = r.to.Send(f)
 		r.metrics.waited(hopSink, time.Since(received))
-		if err == io.EOF {
+		switch {
+		case err == nil:
+		case err == io.EOF:
 			return nil // receive learns why
-		}
-		if err != nil {
+		case errors.Is(err, sdk.ErrUnread):
+			return r.lost(err)
+		default:
 			return fmt.Errorf("sink: %w", err)
 		}
 	}
+}
+
+// lost returns why a payload did not come.
+func (r *run) lost(err error) error {
+	f, why := r.from.Recv()
+	if why == nil || why == io.EOF {
+		sdk.Release(f)
+		why = err
+	}
+	return fmt.Errorf("source: %w", why)
 }
 
 // note keeps account of a frame before it is sent on.

@@ -79,7 +79,7 @@ func (s *supervisor) call(ctx context.Context, f func(in *instance) error) error
 
 // explain replaces the error of a call that the end of the process has cut by one that says how it ended.
 func (in *instance) explain(ctx context.Context, err error) error {
-	if err == nil || errors.Is(err, io.EOF) || ctx.Err() != nil {
+	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, sdk.ErrUnread) || ctx.Err() != nil {
 		return err
 	}
 	e := sdk.AsError(err)

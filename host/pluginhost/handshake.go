@@ -23,6 +23,7 @@ const maxNoise = 1 << 20
 // go-plugin nothing of it but the line that says where the plugin listens. All other lines are logged.
 type handshake struct {
 	out       *output
+	secure    bool // the line has to have a certificate
 	line      *io.PipeWriter
 	forPlugin *io.PipeReader // what go-plugin reads
 
@@ -33,8 +34,8 @@ type handshake struct {
 	err  error
 }
 
-func newHandshake(out *output) *handshake {
-	h := &handshake{out: out}
+func newHandshake(out *output, secure bool) *handshake {
+	h := &handshake{out: out, secure: secure}
 	h.forPlugin, h.line = io.Pipe()
 	return h
 }
@@ -57,6 +58,9 @@ func (h *handshake) take(text []byte, cut int) {
 		return
 	}
 	err := checkHandshake(string(text))
+	if err == nil && h.secure && !hasCertificate(string(text)) {
+		err = errNoCertificate
+	}
 	if err == nil {
 		h.settle(nil) // first, so that whoever sees the line finds the result
 		h.line.Write(append(text, '\n'))
@@ -106,6 +110,14 @@ func checkHandshake(line string) error {
 		return finally(fmt.Errorf("it speaks version %s of the plugin protocol, this host speaks %s", fields[1], join(ours)))
 	}
 	return nil
+}
+
+var errNoCertificate = finally(errors.New("it does not take part in mutual TLS"))
+
+// hasCertificate says whether the line carries the plugin's certificate.
+func hasCertificate(line string) bool {
+	fields := strings.Split(strings.TrimSpace(line), "|")
+	return len(fields) > 5 && fields[5] != ""
 }
 
 func join(numbers []int) string {

@@ -12,23 +12,26 @@ func TestHandshake(t *testing.T) {
 	const good = "1|1|unix|/tmp/x/plugin1|grpc\n"
 	for _, test := range []struct {
 		name, in, line, says string
+		secure               bool
 	}{
-		{"good", good, good, ""},
-		{"with more fields", "1|1|unix|/tmp/p|grpc|cert|true\n", "1|1|unix|/tmp/p|grpc|cert|true\n", ""},
-		{"then more", good + "1|2|unix|/tmp/y|grpc\nmore\n", good, ""},
-		{"after noise", "hello\n\n|||\na|b|c|d\n" + strings.Repeat("x", 100<<10) + "\n" + good, good, ""},
-		{"without a newline", strings.TrimSpace(good), good, ""},
-		{"carriage return", "1|1|unix|/tmp/p|grpc\r\n", "1|1|unix|/tmp/p|grpc\r\n", ""},
-		{"nothing", "", "", ""},
-		{"too few fields", "1|1|unix\n", "", ""},
-		{"another version", "1|99|unix|/tmp/p|grpc\n", "", "version 99 of the plugin protocol, this host speaks 1"},
-		{"no version", "1|x|unix|/tmp/p|grpc\n", "", "version x of the plugin protocol"},
-		{"another handshake", "2|1|unix|/tmp/p|grpc\n", "", "version 2 of the go-plugin handshake, this host speaks 1"},
-		{"too much noise", strings.Repeat("noise\n", maxNoise/5+1) + good, "", "prints something else"},
-		{"one line of noise", strings.Repeat("n", maxNoise+1) + "\n" + good, "", "prints something else"},
+		{"good", good, good, "", false},
+		{"with more fields", "1|1|unix|/tmp/p|grpc|cert|true\n", "1|1|unix|/tmp/p|grpc|cert|true\n", "", false},
+		{"then more", good + "1|2|unix|/tmp/y|grpc\nmore\n", good, "", false},
+		{"after noise", "hello\n\n|||\na|b|c|d\n" + strings.Repeat("x", 100<<10) + "\n" + good, good, "", false},
+		{"without a newline", strings.TrimSpace(good), good, "", false},
+		{"carriage return", "1|1|unix|/tmp/p|grpc\r\n", "1|1|unix|/tmp/p|grpc\r\n", "", false},
+		{"nothing", "", "", "", false},
+		{"too few fields", "1|1|unix\n", "", "", false},
+		{"another version", "1|99|unix|/tmp/p|grpc\n", "", "version 99 of the plugin protocol, this host speaks 1", false},
+		{"no version", "1|x|unix|/tmp/p|grpc\n", "", "version x of the plugin protocol", false},
+		{"another handshake", "2|1|unix|/tmp/p|grpc\n", "", "version 2 of the go-plugin handshake, this host speaks 1", false},
+		{"too much noise", strings.Repeat("noise\n", maxNoise/5+1) + good, "", "prints something else", false},
+		{"one line of noise", strings.Repeat("n", maxNoise+1) + "\n" + good, "", "prints something else", false},
+		{"with a certificate", "1|1|unix|/tmp/p|grpc|cert\n", "1|1|unix|/tmp/p|grpc|cert\n", "", true},
+		{"without a certificate", good, "", "does not take part in mutual TLS", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			hs := newHandshake(newOutput(slog.New(slog.DiscardHandler), new(atomic.Int64)))
+			hs := newHandshake(newOutput(slog.New(slog.DiscardHandler), new(atomic.Int64)), test.secure)
 			ended := make(chan struct{})
 			go func() {
 				defer close(ended)
@@ -74,7 +77,7 @@ func FuzzHandshake(f *testing.F) {
 	f.Add([]byte("noise\n|||\n18446744073709551616|||\n"))
 	f.Add([]byte("\x00|\xff\n1|\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		hs := newHandshake(newOutput(slog.New(slog.DiscardHandler), new(atomic.Int64)))
+		hs := newHandshake(newOutput(slog.New(slog.DiscardHandler), new(atomic.Int64)), false)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)

@@ -67,9 +67,34 @@ type Settings struct {
 	StartTimeout time.Duration
 	// DrainTimeout is what flows have to come to rest when the plugin is stopped. 0: 10 seconds.
 	DrainTimeout time.Duration
+	// Lane says how payload travels. "": LaneAuto.
+	Lane Lane
+	// LaneBuffer is asked of the kernel for each lane, in bytes: more is faster, and is taken by every flow that stalls. 0: 512 KiB.
+	LaneBuffer int
+	// MTLS says whether the gRPC connection is under mutual TLS. "": MTLSAuto.
+	MTLS MTLS
 	// StopTimeout is what the process has to end after that, and once more after a SIGTERM, before it is killed. 0: 5 seconds.
 	StopTimeout time.Duration
 }
+
+// Lane says how payload travels between the host and a plugin.
+type Lane string
+
+// The lanes. Every plugin speaks gRPC.
+const (
+	LaneAuto Lane = "auto" // by a descriptor for each flow, where the system and the plugin can do that, otherwise gRPC
+	LaneGRPC Lane = "grpc"
+)
+
+// MTLS says whether a plugin's gRPC connection is under mutual TLS.
+type MTLS string
+
+// The settings of mutual TLS. It costs a tenth of a second at launch, and more than half of the speed of payload on gRPC.
+const (
+	MTLSAuto MTLS = "auto" // where the plugin can do it, and payload travels beside gRPC
+	MTLSOn   MTLS = "on"   // a plugin that cannot do it is not used
+	MTLSOff  MTLS = "off"
+)
 
 // Host owns the plugin processes. All methods may be called concurrently.
 type Host struct {
@@ -158,6 +183,15 @@ func (s Settings) check() error {
 	if s.Binary != "" && !filepath.IsAbs(s.Binary) && s.Binary != filepath.Base(s.Binary) {
 		return fmt.Errorf("binary %q is neither a file name nor an absolute path", s.Binary)
 	}
+	if lanes := []Lane{"", LaneAuto, LaneGRPC}; !slices.Contains(lanes, s.Lane) {
+		return fmt.Errorf("lane %q is not one of %q", s.Lane, lanes[1:])
+	}
+	if settings := []MTLS{"", MTLSAuto, MTLSOn, MTLSOff}; !slices.Contains(settings, s.MTLS) {
+		return fmt.Errorf("mtls %q is not one of %q", s.MTLS, settings[1:])
+	}
+	if s.LaneBuffer < 0 {
+		return fmt.Errorf("lane buffer %d is negative", s.LaneBuffer)
+	}
 	for _, d := range []time.Duration{s.StartTimeout, s.DrainTimeout, s.StopTimeout} {
 		if d < 0 {
 			return fmt.Errorf("timeout %s is negative", d)
@@ -170,6 +204,7 @@ func (s Settings) withDefaults() Settings {
 	s.StartTimeout = cmp.Or(s.StartTimeout, 15*time.Second)
 	s.DrainTimeout = cmp.Or(s.DrainTimeout, 10*time.Second)
 	s.StopTimeout = cmp.Or(s.StopTimeout, 5*time.Second)
+	s.Lane, s.MTLS = cmp.Or(s.Lane, LaneAuto), cmp.Or(s.MTLS, MTLSAuto)
 	return s
 }
 
@@ -259,7 +294,8 @@ func (h *Host) resolve(c Candidate) (program, error) {
 	if c.Status != StatusReady {
 		return program{}, c.refused()
 	}
-	return program{Candidate: c, image: image, settings: h.options.Plugins[c.Name].withDefaults(), dropped: new(atomic.Int64)}, nil
+	return program{Candidate: c, image: image, settings: h.options.Plugins[c.Name].withDefaults(), dropped: new(atomic.Int64),
+		clear: new(atomic.Bool)}, nil
 }
 
 // refused is the error for a candidate that is not ready.

@@ -22,6 +22,7 @@ type instance struct {
 	rpc         client
 	description sdk.Description
 	flows       atomic.Int64
+	stopLanes   func() // nil if there are none
 
 	client  *plugin.Client
 	folder  string
@@ -39,6 +40,8 @@ type client interface {
 	Configure(ctx context.Context, c sdk.Config) error
 	Health(ctx context.Context) (grpcplugin.Health, error)
 	Drain(ctx context.Context, deadline time.Duration) (flows int, err error)
+	SpeaksLane() bool
+	OfferLanes(socket string, o grpcplugin.LaneOptions) (stop func(), err error)
 	Source(typ string) sdk.DataSource
 	Sink(typ string) sdk.DataSink
 }

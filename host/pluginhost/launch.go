@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +33,7 @@ type program struct {
 	image    string // the copy that is executed
 	settings Settings
 	dropped  *atomic.Int64 // lines of output
+	clear    *atomic.Bool  // an earlier launch has shown that mutual TLS is not for this plugin
 }
 
 // launcher launches processes.
@@ -39,15 +41,46 @@ type launcher struct {
 	dir         *runDir
 	spawner     *spawner
 	hostVersion string
+	laneAfter   int64 // see grpcplugin.LaneOptions
 	log         *slog.Logger
 }
 
 // errSlow is the cause of contexts that ended because a plugin took too long to start.
 var errSlow = errors.New("it was not ready within its start timeout")
 
-// launch starts a process, waits until it says where it listens, and asks it to describe itself. The error is an *Error; nothing is
-// left of the process then.
+// secure says whether the gRPC connection is to be under mutual TLS.
+func (p program) secure() bool {
+	switch p.settings.MTLS {
+	case MTLSOn:
+		return true
+	case MTLSAuto:
+		return p.settings.Lane != LaneGRPC && grpcplugin.LaneSupported && !p.clear.Load()
+	}
+	return false
+}
+
+// launch starts a process, waits until it says where it listens, and asks it to describe itself. Under MTLSAuto a plugin that turns out
+// to be no good for mutual TLS is launched again without, now and from then on. The error is an *Error; nothing is left of the process
+// then.
 func (l *launcher) launch(ctx context.Context, p program) (*instance, error) {
+	in, err := l.launchOnce(ctx, p)
+	if p.settings.MTLS != MTLSAuto || !p.secure() {
+		return in, err
+	}
+	switch {
+	case errors.Is(err, errNoCertificate):
+	case err == nil && !in.rpc.SpeaksLane():
+		if err := in.end("it is launched again without TLS: it has no other lane than gRPC"); err != nil {
+			return nil, &Error{Plugin: p.Name, Doing: "launch", Err: err}
+		}
+	default:
+		return in, err
+	}
+	p.clear.Store(true)
+	return l.launchOnce(ctx, p)
+}
+
+func (l *launcher) launchOnce(ctx context.Context, p program) (*instance, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.settings.StartTimeout, errSlow)
 	defer cancel()
 	in, err := l.connect(ctx, p)
@@ -61,8 +94,24 @@ func (l *launcher) launch(ctx context.Context, p program) (*instance, error) {
 	if err := checkDescription(p.Name, in.description); err != nil {
 		return nil, in.fail(ctx, "describe", finally(err))
 	}
+	if err := in.offerLanes(l.laneAfter); err != nil {
+		return nil, in.fail(ctx, "launch", err)
+	}
 	return in, nil
 }
+
+// offerLanes makes the flows of the process use a lane besides gRPC, if it speaks one.
+func (in *instance) offerLanes(after int64) (err error) {
+	if in.settings.Lane == LaneGRPC {
+		return nil
+	}
+	in.stopLanes, err = in.rpc.OfferLanes(filepath.Join(in.folder, laneSocket),
+		grpcplugin.LaneOptions{Buffer: in.settings.LaneBuffer, After: after})
+	return err
+}
+
+// laneSocket is the name of the socket on which the host waits for lanes.
+const laneSocket = "lanes"
 
 // checkDescription says what a host cannot accept in a plugin's account of itself.
 func checkDescription(name string, d sdk.Description) error {
@@ -89,7 +138,7 @@ func (l *launcher) connect(ctx context.Context, p program) (*instance, error) {
 		return nil, &Error{Plugin: p.Name, Doing: "launch", Err: err}
 	}
 	in := &instance{program: p, folder: folder, scratch: scratch, out: newOutput(l.log.With("plugin", p.Name), p.dropped)}
-	in.hs = newHandshake(in.out)
+	in.hs = newHandshake(in.out, p.secure())
 	launch := &launchRunner{ctx: ctx, instance: in, spawner: l.spawner, inTime: func() bool { return true }}
 	in.client = plugin.NewClient(launch.clientConfig())
 	err = in.dispense()
@@ -157,12 +206,17 @@ var _ runner.Runner = (*launchRunner)(nil)
 // clientConfig is for one launch: go-plugin can use neither a client nor its configuration twice.
 func (r *launchRunner) clientConfig() *plugin.ClientConfig {
 	in := r.instance
+	secure, options := in.secure(), grpcplugin.DialOptions()
+	if secure {
+		options = grpcplugin.SecureDialOptions()
+	}
 	return &plugin.ClientConfig{
+		AutoMTLS:         secure,
 		HandshakeConfig:  grpcplugin.Handshake,
 		VersionedPlugins: grpcplugin.Versions(),
 		RunnerFunc:       r.prepare,
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
-		GRPCDialOptions:  append(grpcplugin.DialOptions(), grpc.WithChainStreamInterceptor(in.rememberConnection)),
+		GRPCDialOptions:  append(options, grpc.WithChainStreamInterceptor(in.rememberConnection)),
 		SkipHostEnv:      true,
 		StartTimeout:     in.settings.StartTimeout,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: in.folder},

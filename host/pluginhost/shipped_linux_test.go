@@ -40,15 +40,16 @@ var shipped = sync.OnceValues(func() (string, error) {
 
 // launchShipped returns a host that runs the built plugins. Every test of a suite gets its own host, because the suites count what is
 // left when a test has ended.
-func launchShipped(t *testing.T, configs map[string][]byte) *Host {
+func launchShipped(t *testing.T, lane Lane, configs map[string][]byte) *Host {
 	t.Helper()
 	dir, err := shipped()
 	if err != nil {
 		t.Fatal(err)
 	}
 	// Only the plugins that are configured, to keep the suites quick.
-	own := t.TempDir()
+	own, settings := t.TempDir(), map[string]Settings{}
 	for name := range configs {
+		settings[name] = Settings{Lane: lane}
 		if err := os.Link(filepath.Join(dir, filePrefix+name), filepath.Join(own, filePrefix+name)); err != nil {
 			t.Fatal(err)
 		}
@@ -57,10 +58,11 @@ func launchShipped(t *testing.T, configs map[string][]byte) *Host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := New(Options{Directory: own, Trust: TrustOff, RuntimeDir: runDir})
+	h, err := New(Options{Directory: own, Trust: TrustOff, RuntimeDir: runDir, Plugins: settings})
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.launcher.laneAfter = -1
 	t.Cleanup(func() {
 		if err := h.Close(t.Context()); err != nil && t.Context().Err() == nil {
 			t.Error(err)
@@ -91,18 +93,25 @@ func awaitBrokers(t *testing.T) {
 	}
 }
 
-func sourceOf(t *testing.T, typ string, configs map[string][]byte) sdk.DataSource {
+// onEachLane runs a test with plugins that have nothing but gRPC, and with plugins whose payload is all beside it.
+func onEachLane(t *testing.T, test func(t *testing.T, lane Lane)) {
+	for _, lane := range []Lane{LaneGRPC, LaneAuto} {
+		t.Run(string(lane), func(t *testing.T) { test(t, lane) })
+	}
+}
+
+func sourceOf(t *testing.T, lane Lane, typ string, configs map[string][]byte) sdk.DataSource {
 	t.Helper()
-	s, err := launchShipped(t, configs).Source(typ)
+	s, err := launchShipped(t, lane, configs).Source(typ)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-func sinkOf(t *testing.T, typ string, configs map[string][]byte) sdk.DataSink {
+func sinkOf(t *testing.T, lane Lane, typ string, configs map[string][]byte) sdk.DataSink {
 	t.Helper()
-	s, err := launchShipped(t, configs).Sink(typ)
+	s, err := launchShipped(t, lane, configs).Sink(typ)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +124,9 @@ func fileConfig(root string) map[string][]byte {
 
 var httpConfig = map[string][]byte{"http": []byte(`{"allow":["loopback"],"timeout":"30s","idle_timeout":"2m","redirects":"same-host","max_error_body":"16KiB","max_spool":"1GiB"}`)}
 
-func TestShippedFileSource(t *testing.T) {
+func TestShippedFileSource(t *testing.T) { onEachLane(t, shippedFileSource) }
+
+func shippedFileSource(t *testing.T, lane Lane) {
 	root := t.TempDir()
 	contents := []sdktest.Content{
 		{Name: "a/b.csv", Bytes: sdktest.Pattern(1, 3<<20+5)}, {Name: "empty", Bytes: []byte{}}, {Name: "z ü.csv", Bytes: []byte("x")}}
@@ -132,7 +143,7 @@ func TestShippedFileSource(t *testing.T) {
 		return sdk.DataAddress{Type: "File", Properties: map[string]string{"path": path}}
 	}
 	sdktest.TestSource(t, sdktest.SourceCase{
-		New:     func(t *testing.T) sdk.DataSource { return sourceOf(t, "File", fileConfig(root)) },
+		New:     func(t *testing.T) sdk.DataSource { return sourceOf(t, lane, "File", fileConfig(root)) },
 		Address: address("data"), Parts: contents,
 		Bad: []sdktest.BadAddress{
 			{Name: "not there", Address: address("nowhere"), Code: sdk.NotFound},
@@ -141,11 +152,13 @@ func TestShippedFileSource(t *testing.T) {
 	})
 }
 
-func TestShippedFileSink(t *testing.T) {
+func TestShippedFileSink(t *testing.T) { onEachLane(t, shippedFileSink) }
+
+func shippedFileSink(t *testing.T, lane Lane) {
 	sdktest.TestSink(t, sdktest.SinkCase{Resumable: true, New: func(t *testing.T) sdktest.Store {
 		root := t.TempDir()
 		return sdktest.Store{
-			Sink:    sinkOf(t, "File", fileConfig(root)),
+			Sink:    sinkOf(t, lane, "File", fileConfig(root)),
 			Address: sdk.DataAddress{Type: "File"},
 			Names:   func() ([]string, error) { return files(root, false) },
 			Begun:   func() ([]string, error) { return files(root, true) },
@@ -169,11 +182,13 @@ func files(root string, temporary bool) (names []string, err error) {
 	return names, err
 }
 
-func TestShippedGenerate(t *testing.T) {
+func TestShippedGenerate(t *testing.T) { onEachLane(t, shippedGenerate) }
+
+func shippedGenerate(t *testing.T, lane Lane) {
 	config := map[string][]byte{"synthetic": []byte(`{}`)}
 	address := sdk.DataAddress{Type: "Generate", Properties: map[string]string{"size": "1000003", "parts": "2", "seed": "7"}}
 	// What the binary generates is what it generated before: the suite compares against its own first reading.
-	stream, err := sourceOf(t, "Generate", config).Read(t.Context(), sdk.ReadOpen{Address: address})
+	stream, err := sourceOf(t, lane, "Generate", config).Read(t.Context(), sdk.ReadOpen{Address: address})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,18 +217,22 @@ func TestShippedGenerate(t *testing.T) {
 		t.Fatalf("%d parts", len(parts))
 	}
 	sdktest.TestSource(t, sdktest.SourceCase{
-		New:     func(t *testing.T) sdk.DataSource { return sourceOf(t, "Generate", config) },
+		New:     func(t *testing.T) sdk.DataSource { return sourceOf(t, lane, "Generate", config) },
 		Address: address, Parts: parts,
 	})
 }
 
-func TestShippedDiscard(t *testing.T) {
+func TestShippedDiscard(t *testing.T) { onEachLane(t, shippedDiscard) }
+
+func shippedDiscard(t *testing.T, lane Lane) {
 	sdktest.TestSink(t, sdktest.SinkCase{Resumable: true, Records: true, New: func(t *testing.T) sdktest.Store {
-		return sdktest.Store{Sink: sinkOf(t, "Discard", map[string][]byte{"synthetic": []byte(`{}`)}), Address: sdk.DataAddress{Type: "Discard"}}
+		return sdktest.Store{Sink: sinkOf(t, lane, "Discard", map[string][]byte{"synthetic": []byte(`{}`)}), Address: sdk.DataAddress{Type: "Discard"}}
 	}})
 }
 
-func TestShippedHTTPSource(t *testing.T) {
+func TestShippedHTTPSource(t *testing.T) { onEachLane(t, shippedHTTPSource) }
+
+func shippedHTTPSource(t *testing.T, lane Lane) {
 	content := sdktest.Pattern(2, 2<<20+1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/data" {
@@ -229,7 +248,7 @@ func TestShippedHTTPSource(t *testing.T) {
 		return sdk.DataAddress{Type: "HttpData", Properties: map[string]string{"baseUrl": server.URL + path, "name": "one.bin"}}
 	}
 	sdktest.TestSource(t, sdktest.SourceCase{
-		New:     func(t *testing.T) sdk.DataSource { return sourceOf(t, "HttpData", httpConfig) },
+		New:     func(t *testing.T) sdk.DataSource { return sourceOf(t, lane, "HttpData", httpConfig) },
 		Address: address("/data"), Parts: []sdktest.Content{{Name: "one.bin", Bytes: content}},
 		Bad: []sdktest.BadAddress{
 			{Name: "not there", Address: address("/no"), Code: sdk.NotFound},
@@ -238,14 +257,16 @@ func TestShippedHTTPSource(t *testing.T) {
 	})
 }
 
-func TestShippedHTTPSink(t *testing.T) {
+func TestShippedHTTPSink(t *testing.T) { onEachLane(t, shippedHTTPSink) }
+
+func shippedHTTPSink(t *testing.T, lane Lane) {
 	sdktest.TestSink(t, sdktest.SinkCase{New: func(t *testing.T) sdktest.Store {
 		r := &receiver{parts: map[string][]byte{}}
 		server := httptest.NewServer(r)
 		server.Config.SetKeepAlivesEnabled(false)
 		t.Cleanup(server.Close)
 		return sdktest.Store{
-			Sink:    sinkOf(t, "HttpData", httpConfig),
+			Sink:    sinkOf(t, lane, "HttpData", httpConfig),
 			Address: sdk.DataAddress{Type: "HttpData", Properties: map[string]string{"baseUrl": server.URL}},
 			Names:   r.names, Content: r.content,
 		}

@@ -82,6 +82,9 @@ func (in *instance) endAfter(shutdown <-chan struct{}, reason string) error {
 		}
 	}
 	<-shutdown
+	if in.stopLanes != nil {
+		in.stopLanes()
+	}
 	if err := removeAll(in.folder); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("plugin %s: remove its folder: %w", in.Name, err)
 	}

@@ -30,6 +30,10 @@ func TestBackoff(t *testing.T) {
 }
 
 // fakeClient is a plugin that answers as it is told to.
+func (fakeClient) SpeaksLane() bool { return false }
+
+func (fakeClient) OfferLanes(string, grpcplugin.LaneOptions) (func(), error) { return func() {}, nil }
+
 type fakeClient struct {
 	configure error
 	health    func(ctx context.Context) (grpcplugin.Health, error)

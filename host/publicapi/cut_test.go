@@ -250,7 +250,7 @@ func TestSilentSourceIsNotTheClientsFault(t *testing.T) {
 	protocols(t, func(t *testing.T, start func(func(*world, *Options)) *world) {
 		gate := sdktest.NewGate(64 << 10)
 		w := start(func(w *world, o *Options) {
-			o.Limits.IdleTimeout = 200 * time.Millisecond
+			o.Limits.IdleTimeout = time.Second
 			w.memory.Reading = gate.Hook
 		})
 		content := noise(128<<10, 1)
@@ -266,7 +266,7 @@ func TestSilentSourceIsNotTheClientsFault(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-gate.Reached()
-		time.AfterFunc(600*time.Millisecond, gate.Open)
+		time.AfterFunc(1500*time.Millisecond, gate.Open)
 		rest, err := io.ReadAll(res.Body)
 		if err != nil || string(first)+string(rest) != string(content) {
 			t.Errorf("%d bytes, %v", len(first)+len(rest), err)
@@ -279,13 +279,13 @@ func TestSilentSinkIsNotTheClientsFault(t *testing.T) {
 	protocols(t, func(t *testing.T, start func(func(*world, *Options)) *world) {
 		gate := sdktest.NewGate(1)
 		w := start(func(w *world, o *Options) {
-			o.Limits.IdleTimeout = 200 * time.Millisecond
+			o.Limits.IdleTimeout = time.Second
 			w.memory.Writing = gate.Hook
 		})
 		a := w.push("f")
 		go func() {
 			<-gate.Reached()
-			time.AfterFunc(600*time.Millisecond, gate.Open)
+			time.AfterFunc(1500*time.Millisecond, gate.Open)
 		}()
 		content := string(noise(8<<20, 1))
 		w.put(a, "d", content, nil).wantPart(t, http.StatusCreated, "d", content)

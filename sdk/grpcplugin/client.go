@@ -3,6 +3,8 @@ package grpcplugin
 import (
 	"context"
 	"io"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,6 +20,9 @@ type Client struct {
 	plugin pluginv1.PluginClient
 	source pluginv1.DataSourceClient
 	sink   pluginv1.DataSinkClient
+
+	speaksLane atomic.Bool           // the plugin has said so
+	lanes      atomic.Pointer[lanes] // nil: none are offered
 }
 
 // NewClient returns a Client on a connection made with DialOptions. The connection stays the caller's.
@@ -35,8 +40,12 @@ func (c *Client) Describe(ctx context.Context, hostVersion string) (sdk.Descript
 	if err != nil {
 		return sdk.Description{}, fromStatus(ctx, err)
 	}
+	c.speaksLane.Store(slices.Contains(d.GetCapabilities().GetLanes(), LaneName))
 	return descriptionFromProto(d), nil
 }
+
+// SpeaksLane says whether the plugin has said in Describe that it speaks a lane besides gRPC.
+func (c *Client) SpeaksLane() bool { return c.speaksLane.Load() }
 
 // Configure hands over the operator's configuration, once, before any flow.
 func (c *Client) Configure(ctx context.Context, config sdk.Config) error {
@@ -73,12 +82,15 @@ func (c *Client) Drain(ctx context.Context, deadline time.Duration) (flows int, 
 }
 
 // Source returns the plugin's source. Which type is read is said by the addresses it is given.
-func (c *Client) Source(typ string) sdk.DataSource { return sourceClient{c.source} }
+func (c *Client) Source(typ string) sdk.DataSource { return sourceClient{c, c.source} }
 
 // Sink returns the plugin's sink. Which type is written to is said by the addresses it is given.
-func (c *Client) Sink(typ string) sdk.DataSink { return sinkClient{c.sink} }
+func (c *Client) Sink(typ string) sdk.DataSink { return sinkClient{c, c.sink} }
 
-type sourceClient struct{ client pluginv1.DataSourceClient }
+type sourceClient struct {
+	plugin *Client
+	client pluginv1.DataSourceClient
+}
 
 func (s sourceClient) Validate(ctx context.Context, a sdk.DataAddress) error {
 	r, err := s.client.Validate(ctx, &pluginv1.ValidateRequest{Address: addressToProto(a)})
@@ -95,16 +107,20 @@ func (s sourceClient) Read(ctx context.Context, open sdk.ReadOpen) (sdk.ReadStre
 		cancel()
 		return nil, fromStatus(ctx, err)
 	}
-	r := &readClient{ending: ending{cancel: cancel}, ctx: ctx, stream: stream}
+	r := newReadClient(ctx, stream, cancel, s.plugin.offer(), open.Unread)
 	if err := r.open(open); err != nil {
 		cancel()
+		r.offer.close()
 		return nil, fromStatus(ctx, err)
 	}
 	r.stop = context.AfterFunc(ctx, r.hangUp)
 	return r, nil
 }
 
-type sinkClient struct{ client pluginv1.DataSinkClient }
+type sinkClient struct {
+	plugin *Client
+	client pluginv1.DataSinkClient
+}
 
 func (s sinkClient) Validate(ctx context.Context, a sdk.DataAddress) error {
 	r, err := s.client.Validate(ctx, &pluginv1.ValidateRequest{Address: addressToProto(a)})
@@ -134,10 +150,13 @@ func (s sinkClient) Write(ctx context.Context, open sdk.WriteOpen) (sdk.WriteStr
 		cancel()
 		return nil, fromStatus(ctx, err)
 	}
-	w := &writeClient{ending: ending{cancel: cancel}, ctx: ctx, stream: stream}
+	w := newWriteClient(ctx, stream, cancel, s.plugin.offer())
+	first := writeOpenToProto(open)
+	first.Lane = w.offer.proto()
 	// With io.EOF the stream has ended already; Recv says why.
-	if err := stream.SendMsg(&message{open: writeOpenToProto(open)}); err != nil && err != io.EOF {
+	if err := stream.SendMsg(&message{open: first}); err != nil && err != io.EOF {
 		cancel()
+		w.offer.close()
 		return nil, fromStatus(ctx, err)
 	}
 	w.stop = context.AfterFunc(ctx, w.hangUp)

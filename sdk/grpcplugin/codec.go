@@ -25,6 +25,7 @@ const (
 type message struct {
 	frame sdk.Frame
 	open  *pluginv1.WriteOpen // instead of frame: the first message to a sink
+	lane  bool                // instead of frame: the lane begins
 	err   *sdk.Error          // instead of frame: the last message of a source that failed
 	taken bool                // Marshal has taken over the frame's memory
 }
@@ -45,7 +46,7 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	case *sdk.Data:
 		return marshalData(f.Payload)
 	case *sdk.RecordBatch:
-		return c.marshalBatch(f.Batch)
+		return marshalBatch(f.Batch)
 	}
 	return c.CodecV2.Marshal(frameToProto(m))
 }
@@ -55,7 +56,7 @@ func marshalData(p sdk.Payload) (mem.BufferSlice, error) {
 	case *wirePayload:
 		return p.take(), nil
 	case *sdk.Buffer:
-		return mem.BufferSlice{lend(p)}, nil
+		return mem.BufferSlice{lend(p, dataHeader(make([]byte, 0, maxHeader), p.Len()))}, nil
 	}
 	defer p.Release()
 	if p.Len() > sdk.MaxData {
@@ -88,17 +89,30 @@ type lent struct {
 	bytes  []byte
 }
 
-func lend(b *sdk.Buffer) mem.Buffer {
-	l := &lent{buffer: b, bytes: b.WithHeader(dataHeader(make([]byte, 0, maxHeader), b.Len()))}
+func lend(b *sdk.Buffer, header []byte) mem.Buffer {
+	l := &lent{buffer: b, bytes: b.WithHeader(header)}
 	return mem.NewBuffer(&l.bytes, l)
 }
 
 func (l *lent) Get(int) *[]byte { panic("not a pool to take from") }
 func (l *lent) Put(*[]byte)     { l.buffer.Release() }
 
-func (c codec) marshalBatch(b sdk.Batch) (mem.BufferSlice, error) {
+func marshalBatch(b sdk.Batch) (mem.BufferSlice, error) {
 	if w, ok := b.(*wireBatch); ok {
 		return w.take(), nil
+	}
+	body, err := encodedBatch(b)
+	if err != nil {
+		return nil, err
+	}
+	return wire(body), nil
+}
+
+// encodedBatch returns a batch as a Frame, and releases it.
+func encodedBatch(b sdk.Batch) (sdk.Payload, error) {
+	if w, ok := b.(*wireBatch); ok {
+		raw := w.take()
+		return &wirePayload{raw: raw, size: raw.Len()}, nil
 	}
 	defer b.Release()
 	records, err := b.Records()

@@ -117,7 +117,8 @@ func FuzzFrame(f *testing.F) {
 
 func TestEncodedRecordsAreProtobuf(t *testing.T) {
 	records := []sdk.Record{{Key: []byte("k"), Value: bytes.Repeat([]byte("v"), 300), Headers: map[string][]byte{"h": []byte("x"), "": nil}}, {}}
-	wire := encodeRecords(records)
+	wire := wire(encodeRecords(records))
+	defer wire.Free()
 	var f pluginv1.Frame
 	if err := proto.Unmarshal(wire.Materialize(), &f); err != nil {
 		t.Fatal(err)

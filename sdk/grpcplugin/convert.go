@@ -14,6 +14,8 @@ func frameToProto(m *message) *pluginv1.Frame {
 	switch {
 	case m.open != nil:
 		return &pluginv1.Frame{Kind: &pluginv1.Frame_Open{Open: m.open}}
+	case m.lane:
+		return &pluginv1.Frame{Kind: &pluginv1.Frame_Lane{Lane: &pluginv1.Lane{}}}
 	case m.err != nil:
 		return &pluginv1.Frame{Kind: &pluginv1.Frame_Error{Error: errorToProto(m.err)}}
 	}
@@ -45,6 +47,8 @@ func (m *message) fromProto(f *pluginv1.Frame) error {
 		m.frame = &sdk.End{Totals: sdk.Totals{Parts: int64(k.End.Parts), Bytes: int64(k.End.Bytes), Records: int64(k.End.Records)}}
 	case *pluginv1.Frame_Open:
 		m.open = k.Open
+	case *pluginv1.Frame_Lane:
+		m.lane = true
 	case *pluginv1.Frame_Error:
 		m.err = errorFromProto(k.Error)
 	default:

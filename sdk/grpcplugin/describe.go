@@ -30,8 +30,16 @@ func descriptionToProto(d sdk.Description) *pluginv1.DescribeResponse {
 	return &pluginv1.DescribeResponse{
 		Name: d.Name, Version: d.Version, Documentation: d.Documentation, Config: schemaToProto(d.Config),
 		SourceTypes: typesToProto(d.Sources), SinkTypes: typesToProto(d.Sinks),
-		Capabilities: &pluginv1.Capabilities{Digests: algorithmsToProto(d.Digests), MaxFrameSize: sdk.MaxData},
+		Capabilities: &pluginv1.Capabilities{Digests: algorithmsToProto(d.Digests), MaxFrameSize: sdk.MaxData, Lanes: ownLanes()},
 	}
+}
+
+// ownLanes are the lanes that a plugin made with this package speaks.
+func ownLanes() []string {
+	if !laneSupported {
+		return nil
+	}
+	return []string{LaneName}
 }
 
 func descriptionFromProto(p *pluginv1.DescribeResponse) sdk.Description {

@@ -37,14 +37,19 @@ const (
 	ioBuffer   = 256 << 10
 )
 
-// DialOptions are what a host needs to speak to a plugin, for plugin.ClientConfig.
+// DialOptions are what a host needs to speak to a plugin in clear, for plugin.ClientConfig.
 func DialOptions() []grpc.DialOption {
+	return append(SecureDialOptions(), grpc.WithTransportCredentials(newPlainCredentials()))
+}
+
+// SecureDialOptions are DialOptions without credentials.
+func SecureDialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(newCodec()),
 			grpc.MaxCallRecvMsgSize(maxMessageSize), grpc.MaxCallSendMsgSize(maxMessageSize)),
 		grpc.WithInitialWindowSize(hostWindow), grpc.WithInitialConnWindowSize(connWindow),
 		grpc.WithReadBufferSize(ioBuffer), grpc.WithWriteBufferSize(ioBuffer),
-		grpc.WithTransportCredentials(newPlainCredentials()), experimental.WithBufferPool(newBufferPool()),
+		experimental.WithBufferPool(newBufferPool()),
 		// A stream is never replayed by gRPC, and keeping its messages for that would pin their memory.
 		grpc.WithDisableRetry(),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 20 * time.Second}),

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/towpath-dataplane/towpath/sdk"
@@ -25,22 +24,21 @@ const (
 var errRecords = errors.New("malformed batch of records")
 
 // encodeRecords returns a Frame with these records. It is written by hand because the generated code needs an object per record.
-func encodeRecords(records []sdk.Record) mem.BufferSlice {
+func encodeRecords(records []sdk.Record) sdk.Payload {
 	size := protowire.SizeTag(countField) + protowire.SizeVarint(uint64(len(records)))
 	for i := range records {
 		size += protowire.SizeTag(recordField) + protowire.SizeBytes(recordSize(&records[i]))
 	}
-	pool := mem.DefaultBufferPool()
-	whole := pool.Get(maxHeader + size)
-	b := protowire.AppendTag((*whole)[:0], recordsField, protowire.BytesType)
+	out := newBody(protowire.SizeTag(recordsField) + protowire.SizeBytes(size))
+	b := out.withHeader([itemHeader]byte{})[:itemHeader]
+	b = protowire.AppendTag(b, recordsField, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(size))
 	b = protowire.AppendTag(b, countField, protowire.VarintType)
 	b = protowire.AppendVarint(b, uint64(len(records)))
 	for i := range records {
 		b = appendRecord(b, &records[i])
 	}
-	*whole = b
-	return mem.BufferSlice{mem.NewBuffer(whole, pool)}
+	return out.Payload
 }
 
 func recordSize(r *sdk.Record) int {

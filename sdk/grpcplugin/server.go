@@ -160,7 +160,7 @@ func (s sourceServer) read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, plug
 		return err
 	}
 	defer leave()
-	open, err := receiveOpen(stream)
+	open, offer, err := receiveOpen(stream)
 	if err != nil {
 		return err
 	}
@@ -177,32 +177,32 @@ func (s sourceServer) read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, plug
 	defer frames.Close()
 	// Ends with the stream, which ends when this function has returned.
 	go func() { cancel(listen(stream, frames)) }()
-	return sendFrames(stream, frames)
+	return sendFrames(stream, offer, frames)
 }
 
-func receiveOpen(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame]) (sdk.ReadOpen, error) {
+func receiveOpen(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame]) (sdk.ReadOpen, *pluginv1.LaneOffer, error) {
 	first, err := stream.Recv()
 	if err != nil {
-		return sdk.ReadOpen{}, err
+		return sdk.ReadOpen{}, nil, err
 	}
 	if first.GetOpen() == nil {
-		return sdk.ReadOpen{}, errNotOpened
+		return sdk.ReadOpen{}, nil, errNotOpened
 	}
-	open := readOpenFromProto(first.GetOpen())
+	open, offer := readOpenFromProto(first.GetOpen()), first.GetOpen().GetLane()
 	if !first.GetOpen().GetRequest().GetHasBody() {
-		return open, nil
+		return open, offer, nil
 	}
 	for {
 		up, err := stream.Recv()
 		if err != nil {
-			return open, err
+			return open, offer, err
 		}
 		open.Request.Body = append(open.Request.Body, up.GetBody().GetData()...)
 		if len(open.Request.Body) > maxRequestBody {
-			return open, sdk.Errorf(sdk.Exhausted, "the body of the request has more than %d bytes", maxRequestBody)
+			return open, offer, sdk.Errorf(sdk.Exhausted, "the body of the request has more than %d bytes", maxRequestBody)
 		}
 		if up.GetBody().GetLast() {
-			return open, nil
+			return open, offer, nil
 		}
 	}
 }
@@ -226,7 +226,12 @@ func listen(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame], fr
 	}
 }
 
-func sendFrames(stream grpc.ServerStream, frames sdk.ReadStream) error {
+func sendFrames(stream grpc.ServerStream, offer *pluginv1.LaneOffer, frames sdk.ReadStream) error {
+	out := frameSender{stream: stream}
+	if offer != nil {
+		out.after = int64(offer.After)
+		out.attach = func() (*laneConn, error) { return beginLane(stream, offer) }
+	}
 	for {
 		f, err := frames.Recv()
 		if err == io.EOF {
@@ -235,23 +240,26 @@ func sendFrames(stream grpc.ServerStream, frames sdk.ReadStream) error {
 		if err != nil {
 			return err
 		}
-		if err := sendFrame(stream, f); err != nil {
+		if err := out.send(f); err == io.EOF {
+			return sdk.ErrInterrupted // the host has closed the lane
+		} else if err != nil {
 			return err
 		}
 	}
 }
 
-// sender is a stream of either side that frames are sent on.
-type sender interface{ SendMsg(m any) error }
-
-// sendFrame sends a frame and sees to its memory whatever comes of that.
-func sendFrame(stream sender, f sdk.Frame) error {
-	m := message{frame: f}
-	err := stream.SendMsg(&m)
-	if !m.taken {
-		sdk.Release(f)
+// beginLane takes up the lane that the host offers, or returns nil: gRPC will do. The lane closes with the call, when everything was said.
+func beginLane(stream grpc.ServerStream, offer *pluginv1.LaneOffer) (*laneConn, error) {
+	lane, err := dialLane(stream.Context(), offer)
+	if err != nil {
+		slog.Debug("a flow goes without a lane", "err", err)
+		return nil, nil
 	}
-	return err
+	if err := stream.SendMsg(&message{lane: true}); err != nil {
+		lane.Close()
+		return nil, err
+	}
+	return lane, nil
 }
 
 type sinkServer struct {
@@ -319,20 +327,32 @@ func (s sinkServer) write(stream grpc.BidiStreamingServer[pluginv1.Frame, plugin
 		return err
 	}
 	defer frames.Close()
-	// Ends with the stream, which ends when this function has returned.
+	// Ends with the stream, which ends when this function has returned. So does the lane.
 	go func() {
-		if err := receiveFrames(stream, frames); err != nil {
+		if err := receiveFrames(stream, first.open.GetLane(), frames, func() { cancel(sdk.ErrInterrupted) }); err != nil {
 			cancel(err)
 		}
 	}()
 	return sendUps(stream, frames)
 }
 
-// receiveFrames hands the host's frames to the sink. It returns nil when the sink has stopped taking them.
-func receiveFrames(stream grpc.ServerStream, frames sdk.WriteStream) error {
+// receiveFrames hands the host's frames to the sink. It returns nil when the sink has stopped taking them. cut is called as soon as the
+// host has closed the lane: a sink that takes nothing would not see that.
+func receiveFrames(stream grpc.ServerStream, offer *pluginv1.LaneOffer, frames sdk.WriteStream, cut func()) error {
+	in := frameReceiver{stream: stream, attach: func() (*laneConn, error) {
+		lane, err := dialLane(stream.Context(), offer)
+		if err == nil {
+			// Ends with the lane, which ends with the stream.
+			go func() { lane.awaitHangUp(); cut() }()
+		}
+		return lane, err
+	}}
 	for {
-		var m message
-		if err := stream.RecvMsg(&m); err != nil {
+		m, err := in.next()
+		if e := (*sdk.Error)(nil); errors.As(err, &e) {
+			return err
+		}
+		if err != nil {
 			if err != io.EOF && stream.Context().Err() == nil {
 				slog.Warn("receiving a frame failed", "err", err)
 			}

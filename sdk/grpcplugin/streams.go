@@ -2,11 +2,15 @@ package grpcplugin
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	pluginv1 "github.com/towpath-dataplane/towpath/proto/towpath/plugin/v1"
 	"github.com/towpath-dataplane/towpath/sdk"
@@ -23,10 +27,12 @@ const bodyPiece = 256 << 10
 type ending struct {
 	cancel context.CancelFunc // breaks the stream off
 	stop   func() bool        // of the AfterFunc on the caller's context
+	offer  *laneOffer         // nil: there is no lane
 
-	sending sync.Mutex  // one sender at a time
-	hungUp  bool        // guarded by sending
-	giveUp  *time.Timer // breaks the stream off if the plugin does not let go; guarded by sending
+	sending sync.Mutex                 // one sender at a time
+	hungUp  bool                       // guarded by sending
+	giveUp  *time.Timer                // breaks the stream off if the plugin does not let go; guarded by sending
+	lost    atomic.Pointer[time.Timer] // does so if the plugin has closed the lane and does not say why
 
 	receiving sync.Mutex // one receiver at a time
 	finished  bool       // the other half has ended; guarded by receiving
@@ -34,6 +40,7 @@ type ending struct {
 
 // hangUp ends the host's half of the stream, once.
 func (e *ending) hangUp(stream grpc.ClientStream) {
+	e.offer.close()
 	e.sending.Lock()
 	defer e.sending.Unlock()
 	if !e.hungUp {
@@ -41,6 +48,22 @@ func (e *ending) hangUp(stream grpc.ClientStream) {
 		stream.CloseSend()
 		e.giveUp = time.AfterFunc(hangUpWait, e.cancel)
 	}
+}
+
+// lostLane gives the plugin some time to say why it has closed the lane.
+func (e *ending) lostLane() {
+	timer := time.AfterFunc(hangUpWait, e.cancel)
+	if !e.lost.CompareAndSwap(nil, timer) {
+		timer.Stop()
+	}
+}
+
+// why is the error of a stream that was broken off.
+func (e *ending) why(ctx context.Context, err error) error {
+	if e.lost.Load() != nil && status.Code(err) == codes.Canceled {
+		return sdk.Retryf(sdk.Unavailable, "the plugin closed the lane of a flow and did not say why")
+	}
+	return fromStatus(ctx, err)
 }
 
 // receive calls recv, or returns io.EOF if the other half has ended.
@@ -58,6 +81,11 @@ func (e *ending) receive(recv func() error) error {
 // close receives, with next, until the other half has ended. The host has hung up.
 func (e *ending) close(next func()) {
 	defer e.giveUp.Stop()
+	defer func() {
+		if timer := e.lost.Load(); timer != nil {
+			timer.Stop()
+		}
+	}()
 	defer e.cancel()
 	for {
 		e.receiving.Lock()
@@ -75,11 +103,23 @@ type readClient struct {
 	ending
 	ctx    context.Context // the caller's
 	stream grpc.BidiStreamingClient[pluginv1.ReadUp, pluginv1.Frame]
-	ended  bool // End was received; used by Recv only
+	frames frameReceiver // guarded by receiving
+	ended  bool          // End was received; used by Recv only
+}
+
+func newReadClient(ctx context.Context, stream grpc.BidiStreamingClient[pluginv1.ReadUp, pluginv1.Frame], cancel context.CancelFunc,
+	offer *laneOffer, unread bool) *readClient {
+	r := &readClient{ctx: ctx, stream: stream}
+	r.cancel, r.offer = cancel, offer
+	r.frames = frameReceiver{stream: stream, unread: unread, lost: r.lostLane,
+		attach: func() (*laneConn, error) { return offer.await(stream.Context()) }}
+	return r
 }
 
 func (r *readClient) open(open sdk.ReadOpen) error {
-	if err := r.say(&pluginv1.ReadUp{Kind: &pluginv1.ReadUp_Open{Open: readOpenToProto(open)}}); err != nil {
+	first := readOpenToProto(open)
+	first.Lane = r.offer.proto()
+	if err := r.say(&pluginv1.ReadUp{Kind: &pluginv1.ReadUp_Open{Open: first}}); err != nil {
 		return err
 	}
 	if open.Request == nil {
@@ -120,7 +160,7 @@ func (r *readClient) Recv() (sdk.Frame, error) {
 	case err == io.EOF:
 		return nil, io.EOF
 	case err != nil:
-		return nil, fromStatus(r.ctx, err)
+		return nil, r.why(r.ctx, err)
 	case m.err != nil:
 		return nil, m.err
 	case m.frame == nil:
@@ -131,7 +171,10 @@ func (r *readClient) Recv() (sdk.Frame, error) {
 }
 
 func (r *readClient) receive() (m message, err error) {
-	err = r.ending.receive(func() error { return r.stream.RecvMsg(&m) })
+	err = r.ending.receive(func() error {
+		m, err = r.frames.next()
+		return err
+	})
 	return m, err
 }
 
@@ -160,7 +203,35 @@ type writeClient struct {
 	ending
 	ctx    context.Context // the caller's
 	stream grpc.BidiStreamingClient[pluginv1.Frame, pluginv1.WriteUp]
-	done   bool // Done was received; used by Recv only
+	frames frameSender // guarded by sending
+	done   bool        // Done was received; used by Recv only
+
+	over   context.Context // ends when Recv has learned that the sink has ended the stream
+	isOver context.CancelFunc
+}
+
+func newWriteClient(ctx context.Context, stream grpc.BidiStreamingClient[pluginv1.Frame, pluginv1.WriteUp], cancel context.CancelFunc,
+	offer *laneOffer) *writeClient {
+	w := &writeClient{ctx: ctx, stream: stream}
+	w.cancel, w.offer = cancel, offer
+	w.over, w.isOver = context.WithCancel(stream.Context())
+	w.frames.stream = stream
+	if offer != nil {
+		w.frames.attach, w.frames.after = w.attach, offer.lanes.options.After
+	}
+	return w
+}
+
+// attach begins the lane.
+func (w *writeClient) attach() (*laneConn, error) {
+	if err := w.stream.SendMsg(&message{lane: true}); err != nil {
+		return nil, err
+	}
+	lane, err := w.offer.await(w.over)
+	if w.over.Err() != nil {
+		return nil, io.EOF
+	}
+	return lane, err
 }
 
 func (w *writeClient) Send(f sdk.Frame) error {
@@ -173,10 +244,26 @@ func (w *writeClient) Send(f sdk.Frame) error {
 		}
 		return io.EOF
 	}
-	return sendFrame(w.stream, f)
+	err := w.frames.send(f)
+	switch {
+	case err == nil:
+	case w.ctx.Err() != nil:
+		return context.Cause(w.ctx)
+	case w.frames.lane != nil && !errors.Is(err, sdk.ErrUnread):
+		w.lostLane()
+	}
+	return err
 }
 
 func (w *writeClient) Recv() (sdk.Up, error) {
+	up, err := w.recv()
+	if err != nil {
+		w.isOver()
+	}
+	return up, err
+}
+
+func (w *writeClient) recv() (sdk.Up, error) {
 	up, err := w.receive()
 	switch {
 	case w.ctx.Err() != nil:
@@ -186,7 +273,7 @@ func (w *writeClient) Recv() (sdk.Up, error) {
 	case err == io.EOF:
 		return nil, sdk.Retryf(sdk.Unavailable, "the sink stopped before its end")
 	case err != nil:
-		return nil, fromStatus(w.ctx, err)
+		return nil, w.why(w.ctx, err)
 	}
 	said, err := upFromProto(up)
 	_, w.done = said.(*sdk.Done)
@@ -208,6 +295,7 @@ func (w *writeClient) hangUp() {
 	} else {
 		w.cancel()
 	}
+	w.isOver()
 	w.ending.hangUp(w.stream)
 }
 

@@ -26,6 +26,11 @@ import (
 // connect serves p on a unix socket and returns a connection with the given options.
 func connect(t *testing.T, p sdk.Plugin, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
+	return connectTo(t, func(s *grpc.Server) { Register(s, p) }, options...)
+}
+
+func connectTo(t *testing.T, register func(*grpc.Server), options ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "tp")
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +40,7 @@ func connect(t *testing.T, p sdk.Plugin, options ...grpc.DialOption) *grpc.Clien
 		t.Fatal(err)
 	}
 	s := NewServer(nil)
-	Register(s, p)
+	register(s)
 	served := make(chan error)
 	go func() { served <- s.Serve(l) }()
 	conn, err := grpc.NewClient("unix:"+l.Addr().String(), append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
@@ -52,6 +57,9 @@ func connect(t *testing.T, p sdk.Plugin, options ...grpc.DialOption) *grpc.Clien
 	return conn
 }
 
+// newClient makes the host's half of a plugin that is served on a unix socket.
+type newClient func(t *testing.T, p sdk.Plugin) *Client
+
 func client(t *testing.T, p sdk.Plugin) *Client {
 	t.Helper()
 	c := NewClient(connect(t, p, DialOptions()...))
@@ -61,7 +69,43 @@ func client(t *testing.T, p sdk.Plugin) *Client {
 	return c
 }
 
-func TestSourceOverTheWire(t *testing.T) {
+// laneClient offers lanes from the first byte of payload.
+func laneClient(t *testing.T, p sdk.Plugin) *Client {
+	t.Helper()
+	return offering(t, client(t, p))
+}
+
+func offering(t *testing.T, c *Client) *Client {
+	t.Helper()
+	if _, err := c.Describe(t.Context(), "test"); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "tp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, err := c.OfferLanes(filepath.Join(dir, "lanes"), LaneOptions{After: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stop()
+		os.RemoveAll(dir)
+	})
+	return c
+}
+
+// onEachLane runs a test on gRPC and, where there is one, on the lane.
+func onEachLane(t *testing.T, test func(t *testing.T, client newClient)) {
+	t.Run("grpc", func(t *testing.T) { test(t, client) })
+	if laneSupported {
+		t.Run(LaneName, func(t *testing.T) { test(t, laneClient) })
+	}
+}
+
+func TestSourceOverTheWire(t *testing.T) { onEachLane(t, sourceOverTheWire) }
+
+func sourceOverTheWire(t *testing.T, client newClient) {
 	parts := []sdktest.Content{
 		{Name: "a.bin", Bytes: sdktest.Pattern(1, 1)},
 		{Name: "b/empty", Bytes: []byte{}},
@@ -91,7 +135,9 @@ func TestSourceOverTheWire(t *testing.T) {
 	})
 }
 
-func TestSinkOverTheWire(t *testing.T) {
+func TestSinkOverTheWire(t *testing.T) { onEachLane(t, sinkOverTheWire) }
+
+func sinkOverTheWire(t *testing.T, client newClient) {
 	sdktest.TestSink(t, sdktest.SinkCase{Resumable: true, Records: true, New: func(t *testing.T) sdktest.Store {
 		memory := &sdktest.Memory{}
 		return sdktest.Store{
@@ -126,7 +172,9 @@ func TestDescriptionSurvivesTheTrip(t *testing.T) {
 	}
 }
 
-func TestErrorsSurviveTheTrip(t *testing.T) {
+func TestErrorsSurviveTheTrip(t *testing.T) { onEachLane(t, errorsSurviveTheTrip) }
+
+func errorsSurviveTheTrip(t *testing.T, client newClient) {
 	for code := range errorCodes {
 		want := &sdk.Error{Code: code, Message: "why", Retryable: true, RetryAfter: 1500 * time.Millisecond,
 			Fields: []sdk.FieldError{{Field: "a", Message: "is wrong"}}}
@@ -159,7 +207,9 @@ func TestErrorsSurviveTheTrip(t *testing.T) {
 	}
 }
 
-func TestPanicsStayInTheirCall(t *testing.T) {
+func TestPanicsStayInTheirCall(t *testing.T) { onEachLane(t, panicsStayInTheirCall) }
+
+func panicsStayInTheirCall(t *testing.T, client newClient) {
 	p := (&sdktest.Memory{}).Plugin()
 	p.Configure = func(context.Context, sdk.Config) error { panic("oh") }
 	p.Sources[0].Source = panicking{}
@@ -184,7 +234,9 @@ type panicking struct{}
 
 func (panicking) Read(context.Context, sdk.ReadRequest) iter.Seq2[sdk.Part, error] { panic("oh") }
 
-func TestDrain(t *testing.T) {
+func TestDrain(t *testing.T) { onEachLane(t, drain) }
+
+func drain(t *testing.T, client newClient) {
 	gate := sdktest.NewGate(0)
 	memory := &sdktest.Memory{Reading: gate.Hook}
 	memory.Put("a", []byte("abc"))
@@ -216,7 +268,9 @@ func TestDrain(t *testing.T) {
 }
 
 // TestCloseWaitsForTheAuthor: when Close returns, the other process has let go of the flow.
-func TestCloseWaitsForTheAuthor(t *testing.T) {
+func TestCloseWaitsForTheAuthor(t *testing.T) { onEachLane(t, closeWaitsForTheAuthor) }
+
+func closeWaitsForTheAuthor(t *testing.T, client newClient) {
 	returned := make(chan struct{})
 	reading := make(chan struct{})
 	p := sdk.Plugin{Name: "slow", Sources: []sdk.SourceType{{
@@ -312,6 +366,10 @@ func TestStockClient(t *testing.T) {
 // TestStalledFlowTakesNoMoreThanAWindow: a flow that nobody reads takes a fixed number of bytes from its source, whatever its size,
 // and does not stop another flow on the same connection.
 func TestStalledFlowTakesNoMoreThanAWindow(t *testing.T) {
+	onEachLane(t, stalledFlowTakesNoMoreThanAWindow)
+}
+
+func stalledFlowTakesNoMoreThanAWindow(t *testing.T, client newClient) {
 	const size = 64 << 20
 	var mu sync.Mutex
 	taken := map[string]int64{}

@@ -5,22 +5,27 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -101,6 +106,16 @@ func (pattern) Read(_ context.Context, req sdk.ReadRequest) iter.Seq2[sdk.Part, 
 			yield(sdk.Part{}, err)
 			return
 		}
+		if batch, err := strconv.Atoi(req.Address.Get("batch")); err == nil {
+			pause, _ := time.ParseDuration(req.Address.Get("pause"))
+			yield(sdk.Part{
+				PartInfo: sdk.PartInfo{Name: "records"},
+				OpenRecords: func(context.Context, []byte) (sdk.RecordReader, error) {
+					return &records{left: int(size), batch: make([]sdk.Record, batch), pause: pause}, nil
+				},
+			}, nil)
+			return
+		}
 		yield(sdk.Part{
 			PartInfo: sdk.PartInfo{Name: "pattern", Size: size},
 			Open: func(_ context.Context, offset int64) (io.ReadCloser, error) {
@@ -122,6 +137,31 @@ func (b *blocks) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// records gives records of 1 KiB. With a pause between them, the key is the time at which each was given.
+type records struct {
+	left  int
+	batch []sdk.Record
+	pause time.Duration
+}
+
+func (r *records) Next(context.Context) ([]sdk.Record, []byte, error) {
+	if r.left == 0 {
+		return nil, nil, io.EOF
+	}
+	batch := r.batch[:min(r.left, len(r.batch))]
+	r.left -= len(batch)
+	for i := range batch {
+		batch[i] = sdk.Record{Value: block[i<<10&(message-1):][:1<<10]}
+	}
+	if r.pause > 0 {
+		time.Sleep(r.pause)
+		batch[0].Key = binary.BigEndian.AppendUint64(nil, uint64(time.Now().UnixNano()))
+	}
+	return batch, nil, nil
+}
+
+func (r *records) Close() error { return nil }
+
 // null takes everything; with a property stall it stops taking after so many bytes.
 type null struct{}
 
@@ -134,12 +174,40 @@ func (null) Write(ctx context.Context, req sdk.WriteRequest, parts iter.Seq2[*sd
 			<-ctx.Done()
 			return sdk.ErrInterrupted
 		}
-		if _, err := io.Copy(io.Discard, part); err != nil {
+		location := "nowhere"
+		if part.PartInfo.Records {
+			location, err = takeRecords(part)
+		} else {
+			_, err = io.Copy(io.Discard, part)
+		}
+		if err != nil {
 			return err
 		}
-		part.Commit("nowhere")
+		part.Commit(location)
 	}
 	return nil
+}
+
+// takeRecords returns what 99 of 100 records that carry a time took at most, in microseconds.
+func takeRecords(part *sdk.IncomingPart) (string, error) {
+	var took []float64
+	for {
+		batch, err := part.NextRecords()
+		if err == io.EOF {
+			slices.Sort(took)
+			if len(took) == 0 {
+				return "nowhere", nil
+			}
+			return fmt.Sprint(took[len(took)/2], " ", took[len(took)*99/100]), nil
+		}
+		if err != nil {
+			return "", err
+		}
+		if len(batch[0].Key) == 8 {
+			given := time.Unix(0, int64(binary.BigEndian.Uint64(batch[0].Key)))
+			took = append(took, float64(time.Since(given).Microseconds()))
+		}
+	}
 }
 
 // relaySource and relaySink are the plain protobuf relay that Towpath's lane is measured against.
@@ -156,6 +224,9 @@ func (relaySource) Read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv
 	if err != nil {
 		return err
 	}
+	if batch, err := strconv.Atoi(open.GetOpen().Address.Properties["batch"]); err == nil {
+		return relayRecords(stream, int(size), batch)
+	}
 	buf := make([]byte, message)
 	for ; size > 0; size -= message {
 		copy(buf, block) // as the other lane's source is read
@@ -164,6 +235,24 @@ func (relaySource) Read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv
 		}
 	}
 	return nil
+}
+
+// relayRecords sends records as the other lanes' source gives them.
+func relayRecords(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame], left, size int) error {
+	given := records{left: left, batch: make([]sdk.Record, size)}
+	for {
+		batch, _, err := given.Next(stream.Context())
+		if err != nil {
+			return nil
+		}
+		frame := &pluginv1.Records{Count: uint32(len(batch)), Records: make([]*pluginv1.Record, len(batch))}
+		for i, r := range batch {
+			frame.Records[i] = &pluginv1.Record{Value: r.Value}
+		}
+		if err := stream.Send(&pluginv1.Frame{Kind: &pluginv1.Frame_Records{Records: frame}}); err != nil {
+			return err
+		}
+	}
 }
 
 type relaySink struct {
@@ -245,39 +334,88 @@ func dial(b *testing.B, socket string, options ...grpc.DialOption) *grpc.ClientC
 	return conn
 }
 
-// lane is one way for n bytes to get through this process.
-type lane func(n int64) error
+// lane is one way for n bytes, or records, to get through this process. Records come in batches of so many; 0: bytes.
+type lane func(n int64, batch int) error
 
-func towpathLane(b *testing.B) lane {
-	source := grpcplugin.NewClient(dial(b, start(b, "plugin"), grpcplugin.DialOptions()...))
-	sink := grpcplugin.NewClient(dial(b, start(b, "plugin"), grpcplugin.DialOptions()...))
-	return func(n int64) error {
-		return move(context.Background(), source, sink, n, nil)
+// pair is a source and a sink, each a process.
+type pair struct{ source, sink *grpcplugin.Client }
+
+func grpcPair(b *testing.B) pair { return pair{pluginClient(b), pluginClient(b)} }
+
+// besidePair is a pair with payload beside gRPC. buffer is that of LaneOptions.
+func besidePair(b *testing.B, buffer int) pair {
+	p := grpcPair(b)
+	offerLanes(b, p.source, grpcplugin.LaneOptions{Buffer: buffer})
+	offerLanes(b, p.sink, grpcplugin.LaneOptions{Buffer: buffer})
+	return p
+}
+
+func (p pair) lane(n int64, batch int) error {
+	from := map[string]string{}
+	if batch > 0 {
+		from["batch"] = fmt.Sprint(batch)
 	}
+	return p.move(context.Background(), n, from, nil, nil)
+}
+
+// pluginClient is the host's half of a new process in the role of a plugin.
+func pluginClient(b *testing.B) *grpcplugin.Client {
+	b.Helper()
+	return grpcplugin.NewClient(dial(b, start(b, "plugin"), grpcplugin.DialOptions()...))
+}
+
+// offerLanes makes a client use the lane besides gRPC.
+func offerLanes(b *testing.B, c *grpcplugin.Client, o grpcplugin.LaneOptions) *grpcplugin.Client {
+	b.Helper()
+	dir, err := os.MkdirTemp("", "tp")
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := c.Describe(context.Background(), "bench"); err != nil || !c.SpeaksLane() {
+		b.Fatal("no lane", err)
+	}
+	stop, err := c.OfferLanes(filepath.Join(dir, "lanes"), o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { stop(); os.RemoveAll(dir) })
+	return c
 }
 
 // flows numbers the flows of a benchmark: a sink does not take the same part of one flow twice at a time.
 var flows atomic.Int64
 
-func move(ctx context.Context, source, sink *grpcplugin.Client, n int64, to map[string]string) error {
+// move moves n bytes or records. written, if not nil, is told of what is durable.
+func (p pair) move(ctx context.Context, n int64, from, to map[string]string, written func([]pipeline.Part)) error {
+	properties := map[string]string{"size": fmt.Sprint(n)}
+	maps.Copy(properties, from)
 	job := pipeline.Job{
-		Flow:  sdk.FlowContext{ID: fmt.Sprint("bench-", flows.Add(1))},
-		From:  sdk.DataAddress{Type: "Pattern", Properties: map[string]string{"size": fmt.Sprint(n)}},
-		To:    sdk.DataAddress{Type: "Null", Properties: to},
-		Store: func(context.Context, pipeline.Place, []pipeline.Part) error { return nil },
+		Flow: sdk.FlowContext{ID: fmt.Sprint("bench-", flows.Add(1))},
+		From: sdk.DataAddress{Type: "Pattern", Properties: properties},
+		To:   sdk.DataAddress{Type: "Null", Properties: to},
+		Store: func(_ context.Context, _ pipeline.Place, parts []pipeline.Part) error {
+			if written != nil {
+				written(parts)
+			}
+			return nil
+		},
 	}
-	return pipeline.Run(ctx, source.Source("Pattern"), sink.Sink("Null"), job, 0, nil)
+	return pipeline.Run(ctx, p.source.Source("Pattern"), p.sink.Sink("Null"), job, 0, nil)
 }
 
 func relayLane(b *testing.B) lane {
 	source := pluginv1.NewDataSourceClient(dial(b, start(b, "relay")))
 	sink := pluginv1.NewDataSinkClient(dial(b, start(b, "relay")))
-	return func(n int64) error {
+	return func(n int64, batch int) error {
 		from, err := source.Read(context.Background())
 		if err != nil {
 			return err
 		}
-		open := &pluginv1.ReadOpen{Address: &pluginv1.DataAddress{Properties: map[string]string{"size": fmt.Sprint(n)}}}
+		properties := map[string]string{"size": fmt.Sprint(n)}
+		if batch > 0 {
+			properties["batch"] = fmt.Sprint(batch)
+		}
+		open := &pluginv1.ReadOpen{Address: &pluginv1.DataAddress{Properties: properties}}
 		if err := from.Send(&pluginv1.ReadUp{Kind: &pluginv1.ReadUp_Open{Open: open}}); err != nil {
 			return err
 		}
@@ -307,7 +445,7 @@ func relayLane(b *testing.B) lane {
 
 func rawLane(b *testing.B) lane {
 	socket := start(b, "raw")
-	return func(n int64) error {
+	return func(n int64, _ int) error {
 		c, err := net.Dial("unix", socket)
 		if err != nil {
 			return err
@@ -347,7 +485,7 @@ func pin(b *testing.B, pid, cpu int) {
 func apartLane(b *testing.B) lane {
 	run := rawLane(b)
 	pin(b, players[len(players)-1], 0)
-	return func(n int64) error {
+	return func(n int64, _ int) error {
 		done := make(chan error)
 		go func() {
 			runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
@@ -357,73 +495,244 @@ func apartLane(b *testing.B) lane {
 				done <- err
 				return
 			}
-			done <- run(n)
+			done <- run(n, 0)
 		}()
 		return <-done
 	}
 }
 
-// BenchmarkBytes moves bytes by each lane in turn, several times over, and reports the medians and their ratios.
-func BenchmarkBytes(b *testing.B) {
-	const n, rounds = 1 << 30, 5
-	lanes := []struct {
-		name string
-		run  lane
-	}{{"towpath", towpathLane(b)}, {"relay", relayLane(b)}, {"raw", rawLane(b)}, {"raw-apart", apartLane(b)}}
-	speeds, costs := map[string][]float64{}, map[string][]float64{}
-	for b.Loop() {
-		for range rounds {
-			for _, l := range lanes {
-				start, cpu := time.Now(), cpuSeconds(b)
-				if err := l.run(n); err != nil {
-					b.Fatal(l.name, err)
-				}
-				speeds[l.name] = append(speeds[l.name], float64(n)/(1<<30)/time.Since(start).Seconds())
-				costs[l.name] = append(costs[l.name], (cpuSeconds(b)-cpu)/float64(n)*(1<<30))
-			}
-		}
+// catLane is what a shell does: cat file | cat >/dev/null.
+func catLane(b *testing.B, n int64) lane {
+	file, err := os.CreateTemp("", "bench")
+	if err != nil {
+		b.Fatal(err)
 	}
-	report := func(name string) float64 {
-		m := median(speeds[name])
-		b.ReportMetric(m, name+"-GiB/s")
-		b.ReportMetric(median(costs[name]), name+"-cpu-s/GiB")
-		return m
-	}
-	towpath, relay, raw, apart := report("towpath"), report("relay"), report("raw"), report("raw-apart")
-	b.ReportMetric(towpath/relay, "of-relay")
-	b.ReportMetric(towpath/raw, "of-raw-hop")
-	b.ReportMetric(towpath/apart, "of-raw-hop-apart")
-	b.ReportMetric(0, "ns/op")
-}
-
-// BenchmarkStalledNeighbour moves bytes alone and beside a flow whose sink has stopped, on the same two plugin processes.
-func BenchmarkStalledNeighbour(b *testing.B) {
-	const n, rounds = 1 << 30, 5
-	source := grpcplugin.NewClient(dial(b, start(b, "plugin"), grpcplugin.DialOptions()...))
-	sink := grpcplugin.NewClient(dial(b, start(b, "plugin"), grpcplugin.DialOptions()...))
-	speed := func() float64 {
-		start := time.Now()
-		if err := move(context.Background(), source, sink, n, nil); err != nil {
+	b.Cleanup(func() { os.Remove(file.Name()) })
+	defer file.Close()
+	for ; n > 0; n -= message {
+		if _, err := file.Write(block); err != nil {
 			b.Fatal(err)
 		}
-		return float64(n) / (1 << 30) / time.Since(start).Seconds()
 	}
-	var alone, beside []float64
-	for b.Loop() {
-		for range rounds {
-			alone = append(alone, speed())
-			ctx, cancel := context.WithCancel(context.Background())
-			stalled := make(chan error, 1)
-			go func() { stalled <- move(ctx, source, sink, 64<<30, map[string]string{"stall": "true"}) }()
-			beside = append(beside, speed())
-			cancel()
-			<-stalled
+	return func(int64, int) error {
+		return exec.Command("sh", "-c", `cat "$1" | cat >/dev/null`, "sh", file.Name()).Run()
+	}
+}
+
+// contest lets lanes move the same in turn, several times over.
+type contest struct {
+	b             *testing.B
+	names         []string
+	lanes         map[string]lane
+	speeds, costs map[string][]float64
+}
+
+func newContest(b *testing.B) *contest {
+	return &contest{b: b, lanes: map[string]lane{}, speeds: map[string][]float64{}, costs: map[string][]float64{}}
+}
+
+func (c *contest) enter(name string, l lane) {
+	c.names, c.lanes[name] = append(c.names, name), l
+}
+
+// run reports the medians. n is in bytes or records, and per is how many make a unit.
+func (c *contest) run(rounds int, n int64, batch int, per float64, unit string) {
+	for range rounds {
+		for _, name := range c.names {
+			start, cpu := time.Now(), cpuSeconds(c.b)
+			if err := c.lanes[name](n, batch); err != nil {
+				c.b.Fatal(name, err)
+			}
+			c.speeds[name] = append(c.speeds[name], float64(n)/per/time.Since(start).Seconds())
+			c.costs[name] = append(c.costs[name], (cpuSeconds(c.b)-cpu)/float64(n)*per)
 		}
 	}
-	b.ReportMetric(median(alone), "alone-GiB/s")
-	b.ReportMetric(median(beside), "beside-GiB/s")
-	b.ReportMetric(median(beside)/median(alone), "of-alone")
-	b.ReportMetric(0, "ns/op")
+	for _, name := range c.names {
+		c.b.ReportMetric(median(c.speeds[name]), name+"-"+unit+"/s")
+		c.b.ReportMetric(median(c.costs[name]), name+"-cpu-s/"+unit)
+	}
+	c.b.ReportMetric(0, "ns/op")
+}
+
+// ratio reports the speed of one lane as a multiple of another's.
+func (c *contest) ratio(one, other string) {
+	c.b.ReportMetric(median(c.speeds[one])/median(c.speeds[other]), one+"/"+other)
+}
+
+// BenchmarkBytes moves bytes by each lane.
+func BenchmarkBytes(b *testing.B) {
+	const n = 1 << 30
+	c := newContest(b)
+	c.enter("grpc", grpcPair(b).lane)
+	c.enter("fd1", besidePair(b, 0).lane)
+	c.enter("fd1-large", besidePair(b, 2<<20).lane)
+	c.enter("relay", relayLane(b))
+	c.enter("raw", rawLane(b))
+	c.enter("raw-apart", apartLane(b))
+	c.enter("cat", catLane(b, n))
+	for b.Loop() {
+		c.run(5, n, 0, 1<<30, "GiB")
+	}
+	for _, one := range []string{"grpc", "fd1", "fd1-large"} {
+		for _, other := range []string{"relay", "raw", "raw-apart", "cat"} {
+			c.ratio(one, other)
+		}
+	}
+}
+
+// BenchmarkRecords moves records of 1 KiB by each lane.
+func BenchmarkRecords(b *testing.B) {
+	for _, batch := range []int{64, 1024} {
+		b.Run(fmt.Sprint(batch), func(b *testing.B) {
+			c := newContest(b)
+			c.enter("grpc", grpcPair(b).lane)
+			c.enter("fd1", besidePair(b, 0).lane)
+			c.enter("relay", relayLane(b))
+			for b.Loop() {
+				c.run(5, 1<<20, batch, 1e6, "M")
+			}
+			c.ratio("grpc", "relay")
+			c.ratio("fd1", "relay")
+		})
+	}
+}
+
+// BenchmarkLatency is what one small record takes from one process to the other, through an idle pipeline.
+func BenchmarkLatency(b *testing.B) {
+	for _, lane := range []struct {
+		name string
+		pair pair
+	}{{"grpc", grpcPair(b)}, {"fd1", besidePair(b, 0)}} {
+		b.Run(lane.name, func(b *testing.B) {
+			var p50, p99 float64
+			for b.Loop() {
+				from := map[string]string{"batch": "1", "pause": "1ms"}
+				err := lane.pair.move(context.Background(), 3000, from, nil, func(parts []pipeline.Part) {
+					for _, p := range parts {
+						fmt.Sscan(p.Location, &p50, &p99)
+					}
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(p50, "p50-us")
+			b.ReportMetric(p99, "p99-us")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// peakMemory returns the most that this process, the host, has had resident since the last call, in MiB.
+func peakMemory(b *testing.B) float64 {
+	b.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	if err == nil {
+		err = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, line, _ := strings.Cut(string(status), "VmHWM:")
+	kib := 0.0
+	fmt.Sscan(line, &kib)
+	return kib / 1024
+}
+
+// together runs so many flows at a time, each with its share of n bytes.
+func (p pair) together(flows int, n int64) error {
+	var all errgroup.Group
+	for range flows {
+		all.Go(func() error { return p.lane(n/int64(flows)/message*message, 0) })
+	}
+	return all.Wait()
+}
+
+// BenchmarkFlows moves the same bytes as 1, 10, 100 and 1,000 flows at a time, on one source process and one sink process.
+func BenchmarkFlows(b *testing.B) {
+	const n, rounds = 16000 * message, 3
+	for _, lane := range []struct {
+		name string
+		pair func(*testing.B) pair
+	}{{"grpc", grpcPair}, {"fd1", func(b *testing.B) pair { return besidePair(b, 0) }}} {
+		b.Run(lane.name, func(b *testing.B) {
+			p, counts := lane.pair(b), []int{1, 10, 100, 1000}
+			speeds, memory := map[int][]float64{}, map[int]float64{}
+			for b.Loop() {
+				for range rounds {
+					for _, flows := range counts {
+						debug.FreeOSMemory()
+						peakMemory(b)
+						start := time.Now()
+						if err := p.together(flows, n); err != nil {
+							b.Fatal(err)
+						}
+						speeds[flows] = append(speeds[flows], n/float64(1<<30)/time.Since(start).Seconds())
+						memory[flows] = max(memory[flows], peakMemory(b))
+					}
+				}
+			}
+			for _, flows := range counts {
+				b.ReportMetric(median(speeds[flows]), fmt.Sprint(flows, "-GiB/s"))
+				b.ReportMetric(memory[flows], fmt.Sprint(flows, "-host-MiB"))
+			}
+			b.ReportMetric(median(speeds[1000])/median(speeds[1]), "1000/1")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// stall begins flows whose sink takes nothing. They end with stop.
+func (p pair) stall(b *testing.B, flows int) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	for range flows {
+		all.Go(func() { p.move(ctx, 64<<30, nil, map[string]string{"stall": "true"}, nil) })
+	}
+	return func() { cancel(); all.Wait() }
+}
+
+// BenchmarkStalledNeighbours moves bytes alone and beside flows whose sink has stopped, on the same two plugin processes.
+func BenchmarkStalledNeighbours(b *testing.B) {
+	const n, rounds = 1 << 30, 5
+	for _, lane := range []struct {
+		name    string
+		pair    func(*testing.B) pair
+		stalled int
+	}{
+		{"grpc-1", grpcPair, 1}, {"grpc-100", grpcPair, 100},
+		{"fd1-1", func(b *testing.B) pair { return besidePair(b, 0) }, 1}, {"fd1-100", func(b *testing.B) pair { return besidePair(b, 0) }, 100},
+	} {
+		b.Run(lane.name, func(b *testing.B) {
+			p := lane.pair(b)
+			speed := func() float64 {
+				start := time.Now()
+				if err := p.lane(n, 0); err != nil {
+					b.Fatal(err)
+				}
+				return float64(n) / (1 << 30) / time.Since(start).Seconds()
+			}
+			var alone, beside []float64
+			memory := 0.0
+			for b.Loop() {
+				for range rounds {
+					alone = append(alone, speed())
+					debug.FreeOSMemory()
+					peakMemory(b)
+					stop := p.stall(b, lane.stalled)
+					time.Sleep(time.Second) // until they are stalled
+					beside = append(beside, speed())
+					memory = max(memory, peakMemory(b))
+					stop()
+				}
+			}
+			b.ReportMetric(median(alone), "alone-GiB/s")
+			b.ReportMetric(median(beside), "beside-GiB/s")
+			b.ReportMetric(median(beside)/median(alone), "of-alone")
+			b.ReportMetric(memory, "host-MiB")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
 }
 
 func median(v []float64) float64 {

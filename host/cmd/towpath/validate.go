@@ -75,6 +75,7 @@ func newPluginHost(cfg *config.Config, logger *slog.Logger, metrics prometheus.R
 		settings[p.Name] = pluginhost.Settings{
 			Binary: p.Binary, SHA256: p.SHA256, Environment: p.Environment, PassEnvironment: p.PassEnvironment,
 			StartTimeout: p.StartTimeout, DrainTimeout: p.DrainTimeout, StopTimeout: p.StopTimeout,
+			Lane: pluginhost.Lane(p.Lane), LaneBuffer: int(p.LaneBuffer), MTLS: pluginhost.MTLS(p.MTLS),
 		}
 	}
 	return pluginhost.New(pluginhost.Options{

@@ -25,6 +25,9 @@ plugin "a" {
   pass_environment = "PATH"
   start_timeout    = 10
   drain_timeout    = "ten seconds"
+  lane             = "fast"
+  lane_buffer      = "1GiB"
+  mtls             = true
   stop_timeout     = "-1s"
 }
 plugin "b" {

@@ -33,6 +33,9 @@ plugin "file" {
   start_timeout    = "1s"
   drain_timeout    = "2m"
   stop_timeout     = "300ms"
+  lane             = "grpc"
+  lane_buffer      = "2MiB"
+  mtls             = "on"
   config {
     root = path("files")
   }
