@@ -20,6 +20,9 @@ type network struct {
 	passed  atomic.Int64 // bytes, both directions
 	ended   chan struct{}
 	work    sync.WaitGroup
+
+	mu    sync.Mutex // guards what follows
+	conns map[*net.TCPConn]bool
 }
 
 // newNetwork returns one whose address leads to another one.
@@ -29,7 +32,7 @@ func newNetwork(t testing.TB, to string) *network {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &network{address: l.Addr().String(), to: to, ended: make(chan struct{})}
+	n := &network{address: l.Addr().String(), to: to, ended: make(chan struct{}), conns: map[*net.TCPConn]bool{}}
 	n.work.Go(func() { n.serve(l) })
 	t.Cleanup(func() {
 		close(n.ended)
@@ -60,6 +63,7 @@ func (n *network) connect(a *net.TCPConn) {
 	}
 	b := dialled.(*net.TCPConn)
 	defer b.Close()
+	defer n.track(a, b)()
 	done := make(chan struct{})
 	defer close(done)
 	n.work.Go(func() {
@@ -74,6 +78,32 @@ func (n *network) connect(a *net.TCPConn) {
 	both.Go(func() { n.copy(a, b) })
 	both.Go(func() { n.copy(b, a) })
 	both.Wait()
+}
+
+// track has a connection's two halves cut with the others, until it ends.
+func (n *network) track(halves ...*net.TCPConn) (end func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range halves {
+		n.conns[c] = true
+	}
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		for _, c := range halves {
+			delete(n.conns, c)
+		}
+	}
+}
+
+// cut breaks all connections, as a router that is switched off and on does.
+func (n *network) cut() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.conns {
+		c.SetLinger(0)
+		c.Close()
+	}
 }
 
 func (n *network) copy(to, from *net.TCPConn) {
