@@ -191,7 +191,7 @@ func (p *problem) write(x *exchange) error {
 	for name, values := range p.header {
 		h[name] = values
 	}
-	for _, name := range []string{"Etag", "Last-Modified", "Accept-Ranges", "Content-Disposition"} {
+	for _, name := range []string{"Etag", "Last-Modified", "Accept-Ranges", "Content-Disposition", "Repr-Digest", "Trailer"} {
 		h.Del(name)
 	}
 	return x.reply(p.Status, "application/problem+json", body)

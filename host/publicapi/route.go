@@ -46,7 +46,7 @@ var methods = map[operation][]string{
 	pullFlow:    {http.MethodGet, http.MethodHead},
 	pullPart:    {http.MethodGet, http.MethodHead},
 	ingestFlow:  {http.MethodPost, http.MethodOptions},
-	ingestPart:  {http.MethodPut, http.MethodPost, http.MethodOptions},
+	ingestPart:  {http.MethodPut, http.MethodPost, http.MethodOptions, http.MethodHead, http.MethodGet, http.MethodPatch, http.MethodDelete},
 	uploadPart:  {http.MethodHead, http.MethodGet, http.MethodPatch, http.MethodDelete},
 	seal:        {http.MethodPost},
 	publishKeys: {http.MethodGet, http.MethodHead},
@@ -64,11 +64,8 @@ func (r route) controls(method string) bool {
 // routeOf returns what a request is about.
 func routeOf(r *http.Request) (route, bool) {
 	to, ok := parseRoute(r.URL.EscapedPath())
-	if ok && to.operation == ingestPart && r.URL.RawQuery != "" {
-		// Other methods bring the part whole, whatever the query is.
-		if id := r.URL.Query().Get(uploadParameter); id != "" && slices.Contains(methods[uploadPart], r.Method) {
-			to.operation, to.upload = uploadPart, id
-		}
+	if ok && to.operation == ingestPart && slices.Contains(methods[uploadPart], r.Method) {
+		to.operation, to.upload = uploadPart, r.URL.Query().Get(uploadParameter)
 	}
 	return to, ok
 }
