@@ -325,6 +325,7 @@ token {
 transfer {
   digests             = ["crc32c", "sha256"] # for every part. crc32c is computed in any case
   checkpoint_interval = "1s"                 # how much work a crash may cost. This is the default
+  upload_lifetime     = "168h"               # how long an upload to us that was cut can go on where it was. This is the default
 
   # After a failure that can pass. These are the defaults.
   retry {

@@ -41,6 +41,9 @@ type Part struct {
 	// Open returns the bytes of the part from offset on. It returns ErrFromStart for an offset it cannot begin at. The reader is
 	// read by one goroutine and closed before the next part is asked for. ctx ends with the flow.
 	Open func(ctx context.Context, offset int64) (io.ReadCloser, error)
+	// Digests are what the origin says of the whole content, nil if it says nothing. A part that is read to its end and has others fails
+	// with Corrupt, retryable, however often it was cut in between.
+	Digests Digests
 	// OpenRecords returns the records of the part after the place that token marks, nil for the beginning.
 	OpenRecords func(ctx context.Context, token []byte) (RecordReader, error)
 }

@@ -266,7 +266,13 @@ func (s *readStream) inside(p Part) bool {
 func (s *readStream) restart(p Part) {
 	s.place.Position = Position{Part: p.Name}
 	s.place.Validator = p.Validator
-	s.place.Digest = NewDigester(s.open.Digests...).State()
+	algorithms := slices.Clone(s.open.Digests)
+	for a := range p.Digests {
+		if !slices.Contains(algorithms, a) {
+			algorithms = append(algorithms, a)
+		}
+	}
+	s.place.Digest = NewDigester(algorithms...).State()
 	s.place.Records = 0
 }
 
@@ -350,6 +356,11 @@ func (s *readStream) sendBytes(p Part) (*Digester, error) {
 	})
 	if err == nil && p.Size >= 0 && digest.Size() < p.Size {
 		err = Errorf(Corrupt, "has %d bytes of the %d announced", digest.Size(), p.Size)
+	}
+	if err == nil {
+		if wrong := digest.Sum().Compare(p.Digests); wrong != nil {
+			err = Retryf(Corrupt, "is not what its origin says: %w", wrong)
+		}
 	}
 	return digest, err
 }

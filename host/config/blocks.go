@@ -90,7 +90,7 @@ var (
 	}
 
 	transferSchema = &hcl.BodySchema{
-		Attributes: optional("digests", "checkpoint_interval"),
+		Attributes: optional("digests", "checkpoint_interval", "upload_lifetime"),
 		Blocks:     []hcl.BlockHeaderSchema{{Type: "retry"}},
 	}
 	retrySchema = &hcl.BodySchema{Attributes: optional("first", "max", "give_up_after")}

@@ -268,7 +268,9 @@ type Transfer struct {
 	// Digests are computed for every part. The first is always sdk.CRC32C.
 	Digests            []sdk.Algorithm
 	CheckpointInterval time.Duration
-	Retry              Retry
+	// UploadLifetime is how long an upload that was cut can go on, from its last bytes on.
+	UploadLifetime time.Duration
+	Retry          Retry
 }
 
 // Retry says how a transfer goes on after a failure that can pass: waiting First, then longer each time up to Max.

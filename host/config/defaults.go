@@ -24,6 +24,7 @@ func defaults() *Config {
 		Transfer: Transfer{
 			Digests:            []sdk.Algorithm{sdk.CRC32C},
 			CheckpointInterval: time.Second, // what a crash costs at most in work done twice
+			UploadLifetime:     7 * 24 * time.Hour,
 			Retry:              Retry{First: 500 * time.Millisecond, Max: 30 * time.Second, GiveUpAfter: 10 * time.Minute},
 		},
 		Telemetry: Telemetry{LogLevel: slog.LevelInfo, LogFormat: LogText},

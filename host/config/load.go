@@ -335,6 +335,7 @@ func (l *loader) transfer(b *hcl.Block, into *Transfer) {
 	f := l.open(b, transferSchema)
 	set(f, "digests", &into.Digests, digests)
 	set(f, "checkpoint_interval", &into.CheckpointInterval, duration)
+	set(f, "upload_lifetime", &into.UploadLifetime, duration)
 	r := f.single("retry")
 	if r == nil {
 		return

@@ -471,3 +471,41 @@ func TestStep(t *testing.T) {
 		}
 	})
 }
+
+// A part that comes out wrong moves again from its start, not from the last place inside it, and not for ever.
+func TestTransferMovesASpoiledPartAgain(t *testing.T) {
+	for _, times := range []int{1, 3, 100} {
+		synctest.Test(t, func(t *testing.T) {
+			from, to, k := filled(1000, 3<<20, 1000), &sdktest.Memory{}, &keeper{}
+			left, starts := times, 0
+			from.Reading = func(ctx context.Context, at sdktest.Point) error {
+				if at.Part != "dir/part 01" {
+					return nil
+				}
+				if at.Offset == 0 {
+					starts++
+				}
+				time.Sleep(50 * time.Millisecond) // so that places inside are stored
+				if at.Offset < 2<<20 || left == 0 {
+					return nil
+				}
+				left--
+				return sdk.Retryf(sdk.Corrupt, "not what its origin says")
+			}
+			err := transfer(from, to).Run(t.Context(), job(from, k), func(string) {})
+			if times == 100 {
+				if e := sdk.AsError(err); e == nil || e.Code != sdk.Corrupt || starts > 10 {
+					t.Errorf("ends with %v after the part was begun %d times", err, starts)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantSame(t, from, to)
+			if starts != times+1 {
+				t.Errorf("the part was begun %d times, want %d", starts, times+1)
+			}
+		})
+	}
+}

@@ -40,11 +40,14 @@ func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)
 	store := job.Store
 	attempt := attempts{policy: t.Retry, since: time.Now()}
 	renewed := false // since the last success
+	var again spoils
+	again.reached(job.Place)
 	job.Store = func(ctx context.Context, p Place, parts []Part) error {
 		if err := store(ctx, p, parts); err != nil {
 			return err
 		}
 		job.Place, renewed = p, false
+		again.reached(p)
 		attempt.succeeded(time.Now())
 		return nil
 	}
@@ -62,6 +65,11 @@ func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)
 				continue
 			}
 			t.Logger.Info("transfer was refused", "flow", job.Flow.ID, "renewal", failure)
+		}
+		if e := sdk.AsError(err); e.Code == sdk.Corrupt && e.Retryable {
+			if job.Place = again.whole; !again.another() {
+				return err
+			}
 		}
 		pause, ok := attempt.failed(time.Now(), sdk.AsError(err))
 		if !ok {
@@ -98,6 +106,28 @@ func (t *Transfer) once(ctx context.Context, job *Job) error {
 	}
 	job.Digests = t.Digests
 	return Run(ctx, source, sink, *job, t.Interval, t.Metrics)
+}
+
+// maxSpoiled is how often one part is moved again because it came out wrong.
+const maxSpoiled = 5
+
+// spoils takes a transfer back when what was moved of a part is worth nothing: Corrupt, retryable. The part is then moved again from its
+// start, or, if that place is not known any more, everything is.
+type spoils struct {
+	whole Place // the last that lies between two parts
+	count int   // since then
+}
+
+func (s *spoils) reached(p Place) {
+	if inside, _, err := openInside(p.Source); err == nil && inside == 0 {
+		*s = spoils{whole: p}
+	}
+}
+
+// another counts a failure, and says whether it may be tried again.
+func (s *spoils) another() bool {
+	s.count++
+	return s.count <= maxSpoiled
 }
 
 // attempts decides whether and when to try again.

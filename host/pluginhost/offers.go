@@ -31,6 +31,16 @@ func (h *Host) Sink(typ string) (sdk.DataSink, error) {
 	return &sink{s, typ}, nil
 }
 
+// ResumesInside reports whether the sink of a type can go on in the middle of a part.
+func (h *Host) ResumesInside(typ string) bool {
+	s, err := h.find("sink", h.sinks, typ)
+	if err != nil {
+		return false
+	}
+	t, _ := s.describe().Sink(typ)
+	return t.Resumable
+}
+
 // CheckSource says what is wrong with a data address to read from: an unknown type, what the schema of the type refuses, or what the
 // plugin refuses. The error is an *sdk.Error.
 func (h *Host) CheckSource(ctx context.Context, a sdk.DataAddress) error {

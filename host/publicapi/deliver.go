@@ -32,7 +32,7 @@ func (in *ingest) deliver(up *upload) (flow.Part, error) {
 	receipts := make(chan receipt, 1)
 	var listening sync.WaitGroup
 	listening.Go(func() {
-		r := awaitDone(stream)
+		r := awaitDone(stream, nil)
 		receipts <- r
 		if r.err != nil && !endOf(ctx, r.err) {
 			in.stopReading() // the client is told at once
@@ -89,7 +89,8 @@ type receipt struct {
 	err  error
 }
 
-func awaitDone(stream sdk.WriteStream) receipt {
+// awaitDone listens to a sink until it is done. durable, if not nil, is told what the sink says about checkpoints.
+func awaitDone(stream sdk.WriteStream, durable func(*sdk.Durable) error) receipt {
 	var r receipt
 	for {
 		said, err := stream.Recv()
@@ -103,6 +104,13 @@ func awaitDone(stream sdk.WriteStream) receipt {
 		switch said := said.(type) {
 		case *sdk.PartWritten:
 			r.part = said
+		case *sdk.Durable:
+			if durable == nil {
+				continue
+			}
+			if r.err = durable(said); r.err != nil {
+				return r
+			}
 		case *sdk.Done:
 			return r
 		}
@@ -169,7 +177,7 @@ func (up *upload) check(digest *sdk.Digester) error {
 	}
 	for _, want := range []sdk.Digests{up.want, behind} {
 		if err := want.Compare(digest.Sum()); err != nil {
-			return badRequest.because("the content is not what its digest says: %v", err)
+			return wrongDigest(err)
 		}
 	}
 	return nil

@@ -10,6 +10,8 @@
 //	GET, HEAD  /flows/{id}/parts/{name}    one part
 //	PUT, POST  /ingest/{id}/{name}         takes one part
 //	POST       /ingest/{id}                takes one part named by Content-Disposition, or several as multipart
+//	HEAD, PATCH, DELETE  /ingest/{id}/{name}?upload={upload}  asks for, goes on with, or gives up an upload that was begun
+//	OPTIONS    /ingest/{id}[/{name}]       says whether uploads can go on after a cut (Upload-Limit)
 //	POST       /manifests/{id}             closes an ingest, if what has come is what was sent
 //	GET, HEAD  /.well-known/jwks.json      the keys that tokens are signed with
 //	POST       /token                      renews the tokens of any flow
@@ -38,6 +40,19 @@
 // same part may be sent again. A manifest is application/vnd.towpath.manifest+json
 //
 //	{"parts":[{"index":0,"name":"a/b.bin","size":3,"digests":{"crc32c":"364b3fb7"}}],"bytes":3}
+//
+// # Resumption
+//
+// An upload can come in several requests (draft-ietf-httpbis-resumable-upload, interop version 8), if the flow's sink can go on inside a
+// part. A PUT or POST with Upload-Complete and the version gets 104 with the upload's URL, which needs the flow's token as everything
+// does; with Upload-Complete: ?1 that is for parts of a MiB and more only. Upload-Offset is what the sink has made durable: it survives
+// the loss of the host and of the sink. It is moved on once in a while, and when a request breaks off. A request for an upload ends
+// the one that still runs for it, because its client has given that up. A part has one upload at a time: sending it anew, in either way, ends
+// the one before, and so do the flow's end, a wrong digest of the whole, and a week (or what is configured) without a byte. Nothing is
+// visible before the request that completes the upload is answered, and that answer can be had again.
+//
+// Content with a Content-Digest of its own counts only as a whole. Want-Repr-Digest has the digest of the part returned with the last
+// answer; with a pull, before a small part, and behind a large one with HTTP/2 or "TE: trailers".
 //
 // # Renewal
 //

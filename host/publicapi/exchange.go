@@ -252,6 +252,20 @@ func (x *exchange) reply(status int, mediaType string, body []byte) error {
 	return err
 }
 
+// replyEmpty sends a whole answer without a body.
+func (x *exchange) replyEmpty(status int) error {
+	x.connection.SetWriteDeadline(time.Now().Add(x.idle))
+	x.status = status
+	if x.stopped() {
+		x.header().Set("Connection", "close")
+	}
+	if status != http.StatusNoContent {
+		x.header().Set("Content-Length", "0")
+	}
+	x.w.WriteHeader(status)
+	return nil
+}
+
 // lingerTime bounds how long a client that is still sending may take to see its answer.
 const lingerTime = 500 * time.Millisecond
 

@@ -113,7 +113,7 @@ func FuzzDigestField(f *testing.F) {
 	f.Add("sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:, crc32c=:AAAAAA==:")
 	f.Add("md5=::;x, ,")
 	f.Fuzz(func(t *testing.T, field string) {
-		d, err := parseDigests(field)
+		d, err := announcedIn(http.Header{"Repr-Digest": {field}}, "Repr-Digest")
 		if err != nil {
 			return
 		}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,7 +16,7 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// Options are what a Handler needs. All but Renewal, Digests, Limits, Registerer and Logger are required.
+// Options are what a Handler needs. All but Renewal, Resume, Digests, Limits, Registerer and Logger are required.
 type Options struct {
 	Flows  flow.Service
 	Tokens Verifier
@@ -28,6 +27,8 @@ type Options struct {
 	JWKS []byte
 	// Renewal lets counterparties renew tokens. Without its Tokens and Keys none are.
 	Renewal RenewalOptions
+	// Resume lets counterparties go on with uploads that were cut.
+	Resume ResumeOptions
 	// PublicURL is as in EndpointOptions. The paths that reach the Handler begin behind it.
 	PublicURL string
 	// Digests are computed of every part. CRC32C always is.
@@ -61,6 +62,8 @@ func NewHandler(o Options) (*Handler, error) {
 		return nil, errors.New("a Handler needs Flows, Tokens, Source, Sink and JWKS")
 	case (o.Renewal.Tokens == nil) != (o.Renewal.Keys == nil):
 		return nil, errors.New("to renew tokens, a Handler needs both Tokens and Keys")
+	case o.Resume.Uploads != nil && o.Resume.Sink == nil:
+		return nil, errors.New("to go on with uploads, a Handler needs both Uploads and Sink")
 	}
 	m, err := newMetrics(o.Registerer)
 	if err != nil {
@@ -75,6 +78,7 @@ func NewHandler(o Options) (*Handler, error) {
 	if o.Limits.IdleTimeout == 0 {
 		o.Limits.IdleTimeout = time.Minute
 	}
+	o.Resume = o.Resume.withDefaults()
 	return &Handler{
 		Options: o, base: base, algorithms: algorithms(o.Digests),
 		usage: newUsage(o.Limits), uploads: newUploads(), renewing: &renewing{clients: map[string]int{}}, metrics: m,
@@ -91,7 +95,7 @@ func algorithms(wanted []sdk.Algorithm) []sdk.Algorithm {
 
 // ServeHTTP answers one request of a counterparty.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	to, known := parseRoute(r.URL.EscapedPath())
+	to, known := routeOf(r)
 	if !known || to.operation == renewTokens && h.Renewal.Tokens == nil {
 		to.operation = noOperation
 	}
@@ -126,8 +130,8 @@ func (h *Handler) serve(x *exchange) error {
 	if operation == noOperation {
 		return notFound.because("nothing has this path")
 	}
-	if allowed := methods[operation]; !slices.Contains(allowed, x.r.Method) {
-		return wrongMethod.because("%s is not for this path", x.r.Method).with("Allow", strings.Join(allowed, ", "))
+	if !slices.Contains(methods[operation], x.r.Method) {
+		return wrongMethod.because("%s is not for this path", x.r.Method).with("Allow", allowed(operation))
 	}
 	switch operation {
 	case publishKeys:
@@ -139,7 +143,7 @@ func (h *Handler) serve(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	x.allowance, err = h.usage.enter(claims.ID, claims.Expires)
+	x.allowance, err = h.usage.enter(claims.ID, claims.Expires, !x.route.controls(x.r.Method))
 	if err != nil {
 		return err
 	}
@@ -168,6 +172,12 @@ func (h *Handler) serveInside(x *exchange) error {
 	if a.location != "" {
 		x.header().Set("Location", a.location)
 	}
+	for name, values := range a.header {
+		x.header()[name] = values
+	}
+	if a.body == nil {
+		return x.replyEmpty(a.status)
+	}
 	return x.replyJSON(a.status, a.body)
 }
 
@@ -175,7 +185,8 @@ func (h *Handler) serveInside(x *exchange) error {
 type answer struct {
 	status   int
 	location string
-	body     any
+	header   http.Header // more fields
+	body     any         // nil for none
 }
 
 // perform returns a nil answer if it has written one itself.
@@ -183,7 +194,7 @@ func (h *Handler) perform(x *exchange, s *stay) (*answer, error) {
 	switch x.route.operation {
 	case pullFlow, pullPart:
 		return nil, h.pull(x, s)
-	case ingestFlow, ingestPart:
+	case ingestFlow, ingestPart, uploadPart:
 		return h.ingest(x, s)
 	case seal:
 		return h.seal(x, s)

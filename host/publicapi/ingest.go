@@ -32,6 +32,12 @@ type storedPart struct {
 // ingest takes the parts of the request into the flow's sink.
 func (h *Handler) ingest(x *exchange, s *stay) (*answer, error) {
 	in := &ingest{exchange: x, handler: h, stay: s}
+	switch {
+	case x.r.Method == http.MethodOptions:
+		return in.options()
+	case x.route.operation == uploadPart:
+		return in.onUpload()
+	}
 	if boundary := multipartBoundary(x.r.Header); boundary != "" && x.route.operation == ingestFlow {
 		return in.several(boundary)
 	}
@@ -57,16 +63,26 @@ func (in *ingest) one() (*answer, error) {
 		up.info.Name = in.route.name
 	}
 	up.body, up.trailer = in, in.r.Trailer
+	if complete, ok, err := in.resumes(up); err != nil {
+		return nil, err
+	} else if ok {
+		return in.create(up, complete)
+	}
 	part, err := in.take(up)
 	if err != nil {
 		return nil, err
 	}
+	return in.answer(part), nil
+}
+
+// answer says that a part is durable.
+func (in *ingest) answer(part storedPart) *answer {
 	a := &answer{status: http.StatusOK, body: part,
 		location: in.handler.base + flowPath(ingestElement, in.route.key) + "/" + escapeName(part.Name)}
 	if in.added > 0 {
 		a.status = http.StatusCreated
 	}
-	return a, nil
+	return a
 }
 
 // several takes each part of a multipart body as one.
@@ -165,7 +181,9 @@ func withStored(err error, stored []storedPart) error {
 type upload struct {
 	info     sdk.PartInfo // Name is "" if the client gave none
 	numbered bool         // info.Index is set
-	want     sdk.Digests  // that the client announced
+	known    flow.Part    // of that name, if it exists
+	exists   bool
+	want     sdk.Digests // that the client announced
 	body     io.Reader
 	trailer  http.Header // filled when body has ended
 }
@@ -226,29 +244,13 @@ func dispositionName(field string) (string, error) {
 
 // take has the upload stored and recorded, unless it is there already.
 func (in *ingest) take(up *upload) (storedPart, error) {
-	if err := in.checkSize(max(up.info.Size, 0)); err != nil {
-		return storedPart{}, err
-	}
-	if err := in.name(up); err != nil {
-		return storedPart{}, err
-	}
-	key, flows := in.route.key, in.handler.Flows
-	release, err := in.handler.uploads.claim(key, up.info.Name)
+	release, err := in.prepare(up, false)
 	if err != nil {
 		return storedPart{}, err
 	}
 	defer release()
-	known, exists, err := flows.Part(in.stay.ctx, key, up.info.Name)
-	if err != nil {
-		return storedPart{}, err
-	}
 	if in.stay.flow.Sealed {
-		return in.takeSealed(up, known, exists)
-	}
-	if exists {
-		up.info.Index = known.Index
-	} else if err := in.number(up); err != nil {
-		return storedPart{}, err
+		return in.takeSealed(up)
 	}
 	part, err := in.deliver(up)
 	if err != nil {
@@ -257,10 +259,44 @@ func (in *ingest) take(up *upload) (storedPart, error) {
 	if err := in.record(part); err != nil {
 		return storedPart{}, err
 	}
-	if !exists {
+	if !up.exists {
 		in.added++
 	}
 	return stored(part), nil
+}
+
+// prepare checks what is known of the part, and gives it its place in the flow, of which release lets go.
+func (in *ingest) prepare(up *upload, resumable bool) (release func(), err error) {
+	if err := in.checkSize(max(up.info.Size, 0)); err != nil {
+		return nil, err
+	}
+	if err := in.name(up); err != nil {
+		return nil, err
+	}
+	key, h := in.route.key, in.handler
+	var cut func()
+	if resumable {
+		cut = in.stopReading
+	}
+	if release, err = h.uploads.claim(in.stay.ctx, key, up.info.Name, cut, resumable); err != nil {
+		return nil, err
+	}
+	up.known, up.exists, err = h.Flows.Part(in.stay.ctx, key, up.info.Name)
+	switch {
+	case err != nil, in.stay.flow.Sealed:
+	case up.exists:
+		up.info.Index = up.known.Index
+	default:
+		err = in.number(up)
+	}
+	if err == nil && !resumable {
+		err = h.forget(in.stay.ctx, key, up.info.Name)
+	}
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
 }
 
 // checkSize says whether a part of n bytes is too large.
@@ -300,8 +336,9 @@ func (in *ingest) number(up *upload) error {
 }
 
 // takeSealed answers an upload to an ingest that is closed: a part that is there may come again, and has to be the same.
-func (in *ingest) takeSealed(up *upload, known flow.Part, exists bool) (storedPart, error) {
-	if !exists {
+func (in *ingest) takeSealed(up *upload) (storedPart, error) {
+	known := up.known
+	if !up.exists {
 		return storedPart{}, conflict.because("the manifest has closed the data flow")
 	}
 	digest := in.digester(up)

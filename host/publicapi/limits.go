@@ -49,8 +49,9 @@ type allowance struct {
 	moved  int64
 }
 
-// enter begins a request with the token of that id; leave ends it.
-func (u *usage) enter(id string, expires time.Time) (*allowance, error) {
+// enter begins a request with the token of that id; leave ends it. One that brings nothing and takes nothing finds a place in any case:
+// it may be there to end another.
+func (u *usage) enter(id string, expires time.Time, limited bool) (*allowance, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	a, ok := u.tokens[id]
@@ -59,7 +60,7 @@ func (u *usage) enter(id string, expires time.Time) (*allowance, error) {
 		a = &allowance{usage: u, expires: expires}
 		u.tokens[id] = a
 	}
-	if limit := u.limits.MaxConcurrentPerToken; limit > 0 && a.active >= limit {
+	if limit := u.limits.MaxConcurrentPerToken; limited && limit > 0 && a.active >= limit {
 		return nil, tooMany.because("%d requests are running with this token", a.active).retryAfter(time.Second)
 	}
 	a.active++

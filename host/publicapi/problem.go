@@ -27,9 +27,13 @@ type problem struct {
 	// Differences are the first that a manifest has from what is here; More counts the others.
 	Differences []difference `json:"differences,omitempty"`
 	More        int          `json:"more,omitempty"`
+	// Expected and Provided are the offsets of an upload, where they are not the same.
+	Expected *int64 `json:"expected-offset,omitempty"`
+	Provided *int64 `json:"provided-offset,omitempty"`
 
 	header http.Header
 	err    error // the cause, for the log only
+	spoils bool  // an upload that met it cannot go on
 }
 
 func (p *problem) Error() string {
@@ -81,6 +85,8 @@ var (
 	exhaustedToken = kind{http.StatusForbidden, "exhausted-token", "The token has moved as many bytes as it may"}
 	stopped        = kind{http.StatusForbidden, "stopped", "The data flow has stopped"}
 	notFound       = kind{http.StatusNotFound, "not-found", "There is nothing here"}
+	digestMismatch = kind{http.StatusBadRequest, "digest-mismatch", "The content is not what was announced"}
+	gone           = kind{http.StatusGone, "gone", "There is nothing here any more"}
 	wrongMethod    = kind{http.StatusMethodNotAllowed, "wrong-method", "The method is not for this path"}
 	tooSlow        = kind{http.StatusRequestTimeout, "too-slow", "The request took too long"}
 	notStarted     = kind{http.StatusConflict, "not-started", "The data flow has not started yet"}
@@ -186,7 +192,7 @@ func (p *problem) write(x *exchange) error {
 	for name, values := range p.header {
 		h[name] = values
 	}
-	for _, name := range []string{"Etag", "Last-Modified", "Accept-Ranges", "Content-Disposition"} {
+	for _, name := range []string{"Etag", "Last-Modified", "Accept-Ranges", "Content-Disposition", "Repr-Digest", "Trailer"} {
 		h.Del(name)
 	}
 	return x.reply(p.Status, "application/problem+json", body)

@@ -1,6 +1,7 @@
 package publicapi
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"mime"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/towpath-dataplane/towpath/host/flow"
 	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/httpfield"
 )
 
 // recordTimeout bounds the storing of what a counterparty has read or sent, which goes on when it hangs up.
@@ -22,6 +24,7 @@ type pull struct {
 	handler *Handler
 	stay    *stay
 	source  source
+	trails  bool // the answer's digest comes behind it
 }
 
 // pull answers with a part, with several, or with their list.
@@ -197,6 +200,12 @@ func (p *pull) send(rd *reading, begin *sdk.PartBegin, do plan) error {
 	case http.StatusNotModified:
 		return p.begin(do.status)
 	}
+	digested := do.status == http.StatusOK && do.sends(p.r.Method) && !begin.PartInfo.Records &&
+		len(httpfield.Wanted(p.r.Header, httpfield.WantReprDigest)) > 0
+	if digested && do.length >= 0 && do.length <= maxDigested {
+		return p.sendDigested(rd, begin, do)
+	}
+	p.trails = digested && (do.length < 0 || p.r.ProtoMajor >= 2 || takesTrailers(p.r.Header))
 	if err := p.announce(begin.PartInfo, do); err != nil {
 		return err
 	}
@@ -204,6 +213,46 @@ func (p *pull) send(rd *reading, begin *sdk.PartBegin, do plan) error {
 		return err
 	}
 	return p.body(rd, begin, do)
+}
+
+// maxDigested is the most bytes that are held back until their digest is known.
+const maxDigested = 64 << 10
+
+// sendDigested answers with a small part, behind its digest.
+func (p *pull) sendDigested(rd *reading, begin *sdk.PartBegin, do plan) error {
+	var content bytes.Buffer
+	part, err := p.copyPart(&content, rd, begin, do.length, rd.nothingElse)
+	if err != nil {
+		return sourceProblem(err)
+	}
+	rd.close()
+	p.header().Set(httpfield.ReprDigest, httpfield.FormatDigests(part.Digests))
+	if err := p.announce(begin.PartInfo, do); err != nil {
+		return err
+	}
+	if err := p.begin(do.status); err != nil {
+		return err
+	}
+	if _, err := content.WriteTo(p); err != nil {
+		return err
+	}
+	if err := p.flush(); err != nil {
+		return err
+	}
+	p.record(part)
+	return nil
+}
+
+// takesTrailers reports whether a client of HTTP/1.1 wants what stands behind an answer, for which it does without the length before it.
+func takesTrailers(h http.Header) bool {
+	for _, field := range h.Values("Te") {
+		for item := range strings.SplitSeq(field, ",") {
+			if strings.EqualFold(strings.TrimSpace(item), "trailers") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // describe sets the header fields that tell one version of a part from another.
@@ -223,13 +272,18 @@ func (p *pull) announce(info sdk.PartInfo, do plan) error {
 	for name, value := range contentHeader(info) {
 		h[name] = value
 	}
+	if p.trails {
+		h.Set("Trailer", httpfield.ReprDigest)
+	}
 	if do.length < 0 {
 		p.eager = true
 		h.Set("Accept-Ranges", "none")
 		return p.needsFraming()
 	}
 	h.Set("Accept-Ranges", "bytes")
-	h.Set("Content-Length", strconv.FormatInt(do.length, 10))
+	if !p.trails || p.r.ProtoMajor >= 2 {
+		h.Set("Content-Length", strconv.FormatInt(do.length, 10))
+	}
 	if do.status == http.StatusPartialContent {
 		h.Set("Content-Range", byteRange{do.offset, do.length}.contentRange(info.Size))
 	}
@@ -275,6 +329,9 @@ func (p *pull) body(rd *reading, begin *sdk.PartBegin, do plan) error {
 		return c.from(rd)
 	}
 	part, err := p.copyPart(p, rd, begin, do.length, rd.nothingElse)
+	if err == nil && p.trails {
+		p.header().Set(httpfield.ReprDigest, httpfield.FormatDigests(part.Digests))
+	}
 	if err == nil {
 		err = p.flush()
 	}

@@ -3,6 +3,7 @@ package publicapi
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/towpath-dataplane/towpath/host/flow"
@@ -13,6 +14,7 @@ type route struct {
 	operation operation
 	key       flow.Key
 	name      string // of a part; not checked
+	upload    string // id of an upload of the part
 	local     bool   // of a Reader
 }
 
@@ -33,6 +35,7 @@ const (
 	pullPart    operation = "pull-part"
 	ingestFlow  operation = "ingest"
 	ingestPart  operation = "ingest-part"
+	uploadPart  operation = "upload"
 	seal        operation = "manifest"
 	publishKeys operation = "jwks"
 	renewTokens operation = "renew"
@@ -42,11 +45,29 @@ const (
 var methods = map[operation][]string{
 	pullFlow:    {http.MethodGet, http.MethodHead},
 	pullPart:    {http.MethodGet, http.MethodHead},
-	ingestFlow:  {http.MethodPost},
-	ingestPart:  {http.MethodPut, http.MethodPost},
+	ingestFlow:  {http.MethodPost, http.MethodOptions},
+	ingestPart:  {http.MethodPut, http.MethodPost, http.MethodOptions, http.MethodHead, http.MethodGet, http.MethodPatch, http.MethodDelete},
+	uploadPart:  {http.MethodHead, http.MethodGet, http.MethodPatch, http.MethodDelete},
 	seal:        {http.MethodPost},
 	publishKeys: {http.MethodGet, http.MethodHead},
 	renewTokens: {http.MethodPost},
+}
+
+// allowed is the value of Allow.
+func allowed(o operation) string { return strings.Join(methods[o], ", ") }
+
+// controls reports whether a request is about an upload, rather than bringing some of it.
+func (r route) controls(method string) bool {
+	return method == http.MethodOptions || r.operation == uploadPart && method != http.MethodPatch
+}
+
+// routeOf returns what a request is about.
+func routeOf(r *http.Request) (route, bool) {
+	to, ok := parseRoute(r.URL.EscapedPath())
+	if ok && to.operation == ingestPart && slices.Contains(methods[uploadPart], r.Method) {
+		to.operation, to.upload = uploadPart, r.URL.Query().Get(uploadParameter)
+	}
+	return to, ok
 }
 
 // reads reports whether the operation gives data away, rather than taking it.

@@ -1,6 +1,7 @@
 package publicapi
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -17,7 +18,7 @@ type uploads struct {
 type ingesting struct {
 	requests int
 	sealing  bool
-	names    map[string]bool // of parts on their way
+	names    map[string]*claimed // of parts on their way
 }
 
 func newUploads() *uploads { return &uploads{flows: map[flow.Key]*ingesting{}} }
@@ -31,7 +32,7 @@ func (u *uploads) enter(r route) (leave func(), err error) {
 	defer u.mu.Unlock()
 	f := u.flows[r.key]
 	if f == nil {
-		f = &ingesting{names: map[string]bool{}}
+		f = &ingesting{names: map[string]*claimed{}}
 	}
 	if f.sealing || r.operation == seal && f.requests > 0 {
 		return nil, conflict.because("another request has to finish first").retryAfter(time.Second)
@@ -52,18 +53,55 @@ func (u *uploads) leave(key flow.Key) {
 	}
 }
 
-// claim takes a name for an upload of a request that has entered; release gives it back.
-func (u *uploads) claim(key flow.Key, name string) (release func(), err error) {
+// claimed is a part on its way.
+type claimed struct {
+	cut  func()        // ends the request; nil if it may not be ended
+	done chan struct{} // closed when it has
+}
+
+// takeOverTime bounds how long a request waits for the one that it takes a part over from.
+const takeOverTime = 30 * time.Second
+
+// claim takes a name for an upload of a request that has entered; release gives it back. cut, if not nil, lets another request end
+// this one. takeOver does so with the one that has the name now: its client has given it up.
+func (u *uploads) claim(ctx context.Context, key flow.Key, name string, cut func(), takeOver bool) (release func(), err error) {
+	mine := &claimed{cut: cut, done: make(chan struct{})}
+	timer := time.NewTimer(takeOverTime)
+	defer timer.Stop()
+	for {
+		f, other := u.tryClaim(key, name, mine)
+		if other == nil {
+			return func() { u.unclaim(f, name, mine) }, nil
+		}
+		taken := conflict.because("part %q is being sent by another request", name).retryAfter(time.Second)
+		if !takeOver || other.cut == nil {
+			return nil, taken
+		}
+		other.cut()
+		select {
+		case <-other.done:
+		case <-timer.C:
+			return nil, taken
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// tryClaim takes a name, or returns who has it.
+func (u *uploads) tryClaim(key flow.Key, name string, mine *claimed) (f *ingesting, other *claimed) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	f := u.flows[key]
-	if f.names[name] {
-		return nil, conflict.because("part %q is being sent by another request", name).retryAfter(time.Second)
+	f = u.flows[key]
+	if other = f.names[name]; other == nil {
+		f.names[name] = mine
 	}
-	f.names[name] = true
-	return func() {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		delete(f.names, name)
-	}, nil
+	return f, other
+}
+
+func (u *uploads) unclaim(f *ingesting, name string, mine *claimed) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(f.names, name)
+	close(mine.done)
 }

@@ -187,6 +187,9 @@ func (t *tx) put(f *flow.Flow, content []byte) error {
 		t.id, err = t.w.insert(`INSERT INTO flows (context, flow_id, state, created, updated, content) VALUES (?, ?, ?, ?, ?, ?)`,
 			t.key.Context, t.key.ID, state, t.created, updated, content)
 	}
+	if err == nil && f.State.Final() {
+		err = t.w.exec(`DELETE FROM uploads WHERE flow = ?`, t.id)
+	}
 	if err != nil {
 		return fmt.Errorf("put flow %s: %w", t.key, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/httpfield"
 )
 
 // body is the body of an answer. It fails, rather than ends, when the answer was cut or when no byte came for too long. Only the
@@ -70,34 +71,56 @@ func isFramed(resp *http.Response) bool {
 	return resp.ContentLength >= 0 || len(resp.TransferEncoding) > 0
 }
 
-// checkedBody compares the digests of what was read with those announced, before it says that the end is reached.
+// checkedBody compares what was read with the digests that belong to the answer itself (those of the whole are the SDK's to check),
+// before it says that the end is reached.
 type checkedBody struct {
 	io.ReadCloser
-	want   sdk.Digests
-	digest *sdk.Digester
+	want    sdk.Digests
+	trailer http.Header // filled at the end
+	whole   bool        // the answer has the whole content
+	digest  *sdk.Digester
 }
 
-// newCheckedBody returns body itself if there is nothing to compare.
-func newCheckedBody(body io.ReadCloser, want sdk.Digests) io.ReadCloser {
-	if len(want) == 0 {
-		return body
+// newCheckedBody returns the body itself if there is nothing to compare.
+func newCheckedBody(resp *http.Response) io.ReadCloser {
+	want, err := httpfield.Digests(resp.Header, httpfield.ContentDigest)
+	_, content := resp.Trailer[httpfield.ContentDigest]
+	_, repr := resp.Trailer[httpfield.ReprDigest]
+	if (err != nil || len(want) == 0) && !content && !repr {
+		return resp.Body
 	}
-	algorithms := make([]sdk.Algorithm, 0, len(want))
-	for a := range want {
-		algorithms = append(algorithms, a)
-	}
-	return &checkedBody{body, want, sdk.NewDigester(algorithms...)}
+	return &checkedBody{resp.Body, want, resp.Trailer, isWhole(resp.StatusCode), sdk.NewDigester(sdk.Algorithms()...)}
 }
 
 func (c *checkedBody) Read(p []byte) (int, error) {
 	n, err := c.ReadCloser.Read(p)
 	c.digest.Write(p[:n])
 	if err == io.EOF {
-		if wrong := c.digest.Sum().Compare(c.want); wrong != nil {
-			return n, wrong
+		if wrong := c.check(); wrong != nil {
+			return n, sdk.Retryf(sdk.Corrupt, "is not what its origin says: %w", wrong)
 		}
 	}
 	return n, err
+}
+
+func (c *checkedBody) check() error {
+	all := []sdk.Digests{c.want}
+	fields := []string{httpfield.ContentDigest}
+	if c.whole {
+		fields = append(fields, httpfield.ReprDigest)
+	}
+	for _, field := range fields {
+		if d, err := httpfield.Digests(c.trailer, field); err == nil {
+			all = append(all, d)
+		}
+	}
+	sum := c.digest.Sum()
+	for _, want := range all {
+		if err := sum.Compare(want); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // decodeDigests reads digests in hexadecimal and leaves out algorithms that are not known.

@@ -18,6 +18,8 @@ type content struct {
 	size   int64 // announced; less than 0 if it is not known
 	digest *sdk.Digester
 	over   atomic.Bool
+	// atEnd, if not nil, is called before the last byte is given.
+	atEnd func(*sdk.Digester)
 
 	mu      sync.Mutex // held while the part is read
 	n       int64      // bytes read
@@ -61,6 +63,9 @@ func (c *content) Read(p []byte) (int, error) {
 		return n, nil
 	case io.EOF:
 		c.holding = false
+		if c.atEnd != nil {
+			c.atEnd(c.digest)
+		}
 		return 1, io.EOF
 	default:
 		return 0, err

@@ -124,6 +124,11 @@ func readAll(ctx context.Context, p sdk.Plugin, req sdk.ReadRequest) ([]readPart
 		if err != nil {
 			return parts, err
 		}
+		sums := sdk.NewDigester(sdk.Algorithms()...)
+		io.WriteString(sums, content)
+		if err := sums.Sum().Compare(part.Digests); err != nil { // as the SDK does
+			return parts, sdk.Retryf(sdk.Corrupt, "%w", err)
+		}
 		parts = append(parts, readPart{part.PartInfo, content})
 	}
 	return parts, nil

@@ -43,10 +43,11 @@ func newPlugin() sdk.Plugin {
 		Sinks: []sdk.SinkType{{
 			AddressType: sdk.AddressType{
 				Type:          addressType,
-				Documentation: "An HTTP server that takes one request for each part.",
+				Documentation: "An HTTP server that takes one request for each part, or several if it can go on with uploads.",
 				Address:       sinkSchema(),
+				Resumable:     true,
 			},
-			Sink: &sink{env: env, manifests: map[flowKey]*manifest{}},
+			Sink: &sink{env: env, manifests: map[flowKey]*manifest{}, uploads: map[flowKey]begun{}},
 		}},
 	}
 }

@@ -73,7 +73,7 @@ func sameHost(a, b *url.URL) bool {
 // withoutCredentials keeps the fields that cannot be one. Custom fields often are.
 func withoutCredentials(h http.Header) http.Header {
 	kept := http.Header{}
-	for _, name := range []string{"Accept", "Accept-Encoding", "If-Range", "Range", "User-Agent"} {
+	for _, name := range []string{"Accept", "Accept-Encoding", "If-Range", "Range", "User-Agent", "Want-Repr-Digest"} {
 		if values := h.Values(name); len(values) > 0 {
 			kept[name] = values
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/httpfield"
 )
 
 // resource is the content behind one URL. It is used by one goroutine.
@@ -20,7 +21,7 @@ type resource struct {
 	target  *target
 	info    sdk.PartInfo
 	ifRange string      // strong validator as If-Range takes it; "" if there is none
-	digests sdk.Digests // announced in a listing
+	digests sdk.Digests // of the whole, announced in a listing or with the first answer
 
 	// held is an answer that begins at the first byte and that nobody has read.
 	held *http.Response
@@ -43,6 +44,9 @@ func newResource(c *client, t *target, resp *http.Response, a sdk.DataAddress) *
 	}
 	r.info.Modified, _ = http.ParseTime(resp.Header.Get("Last-Modified"))
 	r.info.Validator, r.ifRange = validatorOf(resp.Header)
+	if resp.StatusCode == http.StatusOK {
+		r.digests = reprDigests(resp.Header)
+	}
 	if resp.Request.Method == http.MethodHead {
 		resp.Body.Close()
 	} else {
@@ -51,7 +55,18 @@ func newResource(c *client, t *target, resp *http.Response, a sdk.DataAddress) *
 	return r
 }
 
-func (r *resource) part() sdk.Part { return sdk.Part{PartInfo: r.info, Open: r.open} }
+// reprDigests returns the digests of the whole content that an answer announces. A field that is malformed is none: it was to be a help.
+func reprDigests(h http.Header) sdk.Digests {
+	d, err := httpfield.Digests(h, httpfield.ReprDigest)
+	if err != nil {
+		return nil
+	}
+	return d
+}
+
+func (r *resource) part() sdk.Part {
+	return sdk.Part{PartInfo: r.info, Open: r.open, Digests: r.digests}
+}
 
 // close lets go of an answer that was not read.
 func (r *resource) close() {
@@ -91,7 +106,7 @@ func (r *resource) openStart(ctx context.Context) (io.ReadCloser, error) {
 		resp.Body.Close()
 		return nil, fmt.Errorf("%s: %w", describe(resp.Request), err)
 	}
-	return newCheckedBody(resp.Body, r.digests), nil
+	return newCheckedBody(resp), nil
 }
 
 // checkWhole says whether an answer with the whole content can be taken for the part that was announced.
@@ -137,7 +152,7 @@ func (r *resource) openAt(ctx context.Context, offset int64) (io.ReadCloser, err
 		resp.Body.Close()
 		return nil, fmt.Errorf("%s: %w", describe(resp.Request), err)
 	}
-	return resp.Body, nil
+	return newCheckedBody(resp), nil
 }
 
 // checkRange says whether an answer has the bytes from offset to the end. One that stops earlier is legal, but of no use.
@@ -228,6 +243,9 @@ func strongETag(etag string) (validator, ifRange string) {
 func (t *target) request(method string) *http.Request {
 	req := &http.Request{Method: method, URL: t.url, Header: t.header.Clone(), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 	req.Header.Set("Accept-Encoding", "identity")
+	if method == http.MethodGet || method == http.MethodHead {
+		req.Header.Set(httpfield.WantReprDigest, httpfield.FormatWanted())
+	}
 	if req.Header.Get("User-Agent") == "" {
 		req.Header.Set("User-Agent", userAgent)
 	}

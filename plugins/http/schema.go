@@ -27,6 +27,9 @@ func sinkSchema() sdk.Schema {
 		{Name: "contentType", Default: defaultMediaType, Documentation: "Media type of parts that have none."},
 		{Name: "nonChunkedTransfer", Kind: sdk.Bool, Documentation: "Never send a chunked body: a part of unknown size is stored in a temporary " +
 			"file first."},
+		{Name: "resumable", Kind: sdk.Bool, Documentation: "Ask the receiver with OPTIONS whether an upload can go on after a cut (resumable " +
+			"uploads of the IETF). The default is true for an address with an endpoint, and false for any other: not every server takes " +
+			"a question for one. A receiver that says so by itself, with 104, is believed in any case."},
 		{Name: "manifestUrl", Kind: sdk.URL, Sensitive: true, Documentation: "Where to post the list of all parts, with sizes and digests, once " +
 			"they are sent. It is on the host of the endpoint."},
 		{Name: "digests", Documentation: "Digests wanted in the manifest besides `crc32c`, separated by commas: `sha256`."},

@@ -10,12 +10,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// sink sends every part in a request of its own. It repeats no request: the bytes of a part pass once, so the host begins again from
-// the last durable part, and a receiver replaces by name what it gets twice.
+// sink sends every part in a request of its own, or a large one in several if the receiver can go on with it after a cut. It repeats no
+// request: the bytes of a part pass once, so the host begins again from the last place that is durable. Without a receiver that can go
+// on that is the start of a part, which the receiver replaces by its name.
 type sink struct {
 	env *environment
 
@@ -23,6 +25,7 @@ type sink struct {
 	// parts. Deprovision removes them.
 	mu        sync.Mutex
 	manifests map[flowKey]*manifest
+	uploads   map[flowKey]begun // of the parts on their way
 }
 
 var (
@@ -51,7 +54,7 @@ func (s *sink) Write(ctx context.Context, req sdk.WriteRequest, parts iter.Seq2[
 	if err != nil {
 		return err
 	}
-	u := &uploader{env: s.env, target: t, manifest: s.manifest(req.Flow, t)}
+	u := &uploader{env: s.env, sink: s, key: keyOf(req.Flow), target: t, manifest: s.manifest(req.Flow, t)}
 	for part, err := range parts {
 		if err != nil {
 			return err
@@ -78,11 +81,20 @@ func (s *sink) manifest(f sdk.FlowContext, t *sinkTarget) *manifest {
 	return m
 }
 
-// Deprovision forgets what was sent for a flow.
-func (s *sink) Deprovision(_ context.Context, f sdk.FlowContext, _ sdk.DataAddress) error {
+// cancelTime bounds how long a receiver may take to hear that an upload is over.
+const cancelTime = 5 * time.Second
+
+// Deprovision forgets what was sent for a flow, and cancels an upload that was begun.
+func (s *sink) Deprovision(ctx context.Context, f sdk.FlowContext, a sdk.DataAddress) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	delete(s.manifests, keyOf(f))
+	s.mu.Unlock()
+	upload := s.forget(keyOf(f))
+	if t, err := newSinkTarget(a); err == nil && upload.url != "" {
+		ctx, cancel := context.WithTimeout(ctx, cancelTime)
+		defer cancel()
+		(&uploader{env: s.env, target: t}).cancel(ctx, upload)
+	}
 	return nil
 }
 
@@ -91,6 +103,7 @@ type sinkTarget struct {
 	*target
 	mediaType   string // of parts that have none
 	neverChunk  bool
+	asks        bool     // whether uploads can go on after a cut
 	manifestURL *url.URL // nil for none
 	digests     []sdk.Algorithm
 }
@@ -106,7 +119,8 @@ func newSinkTarget(a sdk.DataAddress) (*sinkTarget, error) {
 	if !slices.Contains(uploadMethods(), base.method) {
 		r.fail("method", "is not one of "+strings.Join(uploadMethods(), ", "))
 	}
-	t := &sinkTarget{target: base, mediaType: cmp.Or(a.Get("contentType"), defaultMediaType), neverChunk: isTrue(a, "nonChunkedTransfer")}
+	t := &sinkTarget{target: base, mediaType: cmp.Or(a.Get("contentType"), defaultMediaType), neverChunk: isTrue(a, "nonChunkedTransfer"),
+		asks: isTrue(a, "resumable") || a.Get("resumable") == "" && a.Endpoint != ""}
 	if !isFieldValue(t.mediaType) {
 		r.fail("contentType", "is not a value for a header field")
 	}

@@ -73,7 +73,9 @@ func (s *source) read(ctx context.Context, req sdk.ReadRequest, yield func(sdk.P
 	if err := t.proxy(req.Address, req.Request); err != nil {
 		return err
 	}
-	resp, err := s.first(ctx, t, req.List)
+	// A flow that goes on inside a part has no use for the whole of it.
+	inside := req.After != nil && !req.After.Finished && req.After.Offset > 0
+	resp, err := s.first(ctx, t, req.List || inside)
 	if err != nil {
 		return err
 	}
@@ -86,9 +88,9 @@ func (s *source) read(ctx context.Context, req sdk.ReadRequest, yield func(sdk.P
 	return nil
 }
 
-// first sends the request that says what the address holds. Its body, if it has one, is what the part is opened with.
-func (s *source) first(ctx context.Context, t *target, list bool) (*http.Response, error) {
-	head := list && t.method == http.MethodGet
+// first sends the request that says what the address holds. Its body, if it has one, is what the part is opened with; bare asks for none.
+func (s *source) first(ctx context.Context, t *target, bare bool) (*http.Response, error) {
+	head := bare && t.method == http.MethodGet
 	if !head {
 		return s.ask(ctx, t, t.method)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -28,8 +29,12 @@ func statusError(what string, resp *http.Response, maxBody int64, hide func(stri
 	if text := http.StatusText(resp.StatusCode); text != "" {
 		e.Message += " " + text
 	}
-	if said := printable(hide(peerMessage(resp, maxBody))); said != "" {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody)) // what came before an error is better than nothing
+	if said := printable(hide(peerMessage(resp.Header, body))); said != "" {
 		e.Message += ": " + said
+	}
+	if saysDigestMismatch(body) {
+		e.Err = errDigestMismatch
 	}
 	e.RetryAfter = retryAfter(resp.Header, time.Now())
 	e.Code, e.Retryable = classify(resp.StatusCode)
@@ -37,6 +42,21 @@ func statusError(what string, resp *http.Response, maxBody int64, hide func(stri
 	passes := resp.StatusCode == http.StatusConflict || resp.StatusCode == http.StatusBadRequest
 	e.Retryable = e.Retryable || passes && e.RetryAfter > 0
 	return e
+}
+
+// errDigestMismatch is the cause of a refusal which says that what came is not what was announced.
+var errDigestMismatch = errors.New("the digest of what came is another")
+
+func isDigestMismatch(err error) bool { return errors.Is(err, errDigestMismatch) }
+
+// saysDigestMismatch reports whether a body is the problem that content has another digest: that of a Towpath host, or the registered.
+func saysDigestMismatch(body []byte) bool {
+	var problem struct{ Type string }
+	if json.Unmarshal(body, &problem) != nil {
+		return false
+	}
+	return problem.Type == "urn:towpath:problem:digest-mismatch" ||
+		problem.Type == "https://iana.org/assignments/http-problem-types#digest-mismatching-values"
 }
 
 // classify sorts statuses by who can do something about them.
@@ -79,9 +99,8 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 }
 
 // peerMessage returns what the body of a refusal says, if it says it in plain text or JSON.
-func peerMessage(resp *http.Response, maxBody int64) string {
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody)) // what came before an error is better than nothing
-	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+func peerMessage(h http.Header, body []byte) string {
+	mediaType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
 	trimmed := bytes.TrimSpace(body)
 	switch {
 	case mediaType == "application/json" || strings.HasSuffix(mediaType, "+json"), bytes.HasPrefix(trimmed, []byte("{")):

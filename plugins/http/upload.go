@@ -10,6 +10,7 @@ import (
 	"os"
 
 	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/httpfield"
 )
 
 const (
@@ -22,8 +23,14 @@ const (
 // uploader sends the parts of one flow. It is used by one goroutine.
 type uploader struct {
 	env      *environment
+	sink     *sink
+	key      flowKey
 	target   *sinkTarget
 	manifest *manifest // nil if the flow ends without
+
+	asked   bool // whether uploads can go on
+	resumes bool
+	limits  httpfield.Limits
 }
 
 // send sends one part and commits it once the receiver has it.
@@ -34,25 +41,36 @@ func (u *uploader) send(ctx context.Context, part *sdk.IncomingPart) error {
 	if u.target.method == http.MethodPut && (part.Index > 0 || part.TotalParts > 1) {
 		return sdk.Errorf(sdk.Invalid, "PUT to one URL replaces what is there: several parts need POST")
 	}
-	content := newContent(part, part.Size, u.digester())
-	location, err := u.upload(ctx, part, content)
+	location, digest, err := u.deliver(ctx, part)
 	if err != nil {
 		return err
 	}
 	if u.manifest != nil {
-		u.manifest.add(part, content.digest)
+		u.manifest.add(part, digest)
 	}
 	part.Commit(location)
 	return nil
 }
 
-// digester computes what the manifest says of a part, or nothing.
-func (u *uploader) digester() *sdk.Digester {
-	if u.manifest == nil {
-		return sdk.NewDigester()
+// deliver sends a part in the way that suits the receiver, and returns where it is then, and the digests of what was sent.
+func (u *uploader) deliver(ctx context.Context, part *sdk.IncomingPart) (string, *sdk.Digester, error) {
+	location, digest, ok, err := u.resume(ctx, part)
+	if !ok && err == nil && u.mayResume(part) {
+		location, digest, ok, err = u.create(ctx, part)
 	}
-	return sdk.NewDigester(u.target.digests...)
+	if ok || err != nil {
+		return location, digest, err
+	}
+	content := newContent(part, part.Size, u.digester())
+	location, err = u.upload(ctx, part, content)
+	if err == nil {
+		u.sink.forget(u.key)
+	}
+	return location, content.digest, err
 }
+
+// digester computes what the receiver is told of a part.
+func (u *uploader) digester() *sdk.Digester { return sdk.NewDigester(u.target.digests...) }
 
 // upload sends the content and returns where the receiver put it.
 func (u *uploader) upload(ctx context.Context, part *sdk.IncomingPart, content *content) (string, error) {
@@ -65,7 +83,11 @@ func (u *uploader) upload(ctx context.Context, part *sdk.IncomingPart, content *
 	case part.Size < 0 && u.target.neverChunk:
 		return u.uploadSpooled(ctx, part, content)
 	}
-	return u.post(ctx, u.request(part, part.Size, content), content)
+	req := u.request(part, part.Size, content)
+	if u.mayResume(part) {
+		ctx = u.listenFor104(ctx, req, part)
+	}
+	return u.post(ctx, req, content)
 }
 
 // uploadSpooled stores content of unknown size in a temporary file, so that the request can announce its size.
@@ -80,8 +102,10 @@ func (u *uploader) uploadSpooled(ctx context.Context, part *sdk.IncomingPart, co
 	if err != nil {
 		return "", err
 	}
-	stored := newContent(file, size, sdk.NewDigester())
-	return u.post(ctx, u.request(part, size, stored), stored)
+	stored := newContent(file, size, u.digester())
+	req := u.request(part, size, stored)
+	req.Header.Set(httpfield.ReprDigest, httpfield.FormatDigests(content.digest.Sum()))
+	return u.post(ctx, req, stored)
 }
 
 func fillSpool(file *os.File, content *content, limit int64) (int64, error) {
@@ -105,6 +129,13 @@ func (u *uploader) request(part *sdk.IncomingPart, size int64, content *content)
 	req := u.target.request(u.target.method)
 	if req.ContentLength = size; size != 0 {
 		req.Body = content
+		// What the digest is shows only behind the content, and only chunks have something there.
+		if size < 0 {
+			req.Trailer = http.Header{httpfield.ReprDigest: nil}
+			content.atEnd = func(d *sdk.Digester) { req.Trailer.Set(httpfield.ReprDigest, httpfield.FormatDigests(d.Sum())) }
+		}
+	} else if content != nil {
+		req.Header.Set(httpfield.ReprDigest, httpfield.FormatDigests(content.digest.Sum()))
 	}
 	if size < 0 || size > expectAbove {
 		req.Header.Set("Expect", "100-continue")
@@ -134,7 +165,11 @@ func (u *uploader) post(ctx context.Context, req *http.Request, content *content
 	case err != nil:
 		return "", err
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
-		return "", u.env.writer.refused(resp, u.target.target)
+		refusal := u.env.writer.refused(resp, u.target.target)
+		if isDigestMismatch(refusal) {
+			return "", sdk.Retryf(sdk.Corrupt, "%w", refusal)
+		}
+		return "", refusal
 	}
 	discard(resp)
 	if req.Body != nil && !content.whole() {

@@ -182,6 +182,8 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		JWKS: authority.JWKS(), PublicURL: publicURL, Digests: cfg.Transfer.Digests,
 		Limits: publicapi.Limits{MaxConcurrentPerToken: cfg.Token.MaxConcurrent, MaxBytesPerToken: cfg.Token.MaxBytes,
 			MaxDuration: cfg.Token.MaxDuration},
+		Resume: publicapi.ResumeOptions{Uploads: db, Sink: plugins.ResumesInside, Lifetime: cfg.Transfer.UploadLifetime,
+			Interval: cfg.Transfer.CheckpointInterval},
 		Renewal:    publicapi.RenewalOptions{Tokens: authority, Keys: resolver.Keys, Audiences: signers.dids()},
 		Registerer: metrics, Logger: logger})
 	if err != nil {

@@ -44,3 +44,11 @@ func TestBrokenMemory(t *testing.T) {
 		t.Errorf("Flow after a broken update: %v, want ErrNotFound", err)
 	}
 }
+
+func TestMemoryUploads(t *testing.T) {
+	storetest.TestUploads(t, func(*testing.T) (flow.Uploads, func(flow.Key, flow.State)) {
+		states := map[flow.Key]flow.State{}
+		ended := func(key flow.Key) bool { return states[key] == "" || states[key].Final() }
+		return &storetest.Uploads{Ended: ended}, func(key flow.Key, state flow.State) { states[key] = state }
+	})
+}

@@ -123,6 +123,7 @@ token {
 transfer {
   digests             = ["sha256", "crc32c", "sha256"]
   checkpoint_interval = "250ms"
+  upload_lifetime     = "48h"
   retry {
     first         = "1s"
     max           = "1s"

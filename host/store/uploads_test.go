@@ -1,0 +1,47 @@
+package store_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
+	"github.com/towpath-dataplane/towpath/host/store"
+	"github.com/towpath-dataplane/towpath/host/store/storetest"
+)
+
+// putFlow creates a flow, or moves it to another state.
+func putFlow(t *testing.T, db *store.DB, key flow.Key, state flow.State) {
+	t.Helper()
+	err := db.Update(t.Context(), key, func(tx flow.Tx) error { return tx.Put(&flow.Flow{Key: key, State: state}) })
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestUploads(t *testing.T) {
+	storetest.TestUploads(t, func(t *testing.T) (flow.Uploads, func(flow.Key, flow.State)) {
+		db := open(t, options(t))
+		return db, func(key flow.Key, state flow.State) { putFlow(t, db, key, state) }
+	})
+}
+
+// What has expired goes with the next purge, and what has not stays.
+func TestPurgeUploads(t *testing.T) {
+	db := open(t, options(t))
+	key := flow.Key{Context: flow.DefaultContext, ID: "f"}
+	putFlow(t, db, key, flow.Started)
+	now := time.Now()
+	for name, expires := range map[string]time.Time{"old": now.Add(-time.Second), "new": now.Add(time.Hour)} {
+		if err := db.PutUpload(t.Context(), flow.Upload{Key: key, Name: name, ID: name, Expires: expires}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := db.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"old": false, "new": true} {
+		if _, ok, err := db.Upload(t.Context(), key, name); err != nil || ok != want {
+			t.Errorf("upload %q is there: %t, %v", name, ok, err)
+		}
+	}
+}
