@@ -28,6 +28,7 @@ type Config struct {
 	ControlPlanes []ControlPlane
 	Token         Token
 	Transfer      Transfer
+	Limits        Limits
 	Telemetry     Telemetry
 
 	files         map[string]*hcl.File
@@ -171,6 +172,8 @@ type Profile struct {
 	Renewal Renewal
 	// Provision, if not "", is the type of the sink that makes the addresses which are issued, in place of the public API.
 	Provision string
+	// Weight is that of its flows, if their dataset has none. 0: none is given.
+	Weight int64
 
 	Range hcl.Range
 
@@ -217,6 +220,7 @@ type Dataset struct {
 	Mode   Mode
 	Source Address
 	Sink   Address
+	Limits Limit
 
 	Range hcl.Range
 
@@ -244,6 +248,7 @@ type Transfer struct {
 	Digests            []sdk.Algorithm
 	CheckpointInterval time.Duration
 	Retry              Retry
+	Watchdog           Watchdog
 }
 
 // Retry says how a transfer goes on after a failure that can pass: waiting First, then longer each time up to Max.

@@ -25,6 +25,7 @@ func defaults() *Config {
 			Digests:            []sdk.Algorithm{sdk.CRC32C},
 			CheckpointInterval: time.Second, // what a crash costs at most in work done twice
 			Retry:              Retry{First: 500 * time.Millisecond, Max: 30 * time.Second, GiveUpAfter: 10 * time.Minute},
+			Watchdog:           Watchdog{StalledAfter: time.Minute, RestartAfter: 5 * time.Minute, TrustHealth: true},
 		},
 		Telemetry: Telemetry{LogLevel: slog.LevelInfo, LogFormat: LogText},
 	}
