@@ -43,6 +43,10 @@ type Options struct {
 	Datasets *Datasets
 	// ControlPlanes may be nil.
 	ControlPlanes ControlPlanes
+	// Limits may be nil.
+	Limits *Limits
+	// Movement says what was seen of a flow, nil for nothing. May be nil.
+	Movement func(flow.Key) *Movement
 }
 
 // Pages of lists are bounded.
@@ -89,6 +93,14 @@ func NewHandler(o Options) http.Handler {
 		mux.HandleFunc("GET /api/v1/controlplanes", h.controlPlanes)
 		mux.HandleFunc("POST /api/v1/controlplanes/{id}/register", h.private(h.register))
 		mux.HandleFunc("POST /api/v1/controlplanes/{id}/deregister", h.private(h.deregister))
+	}
+	if o.Limits != nil {
+		mux.HandleFunc("GET /api/v1/limits", h.limits)
+		for _, path := range []string{" /api/v1/limits/{kind}", " /api/v1/limits/{kind}/{id}"} {
+			mux.HandleFunc("GET"+path, h.limit)
+			mux.HandleFunc("PUT"+path, h.private(h.putLimit))
+			mux.HandleFunc("DELETE"+path, h.private(h.clearLimit))
+		}
 	}
 	return h.authorized(known(mux))
 }
@@ -211,7 +223,13 @@ func (h handler) detail(ctx context.Context, key flow.Key) (FlowDetail, error) {
 	return newDetail(h.show(f), f, parts, callbacks), nil
 }
 
-func (h handler) show(f *flow.Flow) Flow { return newFlow(f, cmp.Or(h.Waiting(f.Key), f.Lacks())) }
+func (h handler) show(f *flow.Flow) Flow {
+	shown := newFlow(f, cmp.Or(h.Waiting(f.Key), f.Lacks()))
+	if h.Movement != nil {
+		shown.Movement = h.Movement(f.Key)
+	}
+	return shown
+}
 
 func (h handler) plugins(w http.ResponseWriter, _ *http.Request) {
 	list := PluginList{Plugins: h.Plugins()}
