@@ -96,10 +96,11 @@ func NewHandler(o Options) http.Handler {
 	}
 	if o.Limits != nil {
 		mux.HandleFunc("GET /api/v1/limits", h.limits)
-		for _, path := range []string{" /api/v1/limits/{kind}", " /api/v1/limits/{kind}/{id}"} {
-			mux.HandleFunc("GET"+path, h.limit)
-			mux.HandleFunc("PUT"+path, h.private(h.putLimit))
-			mux.HandleFunc("DELETE"+path, h.private(h.clearLimit))
+		for _, at := range limitPaths {
+			path := " /api/v1/limits/" + at.path
+			mux.HandleFunc("GET"+path, h.limit(at))
+			mux.HandleFunc("PUT"+path, h.private(h.putLimit(at)))
+			mux.HandleFunc("DELETE"+path, h.private(h.clearLimit(at)))
 		}
 	}
 	return h.authorized(known(mux))

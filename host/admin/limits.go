@@ -49,9 +49,8 @@ func LoadLimits(ctx context.Context, o LimitOptions) (*Limits, error) {
 	for _, d := range documents {
 		kind, id, _ := strings.Cut(d.ID, "/")
 		scope := limit.Scope{Kind: limit.Kind(kind), Context: d.Context, ID: id}
-		members, known := limitMembers(scope)
-		put, wrong := decodeLimit(d.Content, members)
-		if !known || len(wrong) > 0 {
+		put, wrong := decodeLimit(d.Content, limitMembers(scope))
+		if len(wrong) > 0 {
 			o.Logger.Error("stored limit is left out: it cannot be read", "limit", d.ID, "context", d.Context)
 			continue
 		}
@@ -98,10 +97,6 @@ func (l *Limits) clear(ctx context.Context, scope limit.Scope) error {
 // limitDocument is the id of the document of a scope.
 func limitDocument(s limit.Scope) string { return string(s.Kind) + "/" + s.ID }
 
-// scopeWords are the kinds as paths have them.
-var scopeWords = map[string]limit.Kind{"host": limit.Host, "contexts": limit.Context, "counterparties": limit.Counterparty,
-	"datasets": limit.Dataset, "profiles": limit.Profile, "flows": limit.Flow}
-
 // The members of a limit.
 const (
 	bytesMember     = "bytesPerSecond"
@@ -110,54 +105,61 @@ const (
 	weightMember    = "weight"
 )
 
-// limitMembers are those that the limit of a scope may have, and false if there can be no such scope.
-func limitMembers(s limit.Scope) (members []string, ok bool) {
-	switch {
-	case s.Kind == limit.Host && s.ID == "", s.Kind == limit.Dataset && s.ID == "":
-		return []string{bytesMember, recordsMember, transfersMember}, true
-	case s.Kind == limit.Flow && s.ID == "":
-		return []string{bytesMember, recordsMember}, true
-	case s.Kind == limit.Flow:
-		return []string{bytesMember, recordsMember, weightMember}, true
-	case s.Kind == limit.Profile && s.ID != "":
-		return []string{weightMember}, true
-	case s.Kind == limit.Counterparty, s.Kind == limit.Dataset, s.Kind == limit.Context && s.ID != "":
-		return []string{bytesMember, recordsMember, transfersMember, weightMember}, true
+// limitPath is where limits are, and what they can say. Without an {id} they are for the host, or for each of a kind that has none of
+// its own.
+type limitPath struct {
+	path    string
+	kind    limit.Kind
+	members []string
+}
+
+var limitPaths = []limitPath{
+	{"host", limit.Host, []string{bytesMember, recordsMember, transfersMember}},
+	{"contexts/{id}", limit.Context, []string{bytesMember, recordsMember, transfersMember, weightMember}},
+	{"counterparties", limit.Counterparty, []string{bytesMember, recordsMember, transfersMember, weightMember}},
+	{"counterparties/{id}", limit.Counterparty, []string{bytesMember, recordsMember, transfersMember, weightMember}},
+	{"datasets", limit.Dataset, []string{bytesMember, recordsMember, transfersMember}},
+	{"datasets/{id}", limit.Dataset, []string{bytesMember, recordsMember, transfersMember, weightMember}},
+	{"profiles/{id}", limit.Profile, []string{weightMember}},
+	{"flows", limit.Flow, []string{bytesMember, recordsMember}},
+	{"flows/{id}", limit.Flow, []string{bytesMember, recordsMember, weightMember}},
+}
+
+func (p limitPath) forOne() bool { return strings.HasSuffix(p.path, "/{id}") }
+
+// limitMembers are those that the limit of a scope may have; none if there can be no such scope.
+func limitMembers(s limit.Scope) []string {
+	i := slices.IndexFunc(limitPaths, func(p limitPath) bool { return p.kind == s.Kind && p.forOne() == (s.ID != "") })
+	if i < 0 {
+		return nil
 	}
-	return nil, false
+	return limitPaths[i].members
 }
 
 // scopeOf is what a request is about. The error is a *Problem.
-func (h handler) scopeOf(r *http.Request) (s limit.Scope, members []string, err error) {
-	kind, ok := scopeWords[r.PathValue("kind")]
-	s = limit.Scope{Kind: kind, ID: r.PathValue("id")}
-	if ok {
-		members, ok = limitMembers(s)
-	}
-	if !ok {
-		return s, nil, newProblem(http.StatusNotFound, "nothing at %.300q can have limits", r.URL.EscapedPath())
-	}
+func (h handler) scopeOf(r *http.Request, at limitPath) (limit.Scope, error) {
+	s := limit.Scope{Kind: at.kind, ID: r.PathValue("id")}
 	named := r.URL.Query().Get("context")
-	if s.ID == "" || kind == limit.Profile {
+	if !at.forOne() || at.kind == limit.Profile {
 		if named != "" {
-			return s, nil, newProblem(http.StatusBadRequest, "context: what holds for all, and for profiles, is of no participant context")
+			return s, newProblem(http.StatusBadRequest, "context: what holds for all, and for profiles, is of no participant context")
 		}
-		return s, members, nil
+		return s, nil
 	}
 	if why := flow.CheckID(s.ID); why != "" {
-		return s, nil, newProblem(http.StatusBadRequest, "id: %s", why)
+		return s, newProblem(http.StatusBadRequest, "id: %s", why)
 	}
 	s.Context = contextOf(r)
-	if kind == limit.Context {
+	if at.kind == limit.Context {
 		if named != "" && named != s.ID {
-			return s, nil, newProblem(http.StatusBadRequest, "context: is another one than the path names")
+			return s, newProblem(http.StatusBadRequest, "context: is another one than the path names")
 		}
 		s.Context = s.ID
 	}
 	if !slices.Contains(h.Limits.contexts, s.Context) {
-		return s, nil, newProblem(http.StatusNotFound, "there is no participant context %.300q", s.Context)
+		return s, newProblem(http.StatusNotFound, "there is no participant context %.300q", s.Context)
 	}
-	return s, members, nil
+	return s, nil
 }
 
 func (h handler) limits(w http.ResponseWriter, r *http.Request) {
@@ -170,50 +172,56 @@ func (h handler) limits(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, list)
 }
 
-func (h handler) limit(w http.ResponseWriter, r *http.Request) {
-	scope, _, err := h.scopeOf(r)
-	if err != nil {
-		h.refuse(w, r, err)
-		return
+func (h handler) limit(at limitPath) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		scope, err := h.scopeOf(r, at)
+		if err != nil {
+			h.refuse(w, r, err)
+			return
+		}
+		reply(w, http.StatusOK, newLimit(h.Limits.limiter.Rule(scope)))
 	}
-	reply(w, http.StatusOK, newLimit(h.Limits.limiter.Rule(scope)))
 }
 
-func (h handler) putLimit(w http.ResponseWriter, r *http.Request) {
-	scope, members, err := h.scopeOf(r)
-	if err != nil {
-		h.refuse(w, r, err)
-		return
+func (h handler) putLimit(at limitPath) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		scope, err := h.scopeOf(r, at)
+		if err != nil {
+			h.refuse(w, r, err)
+			return
+		}
+		body, err := readBody(w, r)
+		if err != nil {
+			h.refuse(w, r, err)
+			return
+		}
+		put, fields := decodeLimit(body, at.members)
+		if len(fields) > 0 {
+			h.refuse(w, r, wrongFields(http.StatusBadRequest, fields))
+			return
+		}
+		if err := h.Limits.put(r.Context(), scope, put); err != nil {
+			h.refuse(w, r, err)
+			return
+		}
+		h.Logger.Info("limit set", "scope", scope.Kind, "id", scope.ID, "context", scope.Context, "limit", newLimitValues(put).String())
+		reply(w, http.StatusOK, newLimit(h.Limits.limiter.Rule(scope)))
 	}
-	body, err := readBody(w, r)
-	if err != nil {
-		h.refuse(w, r, err)
-		return
-	}
-	put, fields := decodeLimit(body, members)
-	if len(fields) > 0 {
-		h.refuse(w, r, wrongFields(http.StatusBadRequest, fields))
-		return
-	}
-	if err := h.Limits.put(r.Context(), scope, put); err != nil {
-		h.refuse(w, r, err)
-		return
-	}
-	h.Logger.Info("limit set", "scope", scope.Kind, "id", scope.ID, "context", scope.Context, "limit", string(body))
-	reply(w, http.StatusOK, newLimit(h.Limits.limiter.Rule(scope)))
 }
 
-func (h handler) clearLimit(w http.ResponseWriter, r *http.Request) {
-	scope, _, err := h.scopeOf(r)
-	if err == nil {
-		err = h.Limits.clear(r.Context(), scope)
+func (h handler) clearLimit(at limitPath) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		scope, err := h.scopeOf(r, at)
+		if err == nil {
+			err = h.Limits.clear(r.Context(), scope)
+		}
+		if err != nil {
+			h.refuse(w, r, err)
+			return
+		}
+		h.Logger.Info("limit cleared", "scope", scope.Kind, "id", scope.ID, "context", scope.Context)
+		reply(w, http.StatusOK, newLimit(h.Limits.limiter.Rule(scope)))
 	}
-	if err != nil {
-		h.refuse(w, r, err)
-		return
-	}
-	h.Logger.Info("limit cleared", "scope", scope.Kind, "id", scope.ID, "context", scope.Context)
-	reply(w, http.StatusOK, newLimit(h.Limits.limiter.Rule(scope)))
 }
 
 // decodeLimit reads a limit that may have some members, and says what is wrong with it.
@@ -256,4 +264,18 @@ func newLimit(r limit.Rule) Limit {
 
 func newLimitValues(l limit.Limit) LimitValues {
 	return LimitValues{BytesPerSecond: l.Bytes, RecordsPerSecond: l.Records, Transfers: l.Transfers, Weight: l.Weight}
+}
+
+// String is for logs.
+func (v LimitValues) String() string {
+	var said []string
+	for _, m := range []struct {
+		name  string
+		value *int64
+	}{{bytesMember, v.BytesPerSecond}, {recordsMember, v.RecordsPerSecond}, {transfersMember, v.Transfers}, {weightMember, v.Weight}} {
+		if m.value != nil {
+			said = append(said, fmt.Sprintf("%s=%d", m.name, *m.value))
+		}
+	}
+	return strings.Join(said, " ")
 }

@@ -60,7 +60,7 @@ func TestLimits(t *testing.T) {
 		{"PUT", "host", `{"bytesPerSecond": -1, "recordsPerSecond": 1.5}`, 400, "bytesPerSecond: has to be a whole number from 0 to 9007199254740992; recordsPerSecond"},
 		{"PUT", "host", `[]`, 400, "has to be an object"},
 		{"PUT", "host", `{"transfers": "2"}`, 400, "transfers: has to be a whole number"},
-		{"PUT", "host/x", `{"transfers": 2}`, 404, "nothing at"},
+		{"PUT", "host/x", `{"transfers": 2}`, 404, "there is nothing at"},
 		{"PUT", "host?context=alice", `{"transfers": 2}`, 400, "context"},
 		{"PUT", "planets", `{"transfers": 2}`, 404, "nothing at"},
 		{"POST", "host", `{"transfers": 2}`, 405, "is not for"},

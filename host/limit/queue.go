@@ -54,6 +54,13 @@ func (q *Queue) Begin() {
 	q.give()
 }
 
+// Begun reports whether places are given away.
+func (q *Queue) Begun() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.begun
+}
+
 // Enter waits for a place, and returns what gives it back. since is when the transfer asked first: of those of a counterparty, the
 // oldest is the next. It returns the cause when ctx ends.
 func (q *Queue) Enter(ctx context.Context, who Who, since time.Time) (leave func(), err error) {
