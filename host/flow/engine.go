@@ -31,7 +31,8 @@ type Options struct {
 	AnswerWithin time.Duration
 	// StopTimeout bounds how long a signal waits for what it has cut. 0: 15 seconds.
 	StopTimeout time.Duration
-	// Waiting says why a flow's transfer does not move when the transfer itself says nothing; "" if it does. nil: nobody knows.
+	// Waiting says why a flow's transfer does not move, before what the transfer itself says; "" if it has nothing to say. nil: nobody
+	// does.
 	Waiting func(Key) string
 	// Clock tells the time. nil: time.Now.
 	Clock func() time.Time
@@ -474,16 +475,15 @@ func (e *Engine) setWaiting(l *live, reason string) {
 
 // Waiting returns why a flow's transfer does not move at present, "" if it does or has none.
 func (e *Engine) Waiting(key Key) string {
+	if reason := e.Options.Waiting(key); reason != "" {
+		return reason
+	}
 	e.mu.Lock()
-	reason := ""
+	defer e.mu.Unlock()
 	if l := e.live[key]; l != nil {
-		reason = l.waiting
+		return l.waiting
 	}
-	e.mu.Unlock()
-	if reason == "" {
-		reason = e.Options.Waiting(key)
-	}
-	return reason
+	return ""
 }
 
 // progress is what a transfer tells the engine, and asks it.

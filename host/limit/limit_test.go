@@ -270,6 +270,8 @@ func TestChanges(t *testing.T) {
 		l.Put(theHost, Limit{Bytes: n(1)})
 		meter := l.Open(m.Who)
 		defer meter.Close()
+		events := ""
+		meter.Tell(func(now bool) { events += map[bool]string{true: "+", false: "-"}[now] })
 		var passed atomic.Int64
 		var wg sync.WaitGroup
 		wg.Go(func() {
@@ -287,8 +289,14 @@ func TestChanges(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		began := time.Now()
+		if events != "+" {
+			t.Errorf("was told %q", events)
+		}
 		l.Put(theHost, Limit{Bytes: n(0)})
 		wg.Wait()
+		if events != "+-" {
+			t.Errorf("was told %q", events)
+		}
 		if passed.Load() != 3 || time.Since(began) > 0 {
 			t.Errorf("%d frames, %s after the limit was lifted", passed.Load(), time.Since(began))
 		}

@@ -151,6 +151,7 @@ type Meter struct {
 	classes [levels]*class // those that were needed
 	paid    [levels]amount // in advance
 	waiter  waiter
+	waits   func(now bool) // may be nil
 }
 
 // Open returns a Meter for a flow, which has to be closed.
@@ -170,6 +171,9 @@ func (l *Limiter) Open(who Who) *Meter {
 	}
 	return m
 }
+
+// Tell has f called whenever Wait begins to wait, and when it no longer does.
+func (m *Meter) Tell(f func(now bool)) { m.waits = f }
 
 func (l *Limiter) gate(s Scope) *gate {
 	if s == l.host.scope {
@@ -251,6 +255,10 @@ func (m *Meter) pass(ctx context.Context, level int, bytes, records int64) error
 func (m *Meter) await(ctx context.Context, g *gate, c *class) error {
 	began := time.Now()
 	m.usage.at.Store(g)
+	if m.waits != nil {
+		m.waits(true)
+		defer m.waits(false)
+	}
 	defer func() {
 		m.usage.at.CompareAndSwap(g, nil)
 		m.usage.limited.Add(int64(time.Since(began)))

@@ -66,6 +66,15 @@ func (a *account) at(h hop) {
 	a.hop, a.since = h, now
 }
 
+// limited says that the transfer waits for a limit, or no longer does.
+func (a *account) limited(now bool) {
+	if now {
+		a.at(atLimit)
+	} else {
+		a.at(atSink)
+	}
+}
+
 // charge puts the time since the last change on the account of who was waited for.
 func (a *account) charge(now time.Time) {
 	if !a.runs {

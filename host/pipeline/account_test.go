@@ -22,11 +22,16 @@ import (
 // meter lets a frame pass every so often.
 type meter struct {
 	pause          time.Duration
+	waits          func(now bool) // may be nil
 	bytes, records atomic.Int64
 	closed         atomic.Bool
 }
 
 func (m *meter) Wait(ctx context.Context, bytes, records int64) error {
+	if m.waits != nil {
+		m.waits(true)
+		defer m.waits(false)
+	}
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -114,7 +119,9 @@ func TestWhoBlocks(t *testing.T) {
 		"source": {func(from, _ *sdktest.Memory, _ *keeper, _ *watched) { from.Reading = delay(time.Second) }, pipeline.HopSource},
 		"sink":   {func(_, to *sdktest.Memory, _ *keeper, _ *watched) { to.Writing = delay(time.Second) }, pipeline.HopSink},
 		"limit": {func(_, _ *sdktest.Memory, _ *keeper, w *watched) {
-			w.Meter = func(sdk.FlowContext) pipeline.Meter { return &meter{pause: time.Second} }
+			w.Meter = func(_ sdk.FlowContext, waits func(bool)) pipeline.Meter {
+				return &meter{pause: time.Second, waits: waits}
+			}
 		}, pipeline.HopLimit},
 		"host": {func(_, _ *sdktest.Memory, k *keeper, _ *watched) { k.delay = time.Minute }, pipeline.HopHost},
 		"queue": {func(_, _ *sdktest.Memory, _ *keeper, w *watched) {
@@ -156,7 +163,7 @@ func TestMeter(t *testing.T) {
 	from, k, m := filled(700_000, 0, 5), &keeper{}, &meter{}
 	from.PutRecords("stream", []sdk.Record{{Value: []byte("a")}, {Value: []byte("b")}})
 	w := watch(from, &sdktest.Memory{}, pipeline.Watchdog{})
-	w.Meter = func(f sdk.FlowContext) pipeline.Meter {
+	w.Meter = func(f sdk.FlowContext, _ func(bool)) pipeline.Meter {
 		if f.ID != "f" {
 			t.Errorf("a meter for %q", f.ID)
 		}
@@ -174,7 +181,9 @@ func TestMeter(t *testing.T) {
 func TestCutWhileWaiting(t *testing.T) {
 	for name, set := range map[string]func(*pipeline.Transfer){
 		"limit": func(tr *pipeline.Transfer) {
-			tr.Meter = func(sdk.FlowContext) pipeline.Meter { return &meter{pause: time.Hour} }
+			tr.Meter = func(_ sdk.FlowContext, waits func(bool)) pipeline.Meter {
+				return &meter{pause: time.Hour, waits: waits}
+			}
 		},
 		"queue": func(tr *pipeline.Transfer) {
 			tr.Admit = func(ctx context.Context, _ sdk.FlowContext, _ time.Time) (func(), error) {
@@ -250,7 +259,9 @@ func TestWatchdog(t *testing.T) {
 		"answers count for less": {pipeline.Watchdog{Source: answers, DistrustHealth: true}, func(from, _ *sdktest.Memory, _ *watched) { from.Reading = hang }, pipeline.Stalled, "stalled: the source"},
 		"idle source":            {pipeline.Watchdog{Source: endless}, func(from, _ *sdktest.Memory, _ *watched) { from.Reading = hang }, pipeline.Idle, "the source has had nothing for 10m"},
 		"limit": {pipeline.Watchdog{}, func(_, _ *sdktest.Memory, w *watched) {
-			w.Meter = func(sdk.FlowContext) pipeline.Meter { return &meter{pause: time.Hour} }
+			w.Meter = func(_ sdk.FlowContext, waits func(bool)) pipeline.Meter {
+				return &meter{pause: time.Hour, waits: waits}
+			}
 		}, pipeline.Blocked, "waits for a rate limit since 10m"},
 		"queue": {pipeline.Watchdog{}, func(_, _ *sdktest.Memory, w *watched) {
 			w.Admit = func(ctx context.Context, _ sdk.FlowContext, _ time.Time) (func(), error) {
@@ -323,7 +334,8 @@ func TestStalledTransferBeginsAgain(t *testing.T) {
 				if took := time.Since(began); took < 5*time.Minute || took > 6*time.Minute {
 					t.Errorf("it took %s", took)
 				}
-				if len(reasons) != 2 || !strings.Contains(reasons[0], "stalled: the "+side) {
+				// That it is stalled, that it is tried again, and that it moves.
+				if len(reasons) != 3 || !strings.HasPrefix(reasons[0], "stalled: the "+side) || !strings.Contains(reasons[1], reasons[0][:17]) {
 					t.Errorf("reasons %q", reasons)
 				}
 			})

@@ -192,6 +192,7 @@ func (r *run) forward(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("source: %w", err)
 		}
+		r.account.at(atSink)
 		err = r.note(f)
 		if err == nil {
 			err = r.wait(ctx, f)
@@ -200,7 +201,6 @@ func (r *run) forward(ctx context.Context) error {
 			sdk.Release(f)
 			return err
 		}
-		r.account.at(atSink)
 		err = r.to.Send(f)
 		if err == io.EOF {
 			return nil // receive learns why
@@ -216,7 +216,6 @@ func (r *run) wait(ctx context.Context, f sdk.Frame) error {
 	if r.meter == nil {
 		return nil
 	}
-	r.account.at(atLimit)
 	switch f := f.(type) {
 	case *sdk.Data:
 		return r.meter.Wait(ctx, int64(f.Len()), 0)

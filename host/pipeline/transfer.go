@@ -34,8 +34,9 @@ type Transfer struct {
 	// Admit waits until an attempt of the flow may run, and returns what is to be called when it no longer does; since is when the flow
 	// asked first. The error is the cause for which ctx ended. nil: every attempt may run at once.
 	Admit func(ctx context.Context, f sdk.FlowContext, since time.Time) (leave func(), err error)
-	// Meter opens what a transfer of the flow is held to. nil: no limits.
-	Meter func(f sdk.FlowContext) Meter
+	// Meter opens what a transfer of the flow is held to. It calls waits when a Wait begins to wait, and when it no longer does. nil: no
+	// limits.
+	Meter func(f sdk.FlowContext, waits func(now bool)) Meter
 	// Accounts are told what transfers wait for. nil: nobody is, and nothing looks after transfers that do not move.
 	Accounts *Accounts
 }
@@ -46,7 +47,7 @@ func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)
 	job.account = t.Accounts.open(job.Flow)
 	defer t.Accounts.close(job.Flow, job.account)
 	if t.Meter != nil {
-		job.Meter = t.Meter(job.Flow)
+		job.Meter = t.Meter(job.Flow, job.account.limited)
 		defer job.Meter.Close()
 	}
 	store := job.Store
@@ -61,7 +62,7 @@ func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)
 		return nil
 	}
 	for {
-		err := t.attempt(ctx, &job)
+		err := t.attempt(ctx, &job, waiting)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
@@ -94,7 +95,7 @@ func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)
 }
 
 // attempt runs the job once, when it may run, and as long as the watchdog finds life in it.
-func (t *Transfer) attempt(ctx context.Context, job *Job) error {
+func (t *Transfer) attempt(ctx context.Context, job *Job, waiting func(reason string)) error {
 	if t.Admit != nil {
 		job.account.at(atQueue)
 		came := time.Now()
@@ -114,7 +115,7 @@ func (t *Transfer) attempt(ctx context.Context, job *Job) error {
 	watched, cancel := context.WithCancelCause(ctx)
 	dead := make(chan error, 1)
 	go func() {
-		err := job.account.watch(watched, t.Accounts.stalls, t.Logger.With("flow", job.Flow.ID))
+		err := job.account.watch(watched, t.Accounts.stalls, waiting, t.Logger.With("flow", job.Flow.ID))
 		cancel(err)
 		dead <- err
 	}()

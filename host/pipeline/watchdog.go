@@ -104,8 +104,9 @@ func (a *account) lives(p Plugin, now time.Time) bool {
 	return !a.watchdog.DistrustHealth && !p.Answered.IsZero() && now.Sub(p.Answered) < a.watchdog.StalledAfter
 }
 
-// watch looks after one attempt until ctx ends. It ends an attempt that is dead by returning why.
-func (a *account) watch(ctx context.Context, stalls interface{ Inc() }, log *slog.Logger) error {
+// watch looks after one attempt until ctx ends, and says through waiting if it is stalled. It ends an attempt that is dead by returning
+// why.
+func (a *account) watch(ctx context.Context, stalls interface{ Inc() }, waiting func(reason string), log *slog.Logger) error {
 	tick := time.NewTicker(max(a.watchdog.StalledAfter/4, time.Millisecond))
 	defer tick.Stop()
 	for {
@@ -118,8 +119,10 @@ func (a *account) watch(ctx context.Context, stalls interface{ Inc() }, log *slo
 		switch {
 		case changed && text != "":
 			stalls.Inc()
+			waiting(text)
 			log.Warn("transfer is stalled", "why", text)
 		case changed:
+			waiting("")
 			log.Info("transfer is no longer stalled")
 		}
 		if dead {

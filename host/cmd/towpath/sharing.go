@@ -58,7 +58,11 @@ func (s sharing) admit(ctx context.Context, f sdk.FlowContext, since time.Time) 
 	return s.limiter.Queue.Enter(ctx, whoOf(f), since)
 }
 
-func (s sharing) meterOfTransfer(f sdk.FlowContext) pipeline.Meter { return s.limiter.Open(whoOf(f)) }
+func (s sharing) meterOfTransfer(f sdk.FlowContext, waits func(now bool)) pipeline.Meter {
+	m := s.limiter.Open(whoOf(f))
+	m.Tell(waits)
+	return m
+}
 
 func (s sharing) meterOfRequest(f *flow.Flow) publicapi.Meter {
 	return s.limiter.Open(whoOf(f.PluginContext()))
@@ -73,12 +77,15 @@ func (s sharing) since(f *flow.Flow) time.Time {
 	return f.Updated
 }
 
-// waiting says why a flow's transfer does not move.
+// waiting says why a flow's transfer does not move, "" if the transfer itself knows better.
 func (s sharing) waiting(key flow.Key) string {
 	if place := s.limiter.Queue.Place(key.Context, key.ID); place != "" {
 		return place
 	}
 	m, _ := s.accounts.Of(key.Context, key.ID)
+	if m.Hop == pipeline.HopRetry {
+		return ""
+	}
 	if u, ok := s.limiter.Usage(key.Context, key.ID); ok && u.At != nil && m.Text != "" {
 		return m.Text + " of " + u.At.String()
 	}
