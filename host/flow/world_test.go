@@ -29,6 +29,7 @@ type world struct {
 	sinks     *sinks
 	checker   *checker
 	renewer   *renewer
+	waiting   func(flow.Key) string // what is said from outside; nil: nothing
 }
 
 func newWorld(t *testing.T) *world {
@@ -43,7 +44,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) engine() *flow.Engine {
 	return flow.New(flow.Options{
 		Store: w.store, Catalog: catalog{}, Checker: w.checker, Endpoint: w.endpoint, Transfer: w.transfers.run, Sinks: w.sinks,
-		Renewer: w.renewer, Logger: slog.New(slog.DiscardHandler), StopTimeout: 5 * time.Second,
+		Renewer: w.renewer, Waiting: w.waiting, Logger: slog.New(slog.DiscardHandler), StopTimeout: 5 * time.Second,
 	})
 }
 
