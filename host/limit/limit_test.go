@@ -210,6 +210,8 @@ func TestReopenedMetersShareTheLimit(t *testing.T) {
 		}
 		if u, ok := l.Usage("default", "f"); !ok || u.Bytes != 10_000_000 || u.Limited < 9*time.Second || u.At != nil {
 			t.Errorf("usage %+v", u)
+		} else if l.Waited() != u.Limited {
+			t.Errorf("all have waited for %s, the only one for %s", l.Waited(), u.Limited)
 		}
 	})
 }

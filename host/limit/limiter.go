@@ -14,6 +14,8 @@ type Limiter struct {
 	// Queue is where transfers get their places.
 	Queue *Queue
 
+	waited atomic.Int64 // nanoseconds
+
 	mu    sync.Mutex // guards what follows, and the users of gates
 	rules rules
 	host  *gate
@@ -141,6 +143,9 @@ func (l *Limiter) Usage(participantContext, flow string) (Usage, bool) {
 	return out, true
 }
 
+// Waited is how long all together have waited for rates.
+func (l *Limiter) Waited() time.Duration { return time.Duration(l.waited.Load()) }
+
 // Meter holds one transfer, or one request, to the limits that its flow is under. Its methods are for one goroutine at a time. A nil
 // Meter has no limits.
 type Meter struct {
@@ -261,7 +266,9 @@ func (m *Meter) await(ctx context.Context, g *gate, c *class) error {
 	}
 	defer func() {
 		m.usage.at.CompareAndSwap(g, nil)
-		m.usage.limited.Add(int64(time.Since(began)))
+		took := int64(time.Since(began))
+		m.usage.limited.Add(took)
+		m.limiter.waited.Add(took)
 	}()
 	select {
 	case <-m.waiter.ready:

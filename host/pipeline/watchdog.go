@@ -22,6 +22,9 @@ type Watchdog struct {
 	DistrustHealth bool
 }
 
+// askedWithin is how old an answer has to be before its age means anything: plugins are not asked all the time.
+const askedWithin = 15 * time.Second
+
 // Plugin is what is known of the plugin at one end of a transfer.
 type Plugin struct {
 	// Answered is when it answered last when it was asked for its health.
@@ -101,7 +104,7 @@ func (a *account) quiet(now time.Time) time.Duration {
 
 // lives reports whether a plugin's answers speak for its flow.
 func (a *account) lives(p Plugin, now time.Time) bool {
-	return !a.watchdog.DistrustHealth && !p.Answered.IsZero() && now.Sub(p.Answered) < a.watchdog.StalledAfter
+	return !a.watchdog.DistrustHealth && !p.Answered.IsZero() && now.Sub(p.Answered) < max(a.watchdog.StalledAfter, askedWithin)
 }
 
 // watch looks after one attempt until ctx ends, and says through waiting if it is stalled. It ends an attempt that is dead by returning

@@ -27,7 +27,6 @@ import (
 	"github.com/towpath-dataplane/towpath/host/config"
 	"github.com/towpath-dataplane/towpath/host/flow"
 	"github.com/towpath-dataplane/towpath/host/identity"
-	"github.com/towpath-dataplane/towpath/host/limit"
 	"github.com/towpath-dataplane/towpath/host/pipeline"
 	"github.com/towpath-dataplane/towpath/host/pluginhost"
 	"github.com/towpath-dataplane/towpath/host/publicapi"
@@ -157,7 +156,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	if err != nil {
 		return err
 	}
-	share := sharing{limit.New(limitsOf(cfg)), pipeline.NewAccounts(watchdog(cfg.Transfer.Watchdog, plugins), metrics)}
+	share := newSharing(cfg, plugins, metrics)
 	limits, err := admin.LoadLimits(ctx, admin.LimitOptions{Limiter: share.limiter, Contexts: contexts(cfg), Documents: db, Logger: logger})
 	if err != nil {
 		return err

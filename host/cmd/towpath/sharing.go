@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/towpath-dataplane/towpath/host/admin"
 	"github.com/towpath-dataplane/towpath/host/config"
 	"github.com/towpath-dataplane/towpath/host/flow"
@@ -48,6 +50,15 @@ func limitsOf(cfg *config.Config) map[limit.Scope]limit.Limit {
 type sharing struct {
 	limiter  *limit.Limiter
 	accounts *pipeline.Accounts
+}
+
+// newSharing makes the one of a host, and publishes what it knows.
+func newSharing(cfg *config.Config, plugins *pluginhost.Host, r prometheus.Registerer) sharing {
+	s := sharing{limit.New(limitsOf(cfg)), pipeline.NewAccounts(watchdog(cfg.Transfer.Watchdog, plugins), r)}
+	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "towpath_limited_seconds_total",
+		Help: "Time that transfers and requests of counterparties have waited for rates."},
+		func() float64 { return s.limiter.Waited().Seconds() }))
+	return s
 }
 
 func whoOf(f sdk.FlowContext) limit.Who {
@@ -103,13 +114,16 @@ func (s sharing) movement(key flow.Key) *admin.Movement {
 	if usage.At != nil {
 		out.Limit = usage.At.String()
 	}
-	if usage.Limited > 0 {
-		out.BlockedSeconds[string(pipeline.HopLimit)] = usage.Limited.Seconds() // requests of counterparties, too
-	}
 	for hop, d := range m.Waited {
-		if hop != pipeline.HopLimit && d > 0 {
+		if hop == pipeline.HopLimit {
+			d = max(d, usage.Limited)
+		}
+		if d > 0 {
 			out.BlockedSeconds[string(hop)] = d.Seconds()
 		}
+	}
+	if !moved && usage.Limited > 0 { // requests of counterparties
+		out.BlockedSeconds[string(pipeline.HopLimit)] = usage.Limited.Seconds()
 	}
 	if m.Runs {
 		out.Condition, out.WaitsFor = string(m.Condition), string(m.Hop)
