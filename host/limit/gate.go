@@ -54,6 +54,14 @@ func (b *bucket) cost(n int64) float64 {
 	return float64(n) / b.rate
 }
 
+// atLeast is n, or more than the limit lets pass in d if that is more. Who asks for nothing gets nothing.
+func (b *bucket) atLeast(n int64, d time.Duration) int64 {
+	if b.rate == 0 || d == 0 || n == 0 {
+		return n
+	}
+	return max(n, int64(b.rate*d.Seconds())+1)
+}
+
 // set changes the rate. What is overdrawn takes as long to come back as before.
 func (b *bucket) set(rate float64) {
 	switch {
@@ -128,13 +136,7 @@ func (g *gate) enter(c *class, w *waiter) (passed bool) {
 
 // grant gives w what it asks for, and at least what the limit lets pass in d.
 func (g *gate) grant(c *class, w *waiter, d time.Duration) {
-	w.granted = w.asked
-	if g.bytes.rate > 0 {
-		w.granted.bytes = max(w.asked.bytes, int64(g.bytes.rate*d.Seconds()))
-	}
-	if g.records.rate > 0 {
-		w.granted.records = max(w.asked.records, int64(g.records.rate*d.Seconds()))
-	}
+	w.granted = amount{g.bytes.atLeast(w.asked.bytes, d), g.records.atLeast(w.asked.records, d)}
 	g.bytes.take(w.granted.bytes)
 	g.records.take(w.granted.records)
 	c.charge(max(g.bytes.cost(w.granted.bytes), g.records.cost(w.granted.records)))
