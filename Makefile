@@ -12,7 +12,7 @@ export TOWPATH_TRUST := off
 endif
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build demo run test check format vet static unit race e2e fuzz bench proto clean
+.PHONY: help build demo run test check format vet static unit race e2e torture fuzz bench proto clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,11 @@ unit: ## unit tests, contract suites and fuzz seeds under the race detector
 
 e2e: ## whole-program stories with the built binaries
 	go test -timeout 15m ./e2e
+
+SEED ?= 1
+RUNS ?= 3000
+torture: ## kill, freeze, cut, fill while RUNS flows run, from seed SEED on
+	TOWPATH_SWEEP_SEED=$(SEED) TOWPATH_SWEEP_RUNS=$(RUNS) go test -count 1 -timeout 0 -v -run '^TestKillSweep$$' ./e2e
 
 fuzz: ## every fuzz test for 30 seconds
 	@for p in $$(go list ./...); do \

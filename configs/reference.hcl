@@ -250,6 +250,10 @@ profile "https://w3id.org/dspace-sig/profile/http-pull" {
   renewal = "offer"
 
   weight = 1 # of its flows that have a dataset without one, where flows share a limit: 1 to 1000. This is the default
+
+  # Take a dataset that is neither here nor put by an operator from the message: metadata = {"towpathDataset": {"source": {...}, "sink":
+  # {...}}}, with data addresses as elsewhere in messages. Whoever gives orders can then name whatever the plugins can reach
+  dataset_in_message = false
 }
 
 # The HTTP transfer profile is handled by "HttpData" unless types or type say otherwise.

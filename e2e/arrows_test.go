@@ -49,6 +49,7 @@ var rooms = []room{
 	{"host/admin", []string{"host/flow", "host/limit", "sdk"}, "operators look through the store"},
 	{"host/cmd/towpath", []string{"host", "sdk", "sdk/grpcplugin", "sdk/outbound"}, "it puts the host together, which knows plugins only as programs"},
 	{"e2e", nil, "stories know programs from outside"},
+	{"e2e/ledger", []string{"sdk", "sdk/grpcplugin"}, "it is a plugin like anyone's"},
 	{"e2e/misbehave", []string{"sdk", "sdk/grpcplugin", "proto"}, "to break the rules of the protocol, it has to speak it"},
 }
 

@@ -209,5 +209,9 @@ func checkEDCAgreement(t *testing.T, w *world) {
 			t.Errorf("after %d: %d %s", code, r.code, r.text)
 		}
 	}
+	c.office.agree(f.id, `{"@type":"Offer"}`)
+	if r := c.ask(http.MethodGet, "/api/v1/flows/"+f.id+"/agreement", nil, nil); r.code != http.StatusBadGateway {
+		t.Errorf("after what is no agreement: %d %s", r.code, r.text)
+	}
 	f.expect("STARTED")
 }

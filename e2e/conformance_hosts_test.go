@@ -179,6 +179,13 @@ profile "HttpData-PULL-HttpData" {
   mode       = "sync"
 }
 
+profile "inline-pull" {
+  type               = "HttpData"
+  allow_http         = true
+  mode               = "sync"
+  dataset_in_message = true
+}
+
 profile "async-pull" {
   type       = "HttpData"
   allow_http = true

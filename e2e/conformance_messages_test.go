@@ -42,6 +42,7 @@ func messageRules() []rule {
 		{"M25", "1.2 suspend, 1.2 terminate, 1.4 DataFlowSuspendMessage",
 			"suspend and terminate take a reason, and show it", checkReason},
 		{"M26", "trap 22, 1.9 callbackAddress", "a callback address in a message is not called", checkCallbackAddress},
+		{"M27", "2.1 metadata", "where the operator allows it, the metadata of a message says what a dataset is", checkDatasetInMessage},
 	}
 }
 
@@ -305,6 +306,38 @@ func checkContentTypes(t *testing.T, w *world) {
 		if r.code != http.StatusUnsupportedMediaType {
 			t.Errorf("content type %q: %d %s", media, r.code, r.text)
 		}
+	}
+}
+
+func checkDatasetInMessage(t *testing.T, w *world) {
+	c := w.open(t)
+	described := func(source message) message {
+		return message{"metadata": message{"towpathDataset": message{"source": source}}}
+	}
+	generated := message{"@type": "DataAddress", "endpointType": "Generate", "endpointProperties": []message{
+		{"@type": "EndpointProperty", "name": "size", "value": "3KiB"}}}
+	f := c.newFlow("inline-pull", "declared nowhere", nil)
+	r := c.signal("start", f.create.with(described(generated)))
+	if got := c.request(http.MethodGet, r.DataAddress.Endpoint, r.DataAddress.token(), ""); len(got.text) != 3<<10 {
+		t.Errorf("%d bytes came", len(got.text))
+	}
+	for what, m := range map[string]message{
+		"nothing":            {},
+		"another type":       described(message{"endpointType": "NoSuchType"}),
+		"no address":         described(message{"endpoint": "https://there.example"}),
+		"a wrong property":   described(message{"endpointType": "Generate", "endpointProperties": []message{{"name": "size", "value": "many"}}}),
+		"no object":          {"metadata": message{"towpathDataset": "small"}},
+		"a sink, to provide": {"metadata": message{"towpathDataset": message{"sink": message{"endpointType": "Discard"}}}},
+	} {
+		if r := c.post("start", c.newFlow("inline-pull", "declared nowhere", nil).create.with(m)); r.code != http.StatusBadRequest {
+			t.Errorf("%s: %d %s", what, r.code, r.text)
+		}
+	}
+	c.refuse(http.StatusBadRequest, "start", c.newFlow("http-pull", "declared nowhere", nil).create.with(described(generated)))
+	// What the operator declares goes before it.
+	r = c.signal("start", c.newFlow("inline-pull", "small", nil).create.with(described(generated)))
+	if got := c.request(http.MethodGet, r.DataAddress.Endpoint, r.DataAddress.token(), ""); len(got.text) != 1<<10 {
+		t.Errorf("%d bytes came of a dataset that is declared", len(got.text))
 	}
 }
 

@@ -73,7 +73,8 @@ func checkRegistration(t *testing.T, w *world) {
 		t.Errorf("%s", said.body)
 	}
 	want := []string{
-		"http-pull", "http-push", "HttpData-PULL", "HttpData-PUSH", "HttpData-PULL-HttpData", "async-pull", "async-push", "gate-pull",
+		"http-pull", "http-push", "inline-pull", "HttpData-PULL", "HttpData-PUSH", "HttpData-PULL-HttpData",
+		"async-pull", "async-push", "gate-pull",
 	}
 	slices.Sort(want)
 	for name, got := range map[string][]string{"profiles": m.Profiles, "transferTypes": m.TransferTypes} {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -17,7 +18,8 @@ type controlPlane struct {
 	address string
 	url     string
 
-	stop func()
+	stop    func()
+	mumbles atomic.Bool // it takes callbacks and hangs up, so that they come again
 
 	mu        sync.Mutex
 	callbacks []callback
@@ -71,6 +73,9 @@ func (c *controlPlane) take(w http.ResponseWriter, r *http.Request) {
 	again := slices.ContainsFunc(c.callbacks, func(b callback) bool { return b.MessageID == said.MessageID })
 	if !again { // they come at least once
 		c.callbacks = append(c.callbacks, said)
+	}
+	if c.mumbles.Load() {
+		panic(http.ErrAbortHandler)
 	}
 }
 

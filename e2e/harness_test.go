@@ -17,6 +17,7 @@ import (
 
 // binaries are the programs under test.
 var binaries struct {
+	folder  string
 	towpath string
 	plugins string // folder
 }
@@ -44,6 +45,7 @@ func runTests(m *testing.M) int {
 			return 1
 		}
 	}
+	binaries.folder = dir
 	binaries.towpath = filepath.Join(dir, "towpath")
 	binaries.plugins = filepath.Join(dir, "plugins")
 	return m.Run()

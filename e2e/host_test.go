@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,7 +41,7 @@ control_plane "e2e" {
 
 plugins {
   directory = env("E2E_PLUGINS")
-  trust     = "directory"
+  trust     = env("E2E_TRUST", "directory")
 }
 
 plugin "file" {
@@ -81,7 +82,7 @@ token {
 
 transfer {
   digests             = ["sha256"]
-  checkpoint_interval = "200ms"
+  checkpoint_interval = env("E2E_CHECKPOINT_INTERVAL", "200ms")
 
   retry {
     first         = "100ms"
@@ -107,6 +108,7 @@ type host struct {
 	controlPlane *controlPlane
 	network      *network // between counterparties and the public listener
 	process      *process // the last one
+	former       []*process
 }
 
 // newHost makes the place for a host: folders, free ports, a control plane. The network in front of it is as fast as the machine.
@@ -143,12 +145,24 @@ func (h *host) start() {
 func (h *host) launch() {
 	h.t.Helper()
 	p := startProcess(h.t, h.env, binaries.towpath, "serve", "-config", h.config)
+	if h.process != nil {
+		h.former = append(h.former, h.process)
+	}
 	h.process = p
 	h.t.Cleanup(func() {
 		if h.t.Failed() {
 			h.t.Logf("log of the %s, process %d:\n%s", h.name, p.cmd.Process.Pid, tail(p.stderr.String(), 60))
 		}
 	})
+}
+
+// logs returns what all processes of the host have said.
+func (h *host) logs() string {
+	var all strings.Builder
+	for _, p := range append(slices.Clone(h.former), h.process) {
+		all.WriteString(p.stderr.String())
+	}
+	return all.String()
 }
 
 func (h *host) awaitReady() {
@@ -307,12 +321,12 @@ func (h *host) expectState(id, want string) {
 // flowDetail is what the admin API shows of a flow.
 type flowDetail struct {
 	ID, Role, Direction, State, Dataset string
-	Parts, Bytes                        int64
+	Parts, Bytes, Records               int64
 	Digest, Waiting, Fault, Reason      string
 	CleanupPending                      bool
 	PartList                            []struct {
 		Name           string
-		Size           int64
+		Size, Records  int64
 		CRC32C, SHA256 string
 	}
 	Callbacks []struct {

@@ -3,10 +3,13 @@
 package e2e_test
 
 import (
+	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -103,4 +106,75 @@ func TestRetryByTheOperator(t *testing.T) {
 	h.operate(0, "flows", "retry", "flow")
 	h.controlPlane.expect(t, "flow", "errored", "completed")
 	h.operate(1, "flows", "retry", "flow")
+}
+
+// A part that its receiver never takes parks its flow. An operator gives the part up, has everything sent again, or ends the flow.
+func TestPartThatNobodyTakes(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "provider", "")
+	want := makeTree(t, h.outbox(), 33, mib)
+	h.start()
+	const bad = "b/c.bin"
+	var mu sync.Mutex
+	got := map[string]int{}
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		_, parameters, _ := mime.ParseMediaType(r.Header.Get("Content-Disposition"))
+		name := parameters["filename"]
+		got[r.URL.Path+"/"+name]++
+		if name == bad {
+			http.Error(w, "not a table", http.StatusUnprocessableEntity)
+		}
+	})
+	count := func(path string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return got[path]
+	}
+	rest := func(id string) {
+		h.signal("start", creation(id, "http-push", "tree", newAddress(url+"/"+id)))
+		h.controlPlane.expect(t, id, "errored")
+		if out := h.operate(0, "flows", "show", id); !strings.Contains(out, "rests at part") || !strings.Contains(out, bad) || !strings.Contains(out, "422") {
+			t.Errorf("flows show:\n%s", out)
+		}
+	}
+
+	rest("skip")
+	h.operate(1, "flows", "skip", "skip", "-part", "a.bin")
+	h.operate(0, "flows", "skip", "skip", "-part", bad)
+	h.controlPlane.expect(t, "skip", "errored", "completed")
+	if n := h.flow("skip").Parts; int(n) != len(want)-1 {
+		t.Errorf("%d parts were moved, not %d", n, len(want)-1)
+	}
+	for name := range want {
+		if n := count("/skip/" + name); n != 1 {
+			t.Errorf("part %q was sent %d times", name, n)
+		}
+	}
+	out := h.operate(0, "flows", "watch", "skip")
+	if !strings.Contains(out, "COMPLETED") {
+		t.Errorf("flows watch:\n%s", out)
+	}
+	if out := h.operate(0, "flows", "show", "skip"); !strings.Contains(out, "SKIPPED PART") {
+		t.Errorf("flows show:\n%s", out)
+	}
+
+	rest("resend")
+	h.operate(0, "flows", "resend", "resend")
+	eventually(t, "the first part is sent again", func() bool { return count("/resend/a.bin") == 2 })
+	eventually(t, "the flow rests again", func() bool { return h.flow("resend").Fault != "" })
+
+	h.operate(0, "flows", "terminate", "resend", "-reason", "nobody wants it")
+	said := h.controlPlane.expect(t, "resend", "errored", "errored")
+	if last := said[len(said)-1]; !strings.Contains(fmt.Sprint(last), "nobody wants it") {
+		t.Errorf("the control plane hears %v", last)
+	}
+	h.operate(1, "flows", "watch", "resend")
+	h.kill()
+	h.start()
+	if f := h.flow("resend"); f.State != "TERMINATED" {
+		t.Errorf("after a restart the flow is %s", f.State)
+	}
 }

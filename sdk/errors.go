@@ -32,6 +32,8 @@ type Error struct {
 	Retryable bool
 	// RetryAfter is the earliest time to try again, from now. 0: the caller's own backoff.
 	RetryAfter time.Duration
+	// Part is the name of the part that the failure is about, "" if it is about none. The SDK sets it.
+	Part string
 	// Fields says which fields are wrong, with Invalid.
 	Fields []FieldError
 	// Err is the cause, for errors.Is within one process. It does not travel.
@@ -99,6 +101,18 @@ func AsError(err error) *Error {
 	default:
 		return &Error{Code: Internal, Message: err.Error(), Err: err}
 	}
+}
+
+// aboutPart says in err which part it is about, unless that is known.
+func aboutPart(name string, err error) error {
+	if err == nil || errors.Is(err, ErrInterrupted) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	e := *AsError(err)
+	if e.Part == "" {
+		e.Part, e.Err = name, err
+	}
+	return &e
 }
 
 // ErrInterrupted is what reading an IncomingPart returns when its flow was cut and may be taken up again: by a suspend, a stop of

@@ -31,6 +31,8 @@ type PartInfo struct {
 	Records bool
 	// TotalParts is the number of parts in the flow, 0 if not known.
 	TotalParts int
+	// TotalBytes is the size of all parts of the flow together, 0 if not known.
+	TotalBytes int64
 }
 
 // Part is what a Source yields. Exactly one of Open and OpenRecords is set.

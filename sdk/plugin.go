@@ -142,6 +142,8 @@ type ReadRequest struct {
 	Address DataAddress
 	// Part, if not "", is the name of the only part wanted. A source may yield others; they are skipped.
 	Part string
+	// Skip names parts that will not be opened. A source yields them all the same, for the order, but need not look at them.
+	Skip []string
 	// List says that no part will be opened.
 	List bool
 	// After is the place to go on from, nil for the beginning. A source may use it to skip what lies before, or yield from the

@@ -170,7 +170,7 @@ func (s *readStream) send(f Frame) error {
 }
 
 func (s *readStream) request() ReadRequest {
-	req := ReadRequest{Flow: s.open.Flow, Address: s.open.Address, List: s.open.List, Request: s.open.Request}
+	req := ReadRequest{Flow: s.open.Flow, Address: s.open.Address, List: s.open.List, Request: s.open.Request, Skip: s.open.Skip}
 	if s.open.Select != nil {
 		req.Part = s.open.Select.Name
 	}
@@ -184,6 +184,9 @@ func (s *readStream) request() ReadRequest {
 func (s *readStream) sendParts() error {
 	resumeAt := s.place.Part // parts before this one are skipped
 	for part, err := range s.source.Read(s.ctx, s.request()) {
+		if err != nil && part.Name != "" {
+			return aboutPart(part.Name, err)
+		}
 		if err != nil {
 			return err
 		}
@@ -199,6 +202,10 @@ func (s *readStream) sendParts() error {
 				continue
 			}
 		}
+		if slices.Contains(s.open.Skip, part.Name) {
+			s.pass(part)
+			continue
+		}
 		if s.open.Select != nil {
 			if s.open.Select.Name != "" && part.Name != s.open.Select.Name {
 				s.begin(part) // for its index
@@ -207,7 +214,7 @@ func (s *readStream) sendParts() error {
 			return s.sendSelected(part)
 		}
 		if err := s.sendPart(part); err != nil {
-			return fmt.Errorf("part %q: %w", part.Name, err)
+			return aboutPart(part.Name, fmt.Errorf("part %q: %w", part.Name, err))
 		}
 	}
 	if err := s.ctx.Err(); err != nil {
@@ -241,6 +248,13 @@ func (s *readStream) begin(p Part) {
 		s.restart(p)
 	}
 	s.sent++
+}
+
+// pass moves the place behind a part that is not sent.
+func (s *readStream) pass(p Part) {
+	s.begin(p)
+	s.place.Position = Position{Part: p.Name, Finished: true}
+	s.place.Digest, s.place.Records = DigestState{}, 0
 }
 
 // inside reports whether the stream goes on in the middle of p.

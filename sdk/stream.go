@@ -77,6 +77,8 @@ type ReadOpen struct {
 	// Select asks for one part, or a piece of it.
 	Select  *Selection
 	Request *ProxyRequest
+	// Skip names parts that are not to be sent, nor read. The others keep their indexes.
+	Skip []string
 }
 
 // Selection picks a part, or a piece of it.

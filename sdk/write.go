@@ -1,6 +1,7 @@
 package sdk
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -79,7 +80,8 @@ func (d *dataSink) Write(ctx context.Context, open WriteOpen) (WriteStream, erro
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &writeStream{ctx: ctx, cancel: cancel, in: make(chan Frame, ahead), ups: make(chan Up, 1), done: make(chan struct{})}
+	s := &writeStream{ctx: ctx, cancel: cancel, in: make(chan Frame, ahead), ups: make(chan Up, 1), done: make(chan struct{}),
+		idle: make(chan struct{})}
 	go s.run(d, open, place)
 	return s, nil
 }
@@ -112,6 +114,7 @@ type writeStream struct {
 	in      chan Frame
 	ups     chan Up
 	done    chan struct{} // closed when the author's code has returned
+	idle    chan struct{} // closed after that, when what it did not take is released
 	err     error         // what Recv says at the end; set before ups is closed
 	closing sync.Once
 }
@@ -161,7 +164,7 @@ func (s *writeStream) awaitAuthor() error {
 	timer := time.NewTimer(closeWait)
 	defer timer.Stop()
 	select {
-	case <-s.done:
+	case <-s.idle:
 		return nil
 	case <-timer.C:
 		return Errorf(Internal, "the sink did not let go of its flow within %s", closeWait)
@@ -182,6 +185,7 @@ func (s *writeStream) drain() {
 
 func (s *writeStream) run(d *dataSink, open WriteOpen, place writeToken) {
 	defer close(s.ups)
+	defer close(s.idle)
 	defer s.drain()
 	defer close(s.done)
 	algorithms := []Algorithm{CRC32C}
@@ -235,6 +239,7 @@ type receiver struct {
 	resumed    bool // the place in the token was taken up, or passed
 	ended      bool // End was received
 	broken     error
+	current    string // name of the part that the author has, "" between parts
 
 	unsettled []*PartWritten // parts the author has not committed
 	pending   *Durable       // the answer to the last checkpoint behind such a part
@@ -247,11 +252,11 @@ func (r *receiver) run() (err error) {
 		}
 	}()
 	req := WriteRequest{Flow: r.open.Flow, Address: r.open.Address, Redelivery: r.open.Redelivery}
-	if err := r.sink.Sink.Write(r.stream.ctx, req, r.parts()); err != nil {
+	if err := cmp.Or(r.sink.Sink.Write(r.stream.ctx, req, r.parts()), r.broken); err != nil {
+		if r.current != "" {
+			err = aboutPart(r.current, err)
+		}
 		return err
-	}
-	if r.broken != nil {
-		return r.broken
 	}
 	if !r.ended {
 		return Errorf(Internal, "the sink stopped before the last part")
@@ -346,6 +351,7 @@ func (r *receiver) part(begin *PartBegin, yield func(*IncomingPart, error) bool)
 		return true, err
 	}
 	defer free()
+	r.current = p.Name
 	more = yield(p, nil)
 	defer p.body.release()
 	if p.body.err == nil && !more {
@@ -362,6 +368,9 @@ func (r *receiver) part(begin *PartBegin, yield func(*IncomingPart, error) bool)
 	}
 	if p.body.err != io.EOF {
 		return more, p.body.err
+	}
+	if more || p.committed { // otherwise the author has failed with it
+		r.current = ""
 	}
 	return more, r.finish(p)
 }

@@ -25,6 +25,8 @@ type Options struct {
 	Store flow.Store
 	// Waiting says why a flow's transfer does not move; "" if it does.
 	Waiting func(flow.Key) string
+	// Motion says how a flow's data moves, and false if nothing of it runs. May be nil.
+	Motion func(flow.Key) (flow.Motion, bool)
 	// Plugins lists the plugins of the host.
 	Plugins func() []Plugin
 	// Ready returns nil when the host takes signals.
@@ -32,7 +34,7 @@ type Options struct {
 	Metrics *prometheus.Registry
 	Logger  *slog.Logger
 
-	// Operations retries flows and gives their addresses away. May be nil.
+	// Operations acts on flows and gives their addresses away. May be nil.
 	Operations flow.Operations
 	// Read answers GET and HEAD for the data of a flow, or for one of its parts; part is "" for the flow. The request has no
 	// Authorization, which was for this API. May be nil.
@@ -73,7 +75,10 @@ func NewHandler(o Options) http.Handler {
 	mux.HandleFunc("GET /api/v1/plugins", h.plugins)
 	mux.HandleFunc("GET /api/v1/plugins/{name}", h.plugin)
 	if o.Operations != nil {
-		mux.HandleFunc("POST /api/v1/flows/{id}/retry", h.private(h.retry))
+		mux.HandleFunc("POST /api/v1/flows/{id}/retry", h.private(h.operate(h.retry)))
+		mux.HandleFunc("POST /api/v1/flows/{id}/skip", h.private(h.operate(h.skip)))
+		mux.HandleFunc("POST /api/v1/flows/{id}/resend", h.private(h.operate(h.resend)))
+		mux.HandleFunc("POST /api/v1/flows/{id}/abort", h.private(h.operate(h.abort)))
 		mux.HandleFunc("GET /api/v1/flows/{id}/address", h.private(h.address))
 	}
 	if o.Read != nil {
@@ -228,6 +233,11 @@ func (h handler) show(f *flow.Flow) Flow {
 	shown := newFlow(f, cmp.Or(h.Waiting(f.Key), f.Lacks()))
 	if h.Movement != nil {
 		shown.Movement = h.Movement(f.Key)
+	}
+	if h.Motion != nil {
+		if m, ok := h.Motion(f.Key); ok {
+			shown.Motion = newMotion(m, time.Now())
+		}
 	}
 	return shown
 }

@@ -35,7 +35,9 @@ type Flow struct {
 	Records        int64     `json:"records,omitempty"`
 	Digest         string    `json:"digest,omitempty"`
 	Waiting        string    `json:"waiting,omitempty"`
+	Motion         *Motion   `json:"motion,omitempty"` // nil: nothing of it runs
 	Fault          string    `json:"fault,omitempty"`
+	FaultPart      string    `json:"faultPart,omitempty"`    // that the fault is about
 	RenewalFault   string    `json:"renewalFault,omitempty"` // why the counterparty's token could not be renewed
 	Reason         string    `json:"reason,omitempty"`
 	Created        time.Time `json:"created"`
@@ -90,6 +92,28 @@ type LimitValues struct {
 	Weight           *int64 `json:"weight,omitempty"`
 }
 
+// Motion is how a flow's data moves at present.
+type Motion struct {
+	// What was sent of a transfer since the beginning of the flow, durable or not.
+	Parts     int64  `json:"parts"`
+	Bytes     int64  `json:"bytes"`
+	Records   int64  `json:"records,omitempty"`
+	Part      string `json:"part,omitempty"` // that is being sent
+	PartBytes int64  `json:"partBytes,omitempty"`
+	PartSize  *int64 `json:"partSize,omitempty"`
+	// What there is in all, as far as it is known.
+	TotalParts int64 `json:"totalParts,omitempty"`
+	TotalBytes int64 `json:"totalBytes,omitempty"`
+	// What moves a second.
+	BytesPerSecond   int64      `json:"bytesPerSecond"`
+	RecordsPerSecond int64      `json:"recordsPerSecond,omitempty"`
+	Last             *time.Time `json:"last,omitempty"` // when something moved
+	End              *time.Time `json:"end,omitempty"`  // as estimated
+	// Requests are inside the flow; Served counts their bytes since the host began.
+	Requests int   `json:"requests,omitempty"`
+	Served   int64 `json:"served,omitempty"`
+}
+
 // FlowDetail is the answer of /api/v1/flows/{id}.
 type FlowDetail struct {
 	Flow
@@ -98,6 +122,7 @@ type FlowDetail struct {
 	RemoteSince *time.Time `json:"remoteSince,omitempty"` // when the token of Remote was issued
 	Issued      *Address   `json:"issued,omitempty"`
 	PartList    []Part     `json:"partList"` // the first 1000
+	Skipped     []Skipped  `json:"skipped,omitempty"`
 	Callbacks   []Callback `json:"callbacks"`
 }
 
@@ -118,6 +143,13 @@ type Part struct {
 	SHA256   string    `json:"sha256,omitempty"`
 	Location string    `json:"location,omitempty"`
 	Finished time.Time `json:"finished"`
+}
+
+// Skipped is a part that an operator gave up.
+type Skipped struct {
+	Part   string    `json:"part"`
+	Reason string    `json:"reason"`
+	At     time.Time `json:"at"`
 }
 
 // Callback is a row of the outbox.
@@ -225,9 +257,26 @@ func newFlow(f *flow.Flow, waiting string) Flow {
 		Profile: f.Profile, Dataset: f.DatasetID, Agreement: f.AgreementID, Participant: f.ParticipantID,
 		CounterParty: f.CounterPartyID, ControlPlane: f.ControlPlane,
 		Parts: f.Totals.Parts, Bytes: f.Totals.Bytes, Records: f.Totals.Records, Digest: hex.EncodeToString(f.Digest),
-		Waiting: waiting, Fault: f.Fault, RenewalFault: f.RenewalFault, Reason: f.Reason, Created: f.Created, Updated: f.Updated,
+		Waiting: waiting, Fault: f.Fault, FaultPart: f.FaultPart, RenewalFault: f.RenewalFault, Reason: f.Reason, Created: f.Created, Updated: f.Updated,
 		ClosedByParty: f.Sealed, CleanupPending: f.Leftover,
 	}
+}
+
+func newMotion(m flow.Motion, now time.Time) *Motion {
+	s := m.Step
+	shown := &Motion{Parts: s.Totals.Parts, Bytes: s.Totals.Bytes, Records: s.Totals.Records, Part: s.Part, PartBytes: s.PartBytes,
+		TotalParts: s.TotalParts, TotalBytes: s.TotalBytes, BytesPerSecond: int64(m.Rate), RecordsPerSecond: int64(m.RecordRate),
+		Requests: m.Requests, Served: m.Served}
+	if s.Part != "" && s.PartSize >= 0 {
+		shown.PartSize = &s.PartSize
+	}
+	if !m.Last.IsZero() {
+		shown.Last = &m.Last
+	}
+	if end := m.End(now); !end.IsZero() {
+		shown.End = &end
+	}
+	return shown
 }
 
 func newDetail(shown Flow, f *flow.Flow, parts []flow.Part, callbacks []flow.Callback) FlowDetail {
@@ -243,6 +292,9 @@ func newDetail(shown Flow, f *flow.Flow, parts []flow.Part, callbacks []flow.Cal
 		d.PartList = append(d.PartList, Part{
 			Index: p.Index, Name: p.Name, Size: p.Size, Records: p.Records,
 			CRC32C: p.Digests.Hex(sdk.CRC32C), SHA256: p.Digests.Hex(sdk.SHA256), Location: p.Location, Finished: p.Finished})
+	}
+	for _, s := range f.Skipped {
+		d.Skipped = append(d.Skipped, Skipped(s))
 	}
 	for _, c := range callbacks {
 		shown := Callback{Kind: string(c.Kind), State: string(c.State), Status: string(c.Status), Attempts: c.Attempts,

@@ -4,21 +4,41 @@ import (
 	"encoding/json"
 	"net/http"
 
+	"github.com/towpath-dataplane/towpath/host/flow"
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// retry lets a flow go on, and answers with what it is then.
-func (h handler) retry(w http.ResponseWriter, r *http.Request) {
-	if err := h.Operations.Retry(r.Context(), keyOf(r)); err != nil {
-		h.refuse(w, r, err)
-		return
+// operate does something to a flow, and answers with what it is then.
+func (h handler) operate(do func(r *http.Request, key flow.Key) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		key := keyOf(r)
+		if err := do(r, key); err != nil {
+			h.refuse(w, r, err)
+			return
+		}
+		f, err := h.Store.Flow(r.Context(), key)
+		if err != nil {
+			h.refuse(w, r, err)
+			return
+		}
+		reply(w, http.StatusOK, h.show(f))
 	}
-	f, err := h.Store.Flow(r.Context(), keyOf(r))
-	if err != nil {
-		h.refuse(w, r, err)
-		return
-	}
-	reply(w, http.StatusOK, h.show(f))
+}
+
+func (h handler) retry(r *http.Request, key flow.Key) error {
+	return h.Operations.Retry(r.Context(), key)
+}
+
+func (h handler) skip(r *http.Request, key flow.Key) error {
+	return h.Operations.Skip(r.Context(), key, r.URL.Query().Get("part"))
+}
+
+func (h handler) resend(r *http.Request, key flow.Key) error {
+	return h.Operations.Resend(r.Context(), key)
+}
+
+func (h handler) abort(r *http.Request, key flow.Key) error {
+	return h.Operations.Abort(r.Context(), key, r.URL.Query().Get("reason"))
 }
 
 func (h handler) address(w http.ResponseWriter, r *http.Request) {

@@ -36,6 +36,35 @@ func (o *operations) Retry(ctx context.Context, key flow.Key) error {
 	})
 }
 
+func (o *operations) Skip(ctx context.Context, key flow.Key, part string) error {
+	return o.change(ctx, key, "skip", part != "other", func(f *flow.Flow) {
+		f.Skipped = append(f.Skipped, flow.Skipped{Part: part, Reason: f.Fault})
+		f.Fault = ""
+	})
+}
+
+func (o *operations) Resend(ctx context.Context, key flow.Key) error {
+	return o.change(ctx, key, "resend", true, func(f *flow.Flow) { f.Totals = sdk.Totals{} })
+}
+
+func (o *operations) Abort(ctx context.Context, key flow.Key, reason string) error {
+	return o.change(ctx, key, flow.SignalAbort, true, func(f *flow.Flow) { f.State, f.Reason = flow.Terminated, reason })
+}
+
+func (o *operations) change(ctx context.Context, key flow.Key, signal flow.Signal, ok bool, change func(*flow.Flow)) error {
+	return o.store.Update(ctx, key, func(tx flow.Tx) error {
+		f, err := tx.Flow()
+		if err != nil {
+			return err
+		}
+		if f.State != flow.Started || !ok {
+			return &flow.StateError{Key: key, State: f.State, Signal: signal}
+		}
+		change(f)
+		return tx.Put(f)
+	})
+}
+
 func (o *operations) Address(ctx context.Context, key flow.Key) (sdk.DataAddress, error) {
 	f, err := o.store.Flow(ctx, key)
 	switch {
@@ -92,6 +121,32 @@ func TestRetry(t *testing.T) {
 	}
 	if status, _ := w.get("/api/v1/flows/f/retry"); status != 405 {
 		t.Error(status)
+	}
+}
+
+func TestOperations(t *testing.T) {
+	w := newFullWorld(t)
+	for _, tt := range []struct {
+		path   string
+		status int
+		want   string
+	}{
+		{"f/skip?part=other", 409, "cannot take skip"},
+		{"f/skip?part=a", 200, `"state": "STARTED"`},
+		{"f/resend", 200, `"bytes": 0`},
+		{"f/abort?reason=a+b", 200, `"reason": "a b"`},
+		{"f/resend", 409, "cannot take resend"},
+		{"none/skip", 404, "no flow none"},
+		{"none/resend", 404, "no flow none"},
+		{"none/abort", 404, "no flow none"},
+	} {
+		if status, body := w.do("POST", "/api/v1/flows/"+tt.path, ""); status != tt.status || !strings.Contains(body, tt.want) {
+			t.Errorf("%s: %d %s", tt.path, status, body)
+		}
+	}
+	status, body := w.get("/api/v1/flows/f")
+	if f := decode[admin.FlowDetail](t, status, body); len(f.Skipped) != 1 || f.Skipped[0].Part != "a" || f.Skipped[0].Reason == "" {
+		t.Errorf("skipped %+v", f.Skipped)
 	}
 }
 

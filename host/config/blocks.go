@@ -42,7 +42,8 @@ var (
 	}
 
 	profileSchema = &hcl.BodySchema{
-		Attributes: optional("direction", "endpoint_type", "types", "type", "allow_http", "strict", "mode", "renewal", "provision", "weight"),
+		Attributes: optional("direction", "endpoint_type", "types", "type", "allow_http", "strict", "mode", "renewal", "provision", "weight",
+			"dataset_in_message"),
 	}
 
 	datasetSchema = &hcl.BodySchema{

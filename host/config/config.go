@@ -174,6 +174,8 @@ type Profile struct {
 	Provision string
 	// Weight is that of its flows, if their dataset has none. 0: none is given.
 	Weight int64
+	// DatasetInMessage takes a dataset that is declared nowhere from the metadata of the message.
+	DatasetInMessage bool
 
 	Range hcl.Range
 

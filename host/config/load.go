@@ -238,6 +238,7 @@ func (l *loader) profile(b *hcl.Block) Profile {
 	set(f, "allow_http", &p.AllowHTTP, boolean)
 	set(f, "mode", &p.Mode, oneOf(ModeAuto, ModeSync, ModeAsync))
 	set(f, "provision", &p.Provision, nonEmpty)
+	set(f, "dataset_in_message", &p.DatasetInMessage, boolean)
 	p.provisionAt = f.at("provision")
 	if p.Provision != "" && p.Direction == Push {
 		l.report(p.provisionAt, "Unsuitable profile", "For push, the counterparty makes the address. provision is for pull.")

@@ -114,7 +114,8 @@ func (e *Engine) Resume(ctx context.Context, m Message, address *sdk.DataAddress
 		f.Issued, err = e.issue(ctx, f)
 		return err
 	}, func(_ Tx, f *Flow) error {
-		f.Resumed, f.Reason, f.Fault, f.Reported = true, "", "", nil
+		f.recovered()
+		f.Resumed, f.Reason = true, ""
 		return nil
 	})
 }
@@ -169,6 +170,7 @@ func (e *Engine) apply(ctx context.Context, op Signal, m Message, prepare func(*
 	if f == nil {
 		return answer(answered, err)
 	}
+	former := f.Remote
 	if prepare != nil {
 		if err := prepare(f); err != nil {
 			return Status{}, err
@@ -179,9 +181,10 @@ func (e *Engine) apply(ctx context.Context, op Signal, m Message, prepare func(*
 		return Status{}, err
 	}
 	var status Status
+	takes := f.Remote != former // the signal has brought another address
 	err = e.Store.Update(ctx, m.Key, func(tx Tx) error {
 		// A transfer stores its progress without the flow's lock: what it stored last must not be lost.
-		if err := f.refresh(tx); err != nil {
+		if err := f.refresh(tx, takes); err != nil {
 			return err
 		}
 		f.State = next
@@ -201,24 +204,26 @@ func (e *Engine) apply(ctx context.Context, op Signal, m Message, prepare func(*
 		return remember(tx, m, op, status, "")
 	})
 	if err != nil {
+		if op == SignalResume && f.Serves() { // the new token has nobody who knows it, but it works
+			err = errors.Join(err, e.Endpoint.Revoke(context.WithoutCancel(ctx), m.Key))
+		}
 		return Status{}, err
 	}
 	// The state is durable. The effect happens whether or not the caller still waits.
 	return status, e.effect(context.WithoutCancel(ctx), l, f)
 }
 
-// refresh takes over what a transfer, an ingest or a renewal has stored since f was read.
-func (f *Flow) refresh(tx Tx) error {
+// refresh takes over what a transfer, an ingest or a renewal has stored since f was read. takes says that f has been given another
+// address meanwhile, to which no renewal belongs.
+func (f *Flow) refresh(tx Tx, takes bool) error {
 	now, err := tx.Flow()
 	if err != nil {
 		return err
 	}
-	f.Checkpoint, f.Totals, f.Digest, f.Fault, f.Reported = now.Checkpoint, now.Totals, now.Digest, now.Fault, now.Reported
+	f.Checkpoint, f.Totals, f.Digest = now.Checkpoint, now.Totals, now.Digest
+	f.Fault, f.FaultPart, f.Reported = now.Fault, now.FaultPart, now.Reported
 	f.NextIndex, f.Sealed = now.NextIndex, now.Sealed
-	if f.RemoteSince.Equal(now.RemoteSince) {
-		f.RenewalFault, f.RenewalRefused = now.RenewalFault, now.RenewalRefused
-	}
-	if f.RemoteSince.Before(now.RemoteSince) { // a token was renewed
+	if !takes {
 		f.Remote, f.RemoteSince, f.RenewalFault, f.RenewalRefused = now.Remote, now.RemoteSince, now.RenewalFault, now.RenewalRefused
 	}
 	return nil
@@ -236,7 +241,7 @@ func (e *Engine) effect(ctx context.Context, l *live, f *Flow) error {
 		err = errors.Join(err, e.Endpoint.Revoke(ctx, f.Key))
 	}
 	if f.State.Final() {
-		e.release(f)
+		e.release(f, err != nil)
 	}
 	if err != nil {
 		return fmt.Errorf("revoke tokens: %w", err)

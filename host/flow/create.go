@@ -49,12 +49,18 @@ func (e *Engine) create(ctx context.Context, op Signal, role Role, c Create) (St
 	if err != nil {
 		return Status{}, err
 	}
-	w := e.beginWork(l, f)
+	w := e.beginWork(l, f, false)
 	if w == nil {
 		return Status{}, ErrClosed
 	}
-	first, ended := w.within(mode, e.AnswerWithin)
+	first, ended, err := w.within(ctx, mode, e.AnswerWithin)
+	if err != nil { // who asked has gone
+		return Status{}, errors.Join(err, e.undo(l, w))
+	}
 	if ended && first.err != nil && (mode == ModeSync || isFinal(first.err)) {
+		if f.Target != nil {
+			return Status{}, errors.Join(first.err, e.undo(l, w))
+		}
 		w.abandon()
 		return Status{}, first.err
 	}
@@ -72,9 +78,7 @@ func (e *Engine) create(ctx context.Context, op Signal, role Role, c Create) (St
 		return remember(tx, c.Message, op, status, "")
 	})
 	if err != nil {
-		w.abandon()
-		<-w.done
-		return Status{}, errors.Join(err, e.Endpoint.Revoke(context.WithoutCancel(ctx), c.Key))
+		return Status{}, errors.Join(err, e.undo(l, w))
 	}
 	if !ready {
 		w.goOn(c.Answered)
@@ -85,6 +89,27 @@ func (e *Engine) create(ctx context.Context, op Signal, role Role, c Create) (St
 		e.run(l, f)
 	}
 	return status, nil
+}
+
+// undo takes back what the work of a flow has made that there will not be. The flow's lock is held.
+func (e *Engine) undo(l *live, w *work) error {
+	w.abandon()
+	timer := time.NewTimer(e.StopTimeout)
+	defer timer.Stop()
+	select {
+	case <-w.done:
+	case <-timer.C:
+		l.stuck = w.done
+		e.Logger.Error("preparation did not stop in time", "flow", w.key.String())
+	}
+	err := e.Endpoint.Revoke(context.WithoutCancel(e.ctx), w.key)
+	if w.flow.Target != nil {
+		err = errors.Join(err, e.deprovision(w.flow))
+	}
+	if err != nil {
+		return fmt.Errorf("take back what was issued: %w", err)
+	}
+	return nil
 }
 
 // sameAs reports whether a prepare that comes with a new message id asks for the flow that is there: a control plane that lost the
@@ -110,7 +135,10 @@ func (e *Engine) draft(op Signal, role Role, c Create) (*Flow, Mode, error) {
 	if !ok {
 		return nil, "", &RequestError{Field: "profile", Message: fmt.Sprintf("%q is not supported", c.Profile)}
 	}
-	d, ok := e.Catalog.Dataset(c.Key.Context, c.DatasetID)
+	d, ok, err := e.dataset(p, c)
+	if err != nil {
+		return nil, "", err
+	}
 	if !ok && (role == Provider || p.Direction == Push) { // a consumer can hold the address of whatever it has agreed on
 		return nil, "", &RequestError{Field: "datasetId", Message: fmt.Sprintf("there is no dataset %q", c.DatasetID)}
 	}
@@ -134,6 +162,14 @@ func (e *Engine) draft(op Signal, role Role, c Create) (*Flow, Mode, error) {
 		return f, mode, f.draftProvider(p, d)
 	}
 	return f, mode, f.draftConsumer(d)
+}
+
+// dataset finds the dataset of a prepare or start: what the operator declares goes before what the message says.
+func (e *Engine) dataset(p Profile, c Create) (d Dataset, ok bool, err error) {
+	if d, ok = e.Catalog.Dataset(c.Key.Context, c.DatasetID); ok || !p.DatasetInMessage || e.DatasetIn == nil {
+		return d, ok, nil
+	}
+	return e.DatasetIn(c.Metadata)
 }
 
 func (f *Flow) draftProvider(p Profile, d Dataset) error {
@@ -218,11 +254,11 @@ func refusal(field, prefix string, err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	switch e.Code {
-	case sdk.Unavailable:
-		return nil
-	case sdk.Internal:
+	switch {
+	case e.Code == sdk.Internal:
 		return err
+	case e.Code == sdk.Unavailable || e.Retryable:
+		return nil
 	}
 	return &RequestError{Field: field, Message: prefix + e.Message, Err: err}
 }
@@ -277,6 +313,8 @@ type work struct {
 	flow   *Flow // a copy
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	stuck  <-chan struct{} // closed when the work may begin; nil: at once
+	late   bool            // nobody waits for the first attempt
 
 	first  chan outcome // the first attempt's; holds one
 	handed chan bool    // whether it is to go on after the first attempt; holds one
@@ -291,8 +329,8 @@ type outcome struct {
 	err    error
 }
 
-// beginWork starts the work of a flow, nil if the engine is closed. The flow's lock is held.
-func (e *Engine) beginWork(l *live, f *Flow) *work {
+// beginWork starts the work of a flow, nil if the engine is closed. late says that nobody waits for it. The flow's lock is held.
+func (e *Engine) beginWork(l *live, f *Flow, late bool) *work {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
@@ -300,34 +338,37 @@ func (e *Engine) beginWork(l *live, f *Flow) *work {
 	}
 	l.users++
 	flow := *f
-	w := &work{engine: e, key: f.Key, live: l, flow: &flow,
+	w := &work{engine: e, key: f.Key, live: l, flow: &flow, stuck: l.stuck, late: late,
 		first: make(chan outcome, 1), handed: make(chan bool, 1), done: make(chan struct{})}
 	w.ctx, w.cancel = context.WithCancelCause(e.ctx)
 	e.work.Go(func() {
 		defer e.unuse(w.key, l)
 		defer w.cancel(nil)
 		if o, ours := w.run(); ours {
-			e.workEnded(w, o)
+			e.persist(e.ctx, w.key, l, func() error { return e.workEnded(w, o) })
 		}
 	})
 	return w
 }
 
-// within returns the first outcome, if it comes in time for an answer of the mode.
-func (w *work) within(mode Mode, bound time.Duration) (o outcome, ok bool) {
-	switch mode {
-	case ModeAsync:
-		return outcome{}, false
-	case ModeSync:
-		return <-w.first, true
+// within returns the first outcome, if it comes in time for an answer of the mode. The error is that of ctx.
+func (w *work) within(ctx context.Context, mode Mode, bound time.Duration) (o outcome, ok bool, err error) {
+	if mode == ModeAsync {
+		return outcome{}, false, nil
 	}
-	timer := time.NewTimer(bound)
-	defer timer.Stop()
+	var late <-chan time.Time // never for ModeSync
+	if mode != ModeSync {
+		timer := time.NewTimer(bound)
+		defer timer.Stop()
+		late = timer.C
+	}
 	select {
 	case o = <-w.first:
-		return o, true
-	case <-timer.C:
-		return outcome{}, false
+		return o, true, nil
+	case <-late:
+		return outcome{}, false, nil
+	case <-ctx.Done():
+		return outcome{}, false, ctx.Err()
 	}
 }
 
@@ -347,7 +388,10 @@ func (w *work) goOn(answered <-chan struct{}) {
 // run makes the attempts. It returns false if somebody else takes care of the outcome, or nobody.
 func (w *work) run() (o outcome, ours bool) {
 	defer close(w.done)
-	o = w.attempt()
+	if w.stuck != nil {
+		w.engine.outlive(w.ctx, w.live, w.stuck)
+	}
+	o = w.attempt(w.late)
 	w.first <- o
 	if !<-w.handed {
 		return outcome{}, false
@@ -357,7 +401,15 @@ func (w *work) run() (o outcome, ours bool) {
 	return o, w.engine.ctx.Err() == nil // after a stop, the next start does it again
 }
 
-func (w *work) attempt() outcome {
+// attempt does the work once. What nobody waits for waits for its turn.
+func (w *work) attempt(late bool) outcome {
+	if late {
+		end, err := w.engine.turn(w.ctx)
+		if err != nil {
+			return outcome{err: err}
+		}
+		defer end()
+	}
 	a, err := w.engine.perform(w.ctx, w.flow)
 	return outcome{a, err}
 }
@@ -375,7 +427,7 @@ func (w *work) insist(o outcome) outcome {
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, maxWorkPause)
-		o = w.attempt()
+		o = w.attempt(true)
 	}
 	w.engine.setWaiting(w.live, "")
 	return o
@@ -395,21 +447,14 @@ func (w *work) await() {
 	}
 }
 
-// workEnded applies what the end of work means: PREPARED or STARTED and a callback, or a fault and a callback.
-func (e *Engine) workEnded(w *work, o outcome) {
+// workEnded applies what the end of work means: PREPARED or STARTED and a callback, or a fault and a callback. An error means that it
+// is not stored. The flow's lock is held.
+func (e *Engine) workEnded(w *work, o outcome) error {
 	l := w.live
-	l.lock <- struct{}{}
-	defer func() { <-l.lock }()
 	ctx := context.WithoutCancel(e.ctx)
 	if l.work != w { // a signal came first
-		if o.issued != nil {
-			if err := e.Endpoint.Revoke(ctx, w.key); err != nil {
-				e.Logger.Error("tokens of a flow that has ended not revoked", "flow", w.key.String(), "err", err)
-			}
-		}
-		return
+		return e.dropLate(ctx, w, o)
 	}
-	l.work = nil
 	var f *Flow
 	err := e.Store.Update(ctx, w.key, func(tx Tx) (err error) {
 		if f, err = tx.Flow(); err != nil {
@@ -420,14 +465,36 @@ func (e *Engine) workEnded(w *work, o outcome) {
 		}
 		return ready(tx, f, o.issued)
 	})
+	if err != nil && !errors.As(err, new(*StateError)) && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	l.work = nil
+	e.setWaiting(l, "")
 	switch {
 	case err != nil:
-		e.Logger.Error("end of a flow's preparation not stored", "flow", w.key.String(), "err", err)
+		e.Logger.Error("a flow was set up that is not under way", "flow", w.key.String(), "err", err)
 	case o.err != nil:
 		e.Logger.Error("flow cannot be set up", "flow", w.key.String(), "err", o.err)
 	case f.State == Started:
 		e.run(l, f)
 	}
+	return nil
+}
+
+// dropLate ends the tokens that work has issued after its flow had ended. Those of a flow that goes on belong to the work that is in
+// the place of this one.
+func (e *Engine) dropLate(ctx context.Context, w *work, o outcome) error {
+	if o.issued == nil {
+		return nil
+	}
+	f, err := e.Store.Flow(ctx, w.key)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if err == nil && !f.State.Final() {
+		return nil
+	}
+	return e.Endpoint.Revoke(ctx, w.key)
 }
 
 // ready moves a flow to the state that its work was for.
@@ -440,7 +507,8 @@ func ready(tx Tx, f *Flow, issued *sdk.DataAddress) error {
 	if next == Started {
 		kind = CallbackStarted
 	}
-	f.State, f.Issued, f.Fault, f.Reported = next, issued, "", nil
+	f.recovered()
+	f.State, f.Issued = next, issued
 	if err := tx.Put(f); err != nil {
 		return err
 	}
@@ -450,7 +518,7 @@ func ready(tx Tx, f *Flow, issued *sdk.DataAddress) error {
 // reviveWork takes up the work of a flow that a former process left under way, or that an operator wants tried again. The flow's lock
 // is held.
 func (e *Engine) reviveWork(l *live, f *Flow) {
-	if w := e.beginWork(l, f); w != nil {
+	if w := e.beginWork(l, f, true); w != nil {
 		w.goOn(nil)
 	}
 }

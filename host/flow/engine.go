@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,6 +27,9 @@ type Options struct {
 	Logger   *slog.Logger
 	// Renewer renews the tokens of counterparties. nil: nobody does.
 	Renewer Renewer
+	// DatasetIn reads the dataset in the metadata of a message, where a profile allows that. It returns false if there is none; the
+	// error is a *RequestError. nil: there never is one.
+	DatasetIn func(metadata json.RawMessage) (d Dataset, ok bool, err error)
 	// AnswerWithin is how long a prepare or start may take until it is answered with the state that says its work goes on, in ModeAuto.
 	// 0: 2 seconds.
 	AnswerWithin time.Duration
@@ -45,6 +49,7 @@ type Engine struct {
 	ctx    context.Context // ends with Close; cause ErrClosed
 	cancel context.CancelCauseFunc
 	work   sync.WaitGroup // transfers and what follows them
+	turns  chan struct{}  // holds a value for each that has its turn
 
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -61,11 +66,14 @@ var (
 type live struct {
 	lock     chan struct{} // holds one value while a signal is applied
 	users    int           // guarded by Engine.mu; the entry goes with the last
-	transfer *running      // guarded by lock, as are the next two
+	transfer *running      // guarded by lock, as are the next three
 	work     *work         // that was answered before it was done
 	keeper   *keeper       // of the counterparty's token
-	stays    map[*stay]struct{}
-	waiting  string // guarded by Engine.mu, as is stays
+	// stuck is closed when that has ended which was cut and did not stop in time: until then nothing else begins.
+	stuck   <-chan struct{}
+	stays   map[*stay]struct{}
+	waiting string  // guarded by Engine.mu, as is stays
+	tracker tracker // of what moves
 }
 
 // running is a transfer.
@@ -77,8 +85,12 @@ type running struct {
 // signalData stands for data that wants to move, in a StateError.
 const signalData Signal = "data"
 
-// signalRetry is an operator's, in a StateError.
-const signalRetry Signal = "retry"
+// An operator's, in a StateError.
+const (
+	signalRetry  Signal = "retry"
+	signalSkip   Signal = "skip"
+	signalResend Signal = "resend"
+)
 
 // cut is the cause with which a signal ends a transfer or a request.
 func cut(key Key, state State) error { return &StateError{Key: key, State: state, Signal: signalData} }
@@ -100,7 +112,7 @@ func New(o Options) *Engine {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	e := &Engine{Options: o, live: map[Key]*live{}}
+	e := &Engine{Options: o, live: map[Key]*live{}, turns: make(chan struct{}, maxTurns)}
 	e.ctx, e.cancel = context.WithCancelCause(context.Background())
 	return e
 }
@@ -111,10 +123,23 @@ func (e *Engine) Revive(ctx context.Context) error {
 	if err := e.each(ctx, []State{Preparing, Starting, Started}, (*Flow).runs, e.reviveFlow); err != nil {
 		return fmt.Errorf("revive flows: %w", err)
 	}
-	if err := e.each(ctx, []State{Completed, Terminated}, func(f *Flow) bool { return f.Leftover }, e.reviveRelease); err != nil {
-		return fmt.Errorf("release flows that have ended: %w", err)
-	}
+	// Those that have ended may be very many, and nobody waits for them.
+	e.background(func() {
+		err := e.each(e.ctx, []State{Completed, Terminated}, func(f *Flow) bool { return f.Leftover }, e.reviveRelease)
+		if err != nil && e.ctx.Err() == nil {
+			e.Logger.Error("flows that have ended not released", "err", err)
+		}
+	})
 	return nil
+}
+
+// background runs do unless the engine is closed. It ends soon when e.ctx does.
+func (e *Engine) background(do func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.closed {
+		e.work.Go(do)
+	}
 }
 
 // runs reports whether something may have to run for a flow that has not ended.
@@ -176,7 +201,7 @@ func (e *Engine) reviveFlow(ctx context.Context, f *Flow) error {
 }
 
 func (e *Engine) reviveRelease(_ context.Context, f *Flow) error {
-	e.release(f)
+	e.release(f, true) // the former process may have ended before it had revoked the tokens
 	return nil
 }
 
@@ -265,27 +290,106 @@ func (e *Engine) launch(l *live, f *Flow) {
 	ctx, cancel := context.WithCancelCause(e.ctx)
 	r := &running{cancel: cancel, done: make(chan struct{})}
 	l.transfer = r
+	e.work.Go(func() { e.follow(f.Key, &l.tracker, r.done) })
+	stuck := l.stuck
 	go func() {
 		defer e.work.Done()
 		defer e.unuse(f.Key, l)
-		err := e.Transfer(ctx, f, &progress{engine: e, key: f.Key, live: l})
-		wasCut := ctx.Err() != nil
-		cancel(nil)
+		defer cancel(nil)
+		err := e.transfer(ctx, l, f, stuck)
 		close(r.done)
-		if !wasCut {
-			e.transferEnded(f.Key, l, r, err)
+		if ctx.Err() == nil {
+			e.persist(ctx, f.Key, l, func() error { return e.transferEnded(f.Key, l, r, err) })
 		}
 	}()
 }
 
-// transferEnded applies what the end of a transfer means: COMPLETED and a callback, or a fault and a callback.
-func (e *Engine) transferEnded(key Key, l *live, r *running, failure error) {
-	l.lock <- struct{}{}
-	defer func() { <-l.lock }()
-	if l.transfer != r {
-		return // a signal came first
+// transfer runs a transfer, after the one before it if that did not stop when it was cut.
+func (e *Engine) transfer(ctx context.Context, l *live, f *Flow, stuck <-chan struct{}) error {
+	if stuck != nil {
+		if err := e.outlive(ctx, l, stuck); err != nil {
+			return err
+		}
+		now, err := e.Store.Flow(ctx, f.Key)
+		if err != nil {
+			return sdk.Retryf(sdk.Unavailable, "read flow: %w", err)
+		}
+		f.Checkpoint, f.Totals, f.Digest = now.Checkpoint, now.Totals, now.Digest
 	}
-	l.transfer = nil
+	p := &progress{engine: e, key: f.Key, live: l}
+	defer l.tracker.forget(p)
+	return e.Transfer(ctx, f, p)
+}
+
+// outlive waits until that has stopped which was cut a while ago.
+func (e *Engine) outlive(ctx context.Context, l *live, stuck <-chan struct{}) error {
+	e.setWaiting(l, "what ran before has not stopped yet")
+	defer e.setWaiting(l, "")
+	select {
+	case <-stuck:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+const (
+	// The pauses between attempts to store how something ended double from the first to the longest.
+	firstStorePause = 100 * time.Millisecond
+	maxStorePause   = 30 * time.Second
+)
+
+// persist calls store with the flow's lock until it returns nil: what a flow has come to must not be forgotten because the disk is
+// full. It gives up when ctx ends.
+func (e *Engine) persist(ctx context.Context, key Key, l *live, store func() error) {
+	attempt := func() error {
+		l.lock <- struct{}{}
+		defer func() { <-l.lock }()
+		err := store()
+		if err != nil && ctx.Err() == nil {
+			e.setWaiting(l, fmt.Sprintf("what it has come to cannot be stored: %v", err))
+		}
+		return err
+	}
+	for pause := firstStorePause; ; pause = min(2*pause, maxStorePause) {
+		err := attempt()
+		if err == nil {
+			return
+		}
+		e.Logger.Error("what a flow has come to not stored", "flow", key.String(), "err", err, "pause", pause)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+const (
+	// maxTurns is how much of what nobody waits for runs at a time: after a start there may be thousands of flows to set up.
+	maxTurns = 64
+	// longTurn is how long a turn keeps others from theirs, so that what hangs does not hold up all.
+	longTurn = time.Second
+)
+
+// turn waits for a turn, which ends with a call of end.
+func (e *Engine) turn(ctx context.Context) (end func(), err error) {
+	select {
+	case e.turns <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	over := sync.OnceFunc(func() { <-e.turns })
+	timer := time.AfterFunc(longTurn, over)
+	return func() { timer.Stop(); over() }, nil
+}
+
+// transferEnded applies what the end of a transfer means: COMPLETED and a callback, or a fault and a callback. An error means that it
+// is not stored. The flow's lock is held.
+func (e *Engine) transferEnded(key Key, l *live, r *running, failure error) error {
+	if l.transfer != r {
+		return nil // a signal came first
+	}
 	ctx := context.WithoutCancel(e.ctx)
 	var f *Flow
 	err := e.Store.Update(ctx, key, func(tx Tx) (err error) {
@@ -297,19 +401,23 @@ func (e *Engine) transferEnded(key Key, l *live, r *running, failure error) {
 		}
 		return finish(tx, f)
 	})
+	if err != nil && !errors.As(err, new(*StateError)) && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	l.transfer = nil
+	e.setWaiting(l, "")
 	switch {
-	case errors.As(err, new(*StateError)):
-		// A suspend was applied while the transfer came to its end by itself. The next resume finds nothing left to move.
 	case err != nil:
-		e.Logger.Error("end of a transfer not stored", "flow", key.String(), "err", err)
+		e.Logger.Error("a transfer has ended whose flow is not STARTED", "flow", key.String(), "err", err)
 	case failure != nil:
 		e.Logger.Error("flow cannot go on", "flow", key.String(), "err", failure)
 	default:
 		e.Logger.Info("flow completed", "flow", key.String(), "parts", f.Totals.Parts, "bytes", f.Totals.Bytes)
 		l.keeper.stop()
 		l.keeper = nil
-		e.release(f)
+		e.release(f, false)
 	}
+	return nil
 }
 
 func finish(tx Tx, f *Flow) error {
@@ -317,7 +425,8 @@ func finish(tx Tx, f *Flow) error {
 	if err != nil {
 		return err
 	}
-	f.State, f.Fault, f.Reported, f.Issued, f.Leftover = next, "", nil, nil, true
+	f.recovered()
+	f.State, f.Issued, f.Leftover = next, nil, true
 	if err := tx.Put(f); err != nil {
 		return err
 	}
@@ -338,7 +447,7 @@ func fault(tx Tx, f *Flow, failure error) error {
 	if known && f.Fault == text {
 		return nil
 	}
-	f.Fault = text
+	f.Fault, f.FaultPart = text, sdk.AsError(failure).Part
 	if known {
 		return tx.Put(f)
 	}
@@ -361,6 +470,7 @@ func (e *Engine) halt(key Key, l *live, state State) (underWay bool) {
 		select {
 		case <-w.done:
 		case <-timeout.C:
+			l.stuck = w.done
 			e.Logger.Error("preparation did not stop in time", "flow", key.String())
 		}
 	}
@@ -372,6 +482,7 @@ func (e *Engine) halt(key Key, l *live, state State) (underWay bool) {
 		select {
 		case <-r.done:
 		case <-timeout.C:
+			l.stuck = r.done
 			e.Logger.Error("transfer did not stop in time", "flow", key.String())
 		}
 	}
@@ -382,18 +493,14 @@ func (e *Engine) halt(key Key, l *live, state State) (underWay bool) {
 	return underWay
 }
 
-// release tells the sink of a flow that has ended to let go of what it holds, in the background and until it has.
-func (e *Engine) release(f *Flow) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return
-	}
-	e.work.Go(func() {
+// release tells the sink of a flow that has ended to let go of what it holds, in the background and until it has; before that, if revoke
+// says so, it ends the flow's tokens.
+func (e *Engine) release(f *Flow, revoke bool) {
+	e.background(func() {
 		pause := 100 * time.Millisecond
 		for {
-			err := e.deprovision(f)
-			if err == nil {
+			err := e.letGo(f, revoke)
+			if err == nil || e.ctx.Err() != nil {
 				return
 			}
 			e.Logger.Warn("sink not told of the flow's end", "flow", f.Key.String(), "err", err, "pause", pause)
@@ -407,6 +514,31 @@ func (e *Engine) release(f *Flow) {
 	})
 }
 
+func (e *Engine) letGo(f *Flow, revoke bool) error {
+	end, err := e.turn(e.ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if revoke {
+		if err := e.Endpoint.Revoke(e.ctx, f.Key); err != nil {
+			return fmt.Errorf("revoke tokens: %w", err)
+		}
+	}
+	if err := e.deprovision(f); err != nil {
+		return err
+	}
+	return e.Store.Update(context.WithoutCancel(e.ctx), f.Key, func(tx Tx) error {
+		f, err := tx.Flow()
+		if err != nil {
+			return err
+		}
+		f.Leftover = false
+		return tx.Put(f)
+	})
+}
+
+// deprovision tells the sink of a flow to let go of what it holds for it.
 func (e *Engine) deprovision(f *Flow) error {
 	a, err := e.sinkAddress(f)
 	if err == nil && !a.IsZero() {
@@ -421,14 +553,7 @@ func (e *Engine) deprovision(f *Flow) error {
 	if err != nil && sdk.AsError(err).Code != sdk.Invalid && !errors.As(err, new(*RequestError)) {
 		return err
 	}
-	return e.Store.Update(context.WithoutCancel(e.ctx), f.Key, func(tx Tx) error {
-		f, err := tx.Flow()
-		if err != nil {
-			return err
-		}
-		f.Leftover = false
-		return tx.Put(f)
-	})
+	return nil
 }
 
 // sinkAddress returns the address that our side writes to, zero if it does not write.
@@ -496,6 +621,8 @@ type progress struct {
 
 func (p *progress) Waiting(reason string) { p.engine.setWaiting(p.live, reason) }
 
+func (p *progress) Observe(step func() Step) { p.live.tracker.observe(p, step) }
+
 func (p *progress) Checkpoint(ctx context.Context, c Checkpoint, totals sdk.Totals, parts []Part) error {
 	return p.engine.Store.Update(ctx, p.key, func(tx Tx) error {
 		f, err := tx.Flow()
@@ -510,7 +637,8 @@ func (p *progress) Checkpoint(ctx context.Context, c Checkpoint, totals sdk.Tota
 				return err
 			}
 		}
-		f.Checkpoint, f.Totals, f.Fault, f.Reported = &c, totals, "", nil
+		f.recovered()
+		f.Checkpoint, f.Totals = &c, totals
 		return tx.Put(f)
 	})
 }

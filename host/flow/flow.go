@@ -80,8 +80,12 @@ type Flow struct {
 
 	// Reason is what the last suspend or terminate said.
 	Reason string
-	// Fault is the failure that was last reported by errored; "" once the flow moves again.
-	Fault string
+	// Fault is the failure that was last reported by errored; "" once the flow moves again. FaultPart is the part that it is about, ""
+	// for none.
+	Fault     string
+	FaultPart string
+	// Skipped are the parts that an operator gave up.
+	Skipped []Skipped
 	// Reported are digests of the failures that were reported since the flow moved last, so that none is reported twice.
 	Reported []string
 	// Waiting says why a transfer that should run does not: a retry that is due, a plugin that is starting. For operators; memory
@@ -136,6 +140,16 @@ func (f *Flow) Lacks() string {
 		return "the counterparty has not given its address"
 	}
 	return ""
+}
+
+// recovered forgets a failure and what was reported, because the flow moves.
+func (f *Flow) recovered() { f.Fault, f.FaultPart, f.Reported = "", "", nil }
+
+// Skipped is a part that an operator gave up.
+type Skipped struct {
+	Part   string
+	Reason string // the failure that it was given up for
+	At     time.Time
 }
 
 // Checkpoint is a place from which a transfer goes on: the source's token and the sink's token for the same place in the stream.

@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 )
@@ -30,22 +31,145 @@ func (e *Engine) Retry(ctx context.Context, key Key) error {
 		}
 		if rests {
 			// What was reported stays known, so that the control plane does not hear it twice.
-			f.Fault, f.RenewalRefused = "", false
+			f.Fault, f.FaultPart, f.RenewalRefused = "", "", false
 		}
 		return tx.Put(f)
 	})
 	if err != nil || !rests {
 		return err
 	}
-	e.halt(key, l, f.State)
 	e.Logger.Info("flow is tried again", "flow", key.String())
 	if f.State == Started {
-		f.Redelivery = true
-		e.run(l, f)
+		e.restart(l, f)
 		return nil
 	}
+	e.halt(key, l, f.State)
 	e.reviveWork(l, f)
 	return nil
+}
+
+// Skip gives up the part that a flow rests at.
+func (e *Engine) Skip(ctx context.Context, key Key, part string) error {
+	l, unlock, err := e.enter(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var f *Flow
+	err = e.Store.Update(ctx, key, func(tx Tx) (err error) {
+		if f, err = tx.Flow(); err != nil {
+			return err
+		}
+		if why := f.unskippable(part); why != "" {
+			return &StateError{Key: key, State: f.State, Signal: signalSkip, Why: why}
+		}
+		f.Skipped = append(f.Skipped, Skipped{Part: f.FaultPart, Reason: f.Fault, At: tx.Now()})
+		f.Fault, f.FaultPart = "", ""
+		return tx.Put(f)
+	})
+	if err != nil {
+		return err
+	}
+	given := f.Skipped[len(f.Skipped)-1]
+	e.Logger.Warn("part is skipped", "flow", key.String(), "part", given.Part, "failure", given.Reason)
+	e.restart(l, f)
+	return nil
+}
+
+// maxSkipped bounds the parts of a flow that can be given up.
+const maxSkipped = 1000
+
+// unskippable says why a part cannot be given up, "" if it can.
+func (f *Flow) unskippable(part string) string {
+	switch {
+	case f.State != Started || !f.Moves():
+		return "it has no transfer"
+	case f.Fault == "":
+		return "it does not rest"
+	case f.FaultPart == "":
+		return "its failure is not that of a part"
+	case part != "" && part != f.FaultPart:
+		return fmt.Sprintf("it rests at part %q", f.FaultPart)
+	case len(f.Skipped) >= maxSkipped:
+		return fmt.Sprintf("%d parts were skipped", maxSkipped)
+	}
+	return ""
+}
+
+// Resend has a flow begin again from its start.
+func (e *Engine) Resend(ctx context.Context, key Key) error {
+	l, unlock, err := e.enter(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	f, err := e.Store.Flow(ctx, key)
+	switch {
+	case err != nil:
+		return err
+	case f.State != Started && f.State != Suspended, !f.Moves():
+		return &StateError{Key: key, State: f.State, Signal: signalResend, Why: "it has no transfer"}
+	case f.Lacks() != "":
+		return &StateError{Key: key, State: f.State, Signal: signalResend, Why: f.Lacks()}
+	}
+	e.halt(key, l, f.State) // it would store where it is
+	ctx = context.WithoutCancel(ctx)
+	before := f.Totals
+	err = e.edit(ctx, key, func(_ Tx, now *Flow) error {
+		now.Checkpoint, now.Totals, now.Fault, now.FaultPart = nil, sdk.Totals{}, "", ""
+		return nil
+	})
+	if f, failure := e.Store.Flow(ctx, key); failure == nil && f.State == Started {
+		e.restart(l, f)
+	}
+	if err == nil {
+		e.Logger.Info("flow begins again", "flow", key.String(), "parts", before.Parts, "bytes", before.Bytes)
+	}
+	return err
+}
+
+// restart runs what there is to run for a flow that is STARTED, in place of what still runs. The flow's lock is held.
+func (e *Engine) restart(l *live, f *Flow) {
+	e.halt(f.Key, l, f.State)
+	f.Redelivery = true
+	e.run(l, f)
+}
+
+// Abort ends a flow without its control plane.
+func (e *Engine) Abort(ctx context.Context, key Key, reason string) error {
+	l, unlock, err := e.enter(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	var f *Flow
+	err = e.Store.Update(ctx, key, func(tx Tx) (err error) {
+		if f, err = tx.Flow(); err != nil {
+			return err
+		}
+		next, _, err := Next(f, SignalAbort)
+		if err != nil {
+			return err
+		}
+		f.State, f.Resumed, f.Reason, f.Issued, f.Leftover = next, false, reason, nil, true
+		if err := tx.CancelCallbacks(); err != nil {
+			return err
+		}
+		if err := tx.Put(f); err != nil {
+			return err
+		}
+		c := newCallback(tx, f, CallbackErrored, nil)
+		c.Error = "ended by the operator of the data plane"
+		if reason != "" {
+			c.Error += ": " + reason
+		}
+		return tx.Enqueue(c)
+	})
+	if err != nil {
+		return err
+	}
+	e.Logger.Warn("flow ended by an operator", "flow", key.String(), "reason", reason)
+	return e.effect(context.WithoutCancel(ctx), l, f)
 }
 
 // retryable reports whether there is something to run for a flow in its state.

@@ -2,8 +2,10 @@ package flow_test
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,17 +105,180 @@ func TestStartedWithoutAnAddress(t *testing.T) {
 	})
 }
 
+func TestMotion(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		if m, ok := w.Motion(key("f")); ok {
+			t.Errorf("no flow moves: %+v", m)
+		}
+		must(t)(w.Start(bg, create("f", "push")))
+		var sent atomic.Int64
+		w.transfer("f").progress.Observe(func() flow.Step {
+			return flow.Step{Totals: sdk.Totals{Bytes: sent.Load()}, Part: "a", TotalBytes: 100_000}
+		})
+		for range 30 {
+			time.Sleep(time.Second)
+			sent.Add(1000)
+		}
+		time.Sleep(500 * time.Millisecond)
+		m, ok := w.Motion(key("f"))
+		if end := m.End(time.Now()); !ok || m.Step.Totals.Bytes != 30_000 || m.Rate < 800 || m.Rate > 1100 || end.IsZero() {
+			t.Errorf("motion %+v, %v", m, ok)
+		}
+		must(t)(w.Suspend(bg, message("f"), ""))
+		if m, ok := w.Motion(key("f")); ok {
+			t.Errorf("a suspended flow moves: %+v", m)
+		}
+
+		must(t)(w.Start(bg, create("g", "pull")))
+		j, err := w.Join(bg, key("g"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		j.Moved(512)
+		if m, ok := w.Motion(key("g")); !ok || m.Served != 512 || m.Requests != 1 || m.Rate == 0 {
+			t.Errorf("served: motion %+v, %v", m, ok)
+		}
+		j.Leave()
+		if m, ok := w.Motion(key("g")); ok {
+			t.Errorf("nobody is inside: motion %+v", m)
+		}
+	})
+}
+
+// failing is a failure that is about a part.
+func failing(part string) error {
+	return &sdk.Error{Code: sdk.Denied, Message: "no access to " + part, Part: part}
+}
+
+func TestSkip(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		must(t)(w.Start(bg, create("f", "push")))
+		wantRefused(t, w.Skip(bg, key("f"), ""))
+		w.transfer("f").end <- sdk.Errorf(sdk.Denied, "disk full")
+		synctest.Wait()
+		wantRefused(t, w.Skip(bg, key("f"), "")) // is about no part
+		if err := w.Retry(bg, key("f")); err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range []string{"a", "b"} {
+			w.transfer("f").end <- fmt.Errorf("source: %w", failing(part))
+			synctest.Wait()
+			if f := w.flow("f"); f.FaultPart != part {
+				t.Errorf("the flow rests at %q, want %q", f.FaultPart, part)
+			}
+			wantRefused(t, w.Skip(bg, key("f"), "c"))
+			if err := w.Skip(bg, key("f"), part); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tr := w.transfer("f")
+		if got := tr.flow.Skipped; len(got) != 2 || got[0].Part != "a" || got[1].Part != "b" || got[1].Reason != "source: no access to b" {
+			t.Errorf("the transfer skips %+v", got)
+		}
+		if !tr.flow.Redelivery || tr.flow.Fault != "" || tr.flow.FaultPart != "" {
+			t.Errorf("the transfer begins with %+v", tr.flow)
+		}
+		tr.end <- nil
+		w.eventually("completed", func() bool { return w.flow("f").State == flow.Completed })
+		wantRefused(t, w.Skip(bg, key("f"), ""))
+		if len(w.flow("f").Skipped) != 2 {
+			t.Error("nobody can tell any more what was skipped")
+		}
+		if err := w.Skip(bg, key("none"), ""); !errors.Is(err, flow.ErrNotFound) {
+			t.Errorf("no flow: %v", err)
+		}
+	})
+}
+
+func TestResend(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		must(t)(w.Start(bg, create("f", "push")))
+		place := func() {
+			t.Helper()
+			err := w.transfer("f").progress.Checkpoint(bg, flow.Checkpoint{Source: []byte("s"), Sink: []byte("k")}, sdk.Totals{Parts: 1, Bytes: 7},
+				[]flow.Part{{Name: "a", Size: 7}})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		place()
+		before := w.transfer("f")
+		if err := w.Resend(bg, key("f")); err != nil {
+			t.Fatal(err)
+		}
+		<-before.cut
+		tr := w.transfer("f")
+		if f := tr.flow; f.Checkpoint != nil || f.Totals != (sdk.Totals{}) || !f.Redelivery {
+			t.Errorf("the transfer begins with %+v", f)
+		}
+		place()
+		if f := w.flow("f"); f.Totals.Bytes != 7 || f.Totals.Parts != 1 {
+			t.Errorf("totals %+v", f.Totals)
+		}
+
+		must(t)(w.Suspend(bg, message("f"), ""))
+		if err := w.Resend(bg, key("f")); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.transfers.starts("f"); n != 2 {
+			t.Errorf("%d transfers were started", n)
+		}
+		must(t)(w.Resume(bg, message("f"), nil))
+		if f := w.transfer("f").flow; f.Checkpoint != nil {
+			t.Errorf("after the resume, the transfer begins with %+v", f.Checkpoint)
+		}
+		must(t)(w.Start(bg, create("g", "pull")))
+		wantRefused(t, w.Resend(bg, key("g"))) // has no transfer
+		must(t)(w.Terminate(bg, message("f"), ""))
+		wantRefused(t, w.Resend(bg, key("f")))
+		if err := w.Resend(bg, key("none")); !errors.Is(err, flow.ErrNotFound) {
+			t.Errorf("no flow: %v", err)
+		}
+	})
+}
+
+func TestAbort(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		must(t)(w.Start(bg, create("push", "push")))
+		status := must(t)(w.Start(bg, create("pull", "pull")))
+		tr := w.transfer("push")
+		for _, id := range []string{"push", "pull"} {
+			if err := w.Abort(bg, key(id), "nobody wants it"); err != nil {
+				t.Fatal(err)
+			}
+			w.wantState(id, flow.Terminated)
+			if diff := cmp.Diff([]string{"errored TERMINATED pending"}, w.callbacks(id)); diff != "" {
+				t.Errorf("%s: %s", id, diff)
+			}
+			wantRefused(t, w.Abort(bg, key(id), ""))
+			must(t)(w.Terminate(bg, message(id), "")) // it is so already
+		}
+		<-tr.cut
+		if w.endpoint.works(status.DataAddress) {
+			t.Error("the token works")
+		}
+		synctest.Wait()
+		if w.flow("push").Leftover {
+			t.Error("the sink was not told")
+		}
+		if err := w.Abort(bg, key("none"), ""); !errors.Is(err, flow.ErrNotFound) {
+			t.Errorf("no flow: %v", err)
+		}
+	})
+}
+
 // Why a flow waits is said by its transfer, and before that from outside: whoever asks hears it, its control plane too.
 func TestWhyAFlowWaits(t *testing.T) {
 	w := newWorld(t)
 	outside := ""
-	w.waiting = func(k flow.Key) string {
-		if k == key("f") {
-			return outside
+	w.restart(func(o *flow.Options) {
+		o.Waiting = func(k flow.Key) string {
+			if k == key("f") {
+				return outside
+			}
+			return "another one"
 		}
-		return "another one"
-	}
-	w.Engine = w.engine()
+	})
 	must(t)(w.Start(bg, create("f", "push")))
 	tr := w.transfer("f")
 	for _, c := range []struct{ outside, transfer, want string }{

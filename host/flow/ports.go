@@ -20,6 +20,9 @@ type Progress interface {
 	Checkpoint(ctx context.Context, c Checkpoint, totals sdk.Totals, parts []Part) error
 	// Waiting tells an operator why nothing moves: "" when it does again.
 	Waiting(reason string)
+	// Observe says whom to ask where the transfer is, for operators. step may be called at any time until the Transfer returns; it does
+	// not wait for anything.
+	Observe(step func() Step)
 	// Remote returns the address at the other end, with the type of the plugin that uses it, as it is now. refused says that the last
 	// one was refused: its token is renewed then, and the error is ErrNotRenewed if that cannot be.
 	Remote(ctx context.Context, refused bool) (sdk.DataAddress, error)
@@ -65,6 +68,8 @@ type Profile struct {
 	Renewal Renewal
 	// Provision, if not "", is the type of the sink that makes the addresses which are handed out, in place of the public API.
 	Provision string
+	// DatasetInMessage takes a dataset that the Catalog does not know from the metadata of the message.
+	DatasetInMessage bool
 }
 
 // Mode says when prepare and start are answered.

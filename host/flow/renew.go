@@ -78,11 +78,16 @@ func (k *keeper) stop() {
 
 // onTime renews because it is time, and sets the timer for the next time.
 func (k *keeper) onTime() {
-	if !k.begin() {
+	over, err := k.engine.turn(k.ctx) // after a stop, the tokens of thousands of flows may have expired
+	if err != nil {
+		return
+	}
+	defer over()
+	if !k.begin(k.ctx) {
 		return
 	}
 	defer k.end()
-	f, err := k.renew(k.ctx, nil)
+	f, err := k.renew(nil)
 	switch e := sdk.AsError(err); {
 	case k.ctx.Err() != nil:
 	case err == nil:
@@ -97,11 +102,13 @@ func (k *keeper) onTime() {
 	}
 }
 
-// begin waits until nobody else renews. It returns false if the keeper was stopped.
-func (k *keeper) begin() bool {
+// begin waits until nobody else renews. It returns false if the keeper was stopped, or ctx has ended.
+func (k *keeper) begin(ctx context.Context) bool {
 	select {
 	case k.renewal <- struct{}{}:
 	case <-k.ctx.Done():
+		return false
+	case <-ctx.Done():
 		return false
 	}
 	k.engine.mu.Lock()
@@ -121,8 +128,8 @@ func (k *keeper) end() {
 
 // renew renews the token and stores it before anyone uses it, unless the flow has another address than stale by now; nil stands for
 // whatever it has. It returns the flow as it is then. begin has returned true.
-func (k *keeper) renew(ctx context.Context, stale *sdk.DataAddress) (*Flow, error) {
-	e := k.engine
+func (k *keeper) renew(stale *sdk.DataAddress) (*Flow, error) {
+	e, ctx := k.engine, k.ctx
 	f, err := e.Store.Flow(ctx, k.key)
 	if err != nil {
 		return nil, sdk.Retryf(sdk.Unavailable, "read flow: %w", err)
@@ -135,8 +142,7 @@ func (k *keeper) renew(ctx context.Context, stale *sdk.DataAddress) (*Flow, erro
 	}
 	used := *f.Remote
 	renewed, failure := e.Renewer.Renew(ctx, f, used)
-	// What the counterparty has given must not be lost with the caller.
-	err = e.Store.Update(context.WithoutCancel(ctx), k.key, func(tx Tx) (err error) {
+	store := func(tx Tx) (err error) {
 		if f, err = tx.Flow(); err != nil {
 			return err
 		}
@@ -152,11 +158,32 @@ func (k *keeper) renew(ctx context.Context, stale *sdk.DataAddress) (*Flow, erro
 			return tx.Put(f)
 		}
 		return fault(tx, f, fmt.Errorf("the token of the counterparty's address cannot be renewed: %w", failure))
-	})
+	}
+	// What the counterparty has given must not be lost: it may take the refresh token that we had for stolen the next time.
+	for pause := firstStorePause; ; pause = min(2*pause, maxStorePause) {
+		err = e.Store.Update(context.WithoutCancel(ctx), k.key, store)
+		if err == nil || failure != nil || errors.Is(err, ErrNotFound) {
+			break
+		}
+		e.Logger.Error("renewed token not stored", "flow", k.key.String(), "err", err, "pause", pause)
+		if !sleep(ctx, pause) {
+			break
+		}
+	}
 	if err != nil {
 		return nil, sdk.Retryf(sdk.Unavailable, "store the renewed token: %w", err)
 	}
 	return f, failure
+}
+
+// sleep returns false if ctx has ended before.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
 }
 
 func sameToken(a, b sdk.DataAddress) bool {
@@ -186,19 +213,33 @@ func (e *Engine) fresh(ctx context.Context, key Key, refused *sdk.DataAddress) (
 	if k == nil {
 		return f, ErrNotRenewed
 	}
-	if !k.begin() {
+	if !k.begin(ctx) {
 		return f, ErrNotRenewed
 	}
-	defer k.end()
 	stale := f.Remote
 	if refused != nil {
 		stale = refused
 	}
-	renewed, err := k.renew(ctx, stale)
+	// The renewal does not end with who asked for it: the counterparty has perhaps given new tokens already.
+	ended := make(chan error, 1)
+	var renewed *Flow
+	go func() {
+		defer k.end()
+		f, err := k.renew(stale)
+		if err == nil {
+			renewed = f
+			k.schedule(f)
+		}
+		ended <- err
+	}()
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
 	if err != nil {
 		return f, fmt.Errorf("%w: %w", ErrNotRenewed, err)
 	}
-	k.schedule(renewed)
 	return renewed, nil
 }
 

@@ -1,6 +1,7 @@
 package flow_test
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"testing"
@@ -224,6 +225,44 @@ func TestRequiredRenewal(t *testing.T) {
 		}
 		if len(w.endpoint.live) > 0 {
 			t.Errorf("tokens that work: %v", w.endpoint.live)
+		}
+	})
+}
+
+// Who asks for a token and goes before it is there does not take with him what the counterparty has given.
+func TestARenewalOutlivesWhoAskedForIt(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		w.renewer.failWith(sdk.Retryf(sdk.Unavailable, "no answer"))
+		w.held("f", renewable())
+		time.Sleep(200 * time.Second)
+		w.renewer.failWith(nil)
+		w.renewer.slow = 3 * time.Second
+		before := w.renewer.count()
+		ctx, cancel := context.WithTimeout(bg, time.Second)
+		defer cancel()
+		if a, err := w.Address(ctx, key("f")); err != nil || a.Get("authorization") != "a" {
+			t.Errorf("got %v, %v", a, err)
+		}
+		time.Sleep(3 * time.Second)
+		w.wantToken("f", "a+")
+		if n := w.renewer.count() - before; n != 1 {
+			t.Errorf("%d renewals", n)
+		}
+	})
+}
+
+// The refresh token that was used is worth nothing any more: the new one is stored, even if not at once.
+func TestARenewedTokenIsStored(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		s := &trippingStore{Store: w.store}
+		w.restart(func(o *flow.Options) { o.Store = s })
+		w.held("f", renewable())
+		time.Sleep(79 * time.Second)
+		s.next.Store(1)
+		time.Sleep(2 * time.Second)
+		w.wantToken("f", "a+")
+		if n := w.renewer.count(); n != 1 {
+			t.Errorf("%d renewals", n)
 		}
 	})
 }

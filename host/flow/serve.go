@@ -53,7 +53,8 @@ func (e *Engine) stay(ctx context.Context, key Key, check func(*Flow) error) (*J
 		leave()
 		return nil, err
 	}
-	return &Joined{Context: ctx, Flow: f, Leave: leave}, nil
+	moved := func(n int) { l.tracker.moved(n, e.Clock()) }
+	return &Joined{Context: ctx, Flow: f, Moved: moved, Leave: leave}, nil
 }
 
 // serving reports whether the flow's endpoint takes requests now. Data may reach a consumer before it hears that the provider has

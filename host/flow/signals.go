@@ -76,6 +76,13 @@ type Operations interface {
 	// Retry lets a flow go on that rests with a fault, and tries callbacks again that were given up. A *StateError says that there is
 	// nothing to retry.
 	Retry(ctx context.Context, key Key) error
+	// Skip gives up the part that a flow rests at, and lets the flow go on with the next. part, if not "", has to be that part: the
+	// error is a *StateError if the flow does not rest at it.
+	Skip(ctx context.Context, key Key, part string) error
+	// Resend has a STARTED or SUSPENDED flow that sends or fetches data begin again from its start, as if nothing had reached the sink.
+	Resend(ctx context.Context, key Key) error
+	// Abort moves a flow to TERMINATED without its control plane, which is told by errored. It is for a flow that nobody else ends.
+	Abort(ctx context.Context, key Key, reason string) error
 	// Address returns the counterparty's address of a STARTED flow, with a token that is good now. The error is a *StateError if there
 	// is none to give away. Secret.
 	Address(ctx context.Context, key Key) (sdk.DataAddress, error)
@@ -89,6 +96,8 @@ type Joined struct {
 	// Context is derived from the caller's and ends when the flow stops serving. The cause is then a *StateError or ErrClosed.
 	Context context.Context
 	Flow    *Flow
+	// Moved counts bytes of the request as they come or go, for operators. It may be called concurrently.
+	Moved func(n int)
 	// Leave ends the request's stay. It is called once.
 	Leave func()
 }

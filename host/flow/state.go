@@ -36,6 +36,8 @@ const (
 	SignalResume    Signal = "resume"
 	SignalTerminate Signal = "terminate"
 	SignalCompleted Signal = "completed"
+	// SignalAbort is an operator's.
+	SignalAbort Signal = "abort"
 	// SignalReady is our own: the work of prepare or start is done.
 	SignalReady Signal = "ready"
 	// SignalFinished is our own: a transfer has ended well.
@@ -69,6 +71,12 @@ var table = map[move]State{
 	{Starting, SignalTerminate}:  Terminated,
 	{Started, SignalTerminate}:   Terminated,
 	{Suspended, SignalTerminate}: Terminated,
+
+	{Preparing, SignalAbort}: Terminated,
+	{Prepared, SignalAbort}:  Terminated,
+	{Starting, SignalAbort}:  Terminated,
+	{Started, SignalAbort}:   Terminated,
+	{Suspended, SignalAbort}: Terminated,
 }
 
 // underWay are the states in which a new flow waits for the one it is to reach.

@@ -47,7 +47,7 @@ type Tx interface {
 	Part(name string) (Part, bool, error)
 	// Enqueue adds a callback to the outbox. Callbacks of one flow are delivered in the order in which they are added.
 	Enqueue(c Callback) error
-	// CancelCallbacks withdraws the flow's callbacks that are not delivered.
+	// CancelCallbacks withdraws the flow's callbacks that are not delivered, also those that were given up.
 	CancelCallbacks() error
 	// RetryCallbacks makes the flow's callbacks that were given up pending again, as if they had just been added, and returns how many.
 	RetryCallbacks() (int, error)

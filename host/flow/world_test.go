@@ -29,7 +29,7 @@ type world struct {
 	sinks     *sinks
 	checker   *checker
 	renewer   *renewer
-	waiting   func(flow.Key) string // what is said from outside; nil: nothing
+	change    func(*flow.Options) // if not nil, of engines to come
 }
 
 func newWorld(t *testing.T) *world {
@@ -42,10 +42,25 @@ func newWorld(t *testing.T) *world {
 
 // engine returns a new engine on the same store, as after a restart.
 func (w *world) engine() *flow.Engine {
-	return flow.New(flow.Options{
+	o := flow.Options{
 		Store: w.store, Catalog: catalog{}, Checker: w.checker, Endpoint: w.endpoint, Transfer: w.transfers.run, Sinks: w.sinks,
-		Renewer: w.renewer, Waiting: w.waiting, Logger: slog.New(slog.DiscardHandler), StopTimeout: 5 * time.Second,
-	})
+		Renewer: w.renewer, Logger: slog.New(slog.DiscardHandler), StopTimeout: 5 * time.Second,
+	}
+	if w.change != nil {
+		w.change(&o)
+	}
+	return flow.New(o)
+}
+
+// restart closes the engine, and lets another with other options go on.
+func (w *world) restart(change func(*flow.Options)) {
+	w.t.Helper()
+	w.close()
+	w.change = change
+	w.Engine = w.engine()
+	if err := w.Revive(bg); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func (w *world) close() {
@@ -182,6 +197,26 @@ func (c *checker) check(ctx context.Context, a sdk.DataAddress) error {
 	return fail
 }
 
+// setSlow lets every call wait until release.
+func (c *checker) setSlow(slow chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.slow = slow
+}
+
+func (c *checker) release() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.slow)
+	c.slow = nil
+}
+
+func (c *checker) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calls
+}
+
 func (c *checker) failWith(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -193,18 +228,24 @@ type renewer struct {
 	mu    sync.Mutex
 	calls int
 	fail  error
+	slow  time.Duration
 }
 
 func (r *renewer) Renewable(_ *flow.Flow, a sdk.DataAddress) (time.Duration, bool) {
 	return 100 * time.Second, a.Get("refreshToken") != ""
 }
 
-func (r *renewer) Renew(_ context.Context, _ *flow.Flow, a sdk.DataAddress) (sdk.DataAddress, error) {
+func (r *renewer) Renew(ctx context.Context, _ *flow.Flow, a sdk.DataAddress) (sdk.DataAddress, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls++
 	if r.fail != nil {
 		return sdk.DataAddress{}, r.fail
+	}
+	select {
+	case <-time.After(r.slow):
+	case <-ctx.Done():
+		return sdk.DataAddress{}, sdk.AsError(ctx.Err())
 	}
 	a = a.Clone()
 	a.Properties["authorization"] += "+"

@@ -228,6 +228,41 @@ func TestStoreThatFailsEndsTheTransfer(t *testing.T) {
 	}
 }
 
+// TestPartsOfAPlaceThatCouldNotBeStored: a run is cut while it stores a place, and stores a later one in the end. The parts of both count.
+func TestPartsOfAPlaceThatCouldNotBeStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from, to, k := filled(1000, 1000, 1000, 1000), &sdktest.Memory{}, &keeper{}
+		storing := make(chan struct{})
+		from.Reading = func(_ context.Context, at sdktest.Point) error {
+			switch at.Total {
+			case 2000: // two parts are durable
+				<-storing
+			case 4000:
+				synctest.Wait() // three are
+				return errors.New("cut")
+			}
+			return nil
+		}
+		j := job(from, k)
+		j.Store = func(ctx context.Context, p pipeline.Place, parts []pipeline.Part) error {
+			select {
+			case <-storing:
+				return k.store(ctx, p, parts)
+			default:
+				close(storing)
+				<-ctx.Done()
+				return ctx.Err()
+			}
+		}
+		if err := pipeline.Run(t.Context(), from.DataSource(), to.DataSink(), j, time.Second, nil); err == nil {
+			t.Fatal("the run was not cut")
+		}
+		if int64(len(k.parts)) != k.place.Totals.Parts || len(k.parts) != 3 {
+			t.Errorf("stored a place behind %d parts, and %d parts", k.place.Totals.Parts, len(k.parts))
+		}
+	})
+}
+
 // tampering changes what passes between a source and a sink.
 type tampering struct {
 	sdk.DataSource
@@ -396,6 +431,35 @@ func TestTransferAsksForARenewedAddress(t *testing.T) {
 			if (err == nil) != (tc.want == "") || err != nil && sdk.AsError(err).Code != tc.want || asked != tc.asked {
 				t.Errorf("%s: %v, asked %s", name, err, asked)
 			}
+		}
+	})
+}
+
+// A run says where it is, and a further attempt begins where the last place was.
+func TestStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from, to := filled(100_000, 300_000), &sdktest.Memory{}
+		gate := sdktest.NewGate(200_000)
+		from.Reading = gate.Hook
+		var step atomic.Pointer[func() pipeline.Step]
+		j := job(from, &keeper{})
+		j.To = to.Address("")
+		j.Observe = func(s func() pipeline.Step) { step.Store(&s) }
+		done := make(chan error)
+		go func() { done <- pipeline.Run(t.Context(), from.DataSource(), to.DataSink(), j, time.Hour, nil) }()
+		<-gate.Reached()
+		synctest.Wait()
+		s := (*step.Load())()
+		if s.Part != "dir/part 01" || s.PartSize != 300_000 || s.PartBytes == 0 || s.Totals.Parts != 1 || s.Totals.Bytes != 100_000+s.PartBytes ||
+			s.TotalParts != 2 || s.TotalBytes != 400_000 {
+			t.Errorf("step %+v", s)
+		}
+		gate.Open()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if s := (*step.Load())(); s.Part != "" || s.PartBytes != 0 || s.Totals != (sdk.Totals{Parts: 2, Bytes: 400_000}) {
+			t.Errorf("at the end: step %+v", s)
 		}
 	})
 }

@@ -24,8 +24,12 @@ type Job struct {
 	Place Place
 	// Redelivery tells the sink that parts may have reached it in an earlier run that stored nothing of it.
 	Redelivery bool
+	// Skip names parts that are given up.
+	Skip []string
 	// Digests to compute besides CRC-32C.
 	Digests []sdk.Algorithm
+	// Observe, if not nil, is given at the begin of each attempt what tells where it is. That waits for nothing.
+	Observe func(step func() Step)
 	// Store makes a place durable. It is called by one goroutine at a time. When it returns nil, the source may forget what lies before.
 	Store func(ctx context.Context, p Place, parts []Part) error
 	// Since is when the job asked for its place among those that run; the zero value is now. See Transfer.Admit.
@@ -99,7 +103,7 @@ func Run(ctx context.Context, source sdk.DataSource, sink sdk.DataSink, job Job,
 		return err
 	}
 	job.account.at(atSource)
-	from, err := source.Read(ctx, sdk.ReadOpen{Flow: job.Flow, Address: job.From, ResumeToken: token, Digests: algorithms})
+	from, err := source.Read(ctx, sdk.ReadOpen{Flow: job.Flow, Address: job.From, ResumeToken: token, Digests: algorithms, Skip: job.Skip})
 	if err != nil {
 		return fmt.Errorf("open source: %w", err)
 	}
@@ -117,6 +121,9 @@ func Run(ctx context.Context, source sdk.DataSource, sink sdk.DataSink, job Job,
 		r.reached = job.Place.Totals
 		r.reached.Bytes -= inside
 	}
+	if job.Observe != nil {
+		job.Observe(r.step)
+	}
 	return r.run(ctx, cancel, interval)
 }
 
@@ -129,10 +136,12 @@ type run struct {
 	meter   Meter
 	account *account
 
-	mu        sync.Mutex // guards what follows
-	reached   sdk.Totals // totals of the parts that were sent
-	open      Part       // the part that is being sent
-	inside    int64      // bytes of it that were sent
+	mu        sync.Mutex   // guards what follows
+	reached   sdk.Totals   // totals of the parts that were sent
+	open      Part         // the part that is being sent
+	inside    int64        // bytes of it that were sent
+	records   int64        // of it that were sent
+	begun     sdk.PartInfo // of the part that is being sent, and what it said of the flow; no name between parts
 	announced map[uint64]Part
 	marks     []mark
 	written   []Part // durable at the sink, not stored
@@ -235,15 +244,16 @@ func (r *run) note(f sdk.Frame) error {
 		if err := sdk.CheckName(f.Name); err != nil {
 			return fmt.Errorf("source: %w", err)
 		}
-		r.open, r.inside = Part{Index: f.Index, Name: f.Name}, f.Offset
+		r.open, r.inside, r.records, r.begun = Part{Index: f.Index, Name: f.Name}, f.Offset, 0, f.PartInfo
 	case *sdk.Data:
 		r.inside += int64(f.Len())
 		r.metrics.data(f.Len())
 	case *sdk.RecordBatch:
 		r.inside += int64(f.Size())
+		r.records += int64(f.Len())
 		r.metrics.records(f.Len(), f.Size())
 	case *sdk.PartEnd:
-		r.inside = 0
+		r.inside, r.records, r.begun.Name = 0, 0, ""
 		r.open.Size, r.open.Records, r.open.Digests = f.Size, f.Records, f.Digests
 		r.announced[r.open.Index] = r.open
 		r.reached.Parts++
@@ -296,10 +306,10 @@ func (r *run) partWritten(w *sdk.PartWritten) error {
 	}
 	delete(r.announced, w.Index)
 	if w.Size != p.Size {
-		return sdk.Errorf(sdk.Corrupt, "part %q: the source sent %d bytes, the sink has %d", p.Name, p.Size, w.Size)
+		return damaged(p.Name, "the source sent %d bytes, the sink has %d", p.Size, w.Size)
 	}
 	if err := p.Digests.Compare(w.Digests); err != nil {
-		return sdk.Errorf(sdk.Corrupt, "part %q: %w", p.Name, err)
+		return damaged(p.Name, "%w", err)
 	}
 	if len(p.Digests) == 0 {
 		p.Digests = w.Digests
@@ -308,6 +318,13 @@ func (r *run) partWritten(w *sdk.PartWritten) error {
 	r.written = append(r.written, p)
 	r.metrics.part()
 	return nil
+}
+
+// damaged is the error for a part that did not arrive as it was sent.
+func damaged(part, format string, args ...any) error {
+	e := sdk.Errorf(sdk.Corrupt, "part %q: "+format, append([]any{part}, args...)...)
+	e.Part = part
+	return e
 }
 
 // reachedBySink turns a checkpoint that the sink has made durable into a place to be stored.
@@ -379,13 +396,15 @@ func (r *run) flush(ctx context.Context) error {
 	r.durable, r.written = nil, nil
 	r.mu.Unlock()
 	if durable == nil {
-		r.giveBack(written)
+		r.giveBack(nil, written)
 		return nil
 	}
 	start := time.Now()
 	r.account.store(true)
 	defer r.account.store(false)
 	if err := r.store(ctx, durable.place, written); err != nil {
+		// A later place may still be stored, and these parts lie before it.
+		r.giveBack(durable, written)
 		return fmt.Errorf("store the transfer's place: %w", err)
 	}
 	r.metrics.stored(time.Since(start))
@@ -404,9 +423,12 @@ func (r *run) storeEnd(ctx context.Context) error {
 	return r.flush(ctx)
 }
 
-// giveBack keeps parts for the next flush: they are stored together with a place behind them.
-func (r *run) giveBack(parts []Part) {
+// giveBack keeps what was not stored for the next flush: parts are stored together with a place behind them.
+func (r *run) giveBack(durable *mark, parts []Part) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.durable == nil {
+		r.durable = durable
+	}
 	r.written = append(parts, r.written...)
 }

@@ -379,3 +379,12 @@ func TestConnectionOutlivesACut(t *testing.T) {
 		w.do(other, other.Endpoint, request{method: http.MethodHead}).wantStatus(t, http.StatusOK)
 	}
 }
+
+// A request whose connection has ended in one direction can still be answered: the answer is not one that stays.
+func TestClientThatIsHalfGone(t *testing.T) {
+	for _, err := range []error{errClientGone, fmt.Errorf("read part: %w", context.Canceled)} {
+		if p := problemOf(err); p.Status != http.StatusBadRequest || p.header.Get("Retry-After") == "" {
+			t.Errorf("%v: %d %v", err, p.Status, p.header)
+		}
+	}
+}

@@ -34,7 +34,8 @@ type exchange struct {
 	allowance  *allowance // nil until the token is known
 	metrics    *metrics
 	// pace waits until so much may move; nil without limits. It is set while the request is inside a flow.
-	pace func(bytes, records int64) error
+	pace  func(bytes, records int64) error
+	moved func(n int) // tells the flow of bytes that came or went; nil outside of one
 
 	eager  bool // the length is not known: flush whatever is written, so that whoever follows a slow source sees what there is
 	status int  // of the answer, 0 until it has begun
@@ -109,6 +110,7 @@ func (x *exchange) writePiece(b []byte) (int, error) {
 	defer x.pauseWriting()
 	n, err := x.w.Write(b)
 	x.metrics.sent(n)
+	x.count(n)
 	if err != nil {
 		return n, fmt.Errorf("%w: %w", errClientGone, err)
 	}
@@ -121,6 +123,12 @@ func (x *exchange) wait(bytes, records int64) error {
 		return nil
 	}
 	return x.pace(bytes, records)
+}
+
+func (x *exchange) count(n int) {
+	if x.moved != nil && n > 0 {
+		x.moved(n)
+	}
 }
 
 // flush sends what is buffered.
@@ -163,6 +171,7 @@ func (x *exchange) Read(b []byte) (int, error) {
 	n, err := x.r.Body.Read(b)
 	x.pauseReading(err == io.EOF)
 	x.metrics.received(n)
+	x.count(n)
 	if over := x.allowance.take(n); over != nil {
 		return 0, over
 	}
@@ -202,7 +211,8 @@ func bodyProblem(err error) *problem {
 	case isTimeout(err):
 		return tooSlow.because("the body did not go on").from(err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return badRequest.because("the body ended before it was whole").from(err)
+		// Not of the client's making, if the connection was cut on its way here.
+		return badRequest.because("the body ended before it was whole").from(err).retryAfter(time.Second)
 	}
 	return badRequest.because("the body could not be read").from(err)
 }

@@ -257,6 +257,10 @@ func TestUploadCutInTheMiddle(t *testing.T) {
 		res := w.raw(text, closeWrite)
 		if res == nil || res.StatusCode != http.StatusBadRequest || !res.Close {
 			t.Errorf("%s: %+v", name, res)
+			continue
+		}
+		if again := res.Header.Get("Retry-After"); (again == "") != (name == "malformed") {
+			t.Errorf("%s: Retry-After %q", name, again)
 		}
 	}
 	reset := w.raw(putHeader(a, "reset", "Content-Length: 10\r\n")+"12345", func(c net.Conn) {

@@ -120,7 +120,8 @@ func problemOf(err error) *problem {
 	case errors.Is(err, errCut):
 		return stopped.because("the data flow was stopped while the request ran")
 	case errors.Is(err, errClientGone), errors.Is(err, context.Canceled):
-		return badRequest.because("the client has gone")
+		// Whoever hears this is still there, behind a network that has cut one direction.
+		return badRequest.because("the client has gone").retryAfter(time.Second)
 	}
 	return ourFault.because("the failure was logged").from(err)
 }

@@ -53,6 +53,7 @@ func (h *Handler) newStay(x *exchange, joined *flow.Joined) *stay {
 		x.pace = func(bytes, records int64) error { return meter.Wait(ctx, bytes, records) }
 		closeMeter = meter.Close
 	}
+	x.moved = joined.Moved
 	s.leave = sync.OnceFunc(func() {
 		s.reason = whyEnded(ctx)
 		if !uninterrupt() {

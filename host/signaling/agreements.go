@@ -25,6 +25,8 @@ var (
 	ErrNoAgreement = errors.New("the control plane has no agreement for the data flow")
 	// ErrNotSupported says that the control plane does not hand out agreements.
 	ErrNotSupported = errors.New("the control plane does not hand out agreements")
+	// ErrBadAgreement says that what the control plane handed out is no agreement.
+	ErrBadAgreement = errors.New("what the control plane answered is no agreement")
 	// ErrUnknownControlPlane says that the flow's control plane is not in the Directory.
 	ErrUnknownControlPlane = errors.New("the control plane is not known")
 )
@@ -61,10 +63,10 @@ func (a *Agreements) fetch(ctx context.Context, f *flow.Flow) (json.RawMessage, 
 	case code != http.StatusOK:
 		return nil, errors.New(refusal(answer, true, time.Time{}).text)
 	case len(answer.body) > maxAgreement:
-		return nil, fmt.Errorf("the agreement is longer than %d bytes", maxAgreement)
+		return nil, fmt.Errorf("%w: it is longer than %d bytes", ErrBadAgreement, maxAgreement)
 	}
 	if err := checkAgreement(answer.body); err != nil {
-		return nil, fmt.Errorf("what the control plane answered is no agreement: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrBadAgreement, err)
 	}
 	return answer.body, nil
 }

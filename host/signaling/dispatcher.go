@@ -105,7 +105,9 @@ func (r *run) loop(ctx context.Context) {
 
 func (r *run) release(c flow.Callback) {
 	delete(r.flows, c.Key)
-	r.busy[c.ControlPlane]--
+	if r.busy[c.ControlPlane]--; r.busy[c.ControlPlane] <= 0 {
+		delete(r.busy, c.ControlPlane) // control planes come and go
+	}
 }
 
 // releaseMore saves a look at the outbox for each callback that finished at the same time.

@@ -284,6 +284,28 @@ func TestBrokenOutboxIsTriedAgain(t *testing.T) {
 	})
 }
 
+// Control planes that have gone leave nothing in the dispatcher.
+func TestNothingIsKeptOfControlPlanes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t)
+		o.furnish()
+		defer o.ControlPlanes.Close()
+		for i := range 10 {
+			o.enqueue(fmt.Sprint("f", i), fmt.Sprint("removed", i%5), completed("m"))
+		}
+		r := o.newRun()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { r.loop(ctx); close(done) }()
+		time.Sleep(time.Second)
+		cancel()
+		<-done
+		if len(r.busy) > 0 || len(r.flows) > 0 {
+			t.Errorf("kept %v, %v", r.busy, r.flows)
+		}
+	})
+}
+
 func TestUnknownControlPlane(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newOffice(t)

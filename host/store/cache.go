@@ -36,6 +36,7 @@ func (c cache) put(id int64, f *flow.Flow) {
 func clone(f *flow.Flow) *flow.Flow {
 	c := *f
 	c.Labels, c.Reported = slices.Clone(f.Labels), slices.Clone(f.Reported)
+	c.Skipped = slices.Clone(f.Skipped)
 	c.Claims, c.Metadata, c.Digest = bytes.Clone(f.Claims), bytes.Clone(f.Metadata), bytes.Clone(f.Digest)
 	c.Local = f.Local.Clone()
 	c.Target, c.Remote, c.Issued = cloneAddress(f.Target), cloneAddress(f.Remote), cloneAddress(f.Issued)

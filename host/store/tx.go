@@ -343,7 +343,7 @@ func (t *tx) CancelCallbacks() error {
 		return absent(err)
 	}
 	t.later(nothing, func() error {
-		return t.w.exec(`UPDATE callbacks SET status = 'cancelled' WHERE flow = ? AND status = 'pending'`, t.id)
+		return t.w.exec(`UPDATE callbacks SET status = 'cancelled' WHERE flow = ? AND status IN ('pending', 'failed')`, t.id)
 	})
 	return nil
 }

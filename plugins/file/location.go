@@ -91,18 +91,26 @@ func (l *location) files(ctx context.Context) iter.Seq2[file, error] {
 }
 
 // count returns the number of files.
-func (l *location) count(ctx context.Context) (int, error) {
-	n := 0
-	for _, err := range l.files(ctx) {
+func (l *location) count(ctx context.Context) (all amount, err error) {
+	for f, err := range l.files(ctx) {
 		if err != nil {
-			return n, err
+			return all, err
 		}
-		n++
+		all.files++
+		if info, err := l.root.Stat(f.path); err == nil { // what is wrong with it is said when it is read
+			all.bytes += info.Size()
+		}
 	}
-	if n == 0 && l.path != "" {
-		return 0, sdk.Errorf(sdk.NotFound, "no file matches %q", l.path)
+	if all.files == 0 && l.path != "" {
+		return all, sdk.Errorf(sdk.NotFound, "no file matches %q", l.path)
 	}
-	return n, nil
+	return all, nil
+}
+
+// amount is how much a location holds.
+type amount struct {
+	files int
+	bytes int64
 }
 
 // walk is one pass over a location.

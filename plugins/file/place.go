@@ -38,13 +38,29 @@ func (w *writer) rename(t *temporary, target string) (location string, err error
 		}
 		if w.redelivery || t.again {
 			if same, err := w.same(t.file, location); err != nil || same {
-				return location, errors.Join(err, failure(w.root.Remove(t.name), "remove", t.name))
+				return location, errors.Join(err, w.giveWay(t, location, same))
 			}
 		}
 		if w.collision == collisionFail {
 			return "", errTaken(target)
 		}
 	}
+}
+
+// giveWay removes the temporary file if the one at location is the same: a flow that goes on from a checkpoint finds its content there
+// from now on.
+func (w *writer) giveWay(t *temporary, location string, same bool) error {
+	if !same {
+		return nil
+	}
+	info, err := w.root.Lstat(location)
+	if err != nil {
+		return failure(err, "look at", location)
+	}
+	if err := t.note(info); err != nil {
+		return err
+	}
+	return failure(w.root.Remove(t.name), "remove", t.name)
 }
 
 // numbered returns a name with a number before its extension; for 0 the name itself.

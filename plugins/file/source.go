@@ -8,6 +8,7 @@ import (
 	"mime"
 	"os"
 	"path"
+	"slices"
 	"syscall"
 
 	"github.com/towpath-dataplane/towpath/sdk"
@@ -61,7 +62,7 @@ func (l *location) parts(ctx context.Context, req sdk.ReadRequest) iter.Seq2[sdk
 				continue
 			}
 			part := unread(f)
-			if err == nil && (req.Part == "" || req.Part == f.name) {
+			if err == nil && (req.Part == "" || req.Part == f.name) && !slices.Contains(req.Skip, f.name) {
 				part, err = l.part(f, total)
 			}
 			if missing(err) && !l.single {
@@ -78,9 +79,9 @@ func (l *location) parts(ctx context.Context, req sdk.ReadRequest) iter.Seq2[sdk
 }
 
 // total counts the files, which one part alone is not worth.
-func (l *location) total(ctx context.Context, req sdk.ReadRequest) (int, error) {
+func (l *location) total(ctx context.Context, req sdk.ReadRequest) (amount, error) {
 	if req.Part != "" {
-		return 0, nil
+		return amount{}, nil
 	}
 	return l.count(ctx)
 }
@@ -96,7 +97,7 @@ func unread(f file) sdk.Part {
 }
 
 // part describes a file as it is now.
-func (l *location) part(f file, total int) (sdk.Part, error) {
+func (l *location) part(f file, total amount) (sdk.Part, error) {
 	info, err := l.root.Stat(f.path)
 	if err != nil {
 		return sdk.Part{}, err
@@ -107,7 +108,7 @@ func (l *location) part(f file, total int) (sdk.Part, error) {
 	return sdk.Part{
 		PartInfo: sdk.PartInfo{
 			Name: f.name, MediaType: mediaType(f.name), Size: info.Size(),
-			Modified: info.ModTime(), Validator: validator(info), TotalParts: total,
+			Modified: info.ModTime(), Validator: validator(info), TotalParts: total.files, TotalBytes: total.bytes,
 		},
 		Open: func(_ context.Context, offset int64) (io.ReadCloser, error) {
 			r, err := openFile(l.root, f.path, info, offset)

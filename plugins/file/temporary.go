@@ -136,7 +136,11 @@ func (t *temporary) receive(p *sdk.IncomingPart) error {
 	if err := t.file.Sync(); err != nil {
 		return failure(err, "sync", t.name)
 	}
-	return t.note()
+	info, err := t.file.Stat()
+	if err != nil {
+		return failure(err, "look at", t.name)
+	}
+	return t.note(info)
 }
 
 // checkpoint makes what was written durable. The token is the name of the temporary file.
@@ -158,13 +162,9 @@ func (t *temporary) checkpoint() ([]byte, error) {
 }
 
 // note writes down what the finished file looks like, if a flow can go on from a checkpoint in it.
-func (t *temporary) note() error {
+func (t *temporary) note(info os.FileInfo) error {
 	if !t.promised {
 		return nil
-	}
-	info, err := t.file.Stat()
-	if err != nil {
-		return failure(err, "look at", t.name)
 	}
 	name := t.name + doneSuffix
 	note, err := t.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)

@@ -208,12 +208,26 @@ func TestTLS(t *testing.T) {
 	})
 }
 
+// refusedByTLS reads from a server that wants another certificate. The request may meet a connection that the server has closed already;
+// a transfer then tries again, as this does.
+func refusedByTLS(t *testing.T, p sdk.Plugin, address sdk.DataAddress) error {
+	t.Helper()
+	err := readError(t, p, address)
+	for range 100 {
+		if e := sdk.AsError(err); e.Code != sdk.Unavailable || !e.Retryable {
+			break
+		}
+		err = readError(t, p, address)
+	}
+	return err
+}
+
 func TestClientCertificates(t *testing.T) {
 	certificate, key, pool := newClientCertificate(t)
 	server, caFile := newTLSServer(t, &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool})
 	t.Run("none", func(t *testing.T) {
 		p := newTestPlugin(t, loopback().with("ca_file", caFile))
-		wantError(t, readError(t, p, edc(server.URL)), sdk.Denied, false, "certificate required")
+		wantError(t, refusedByTLS(t, p, edc(server.URL)), sdk.Denied, false, "certificate required")
 	})
 	t.Run("right", func(t *testing.T) {
 		p := newTestPlugin(t, loopback().with("ca_file", caFile).with("client_certificate", certificate).with("client_key", key))
@@ -224,14 +238,6 @@ func TestClientCertificates(t *testing.T) {
 	t.Run("unknown", func(t *testing.T) {
 		other, otherKey, _ := newClientCertificate(t)
 		p := newTestPlugin(t, loopback().with("ca_file", caFile).with("client_certificate", other).with("client_key", otherKey))
-		err := readError(t, p, edc(server.URL))
-		// The request may meet a connection that the server has closed already; a transfer then tries again, as this does.
-		for range 50 {
-			if e := sdk.AsError(err); e.Code != sdk.Unavailable || !e.Retryable {
-				break
-			}
-			err = readError(t, p, edc(server.URL))
-		}
-		wantError(t, err, sdk.Denied, false, "certificate")
+		wantError(t, refusedByTLS(t, p, edc(server.URL)), sdk.Denied, false, "certificate")
 	})
 }

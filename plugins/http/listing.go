@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"time"
@@ -70,6 +71,7 @@ func parseListing(text []byte, base *url.URL) ([]entry, error) {
 		return nil, sdk.Errorf(sdk.Unsupported, "the listing leaves parts out")
 	}
 	entries := make([]entry, len(l.Parts))
+	total, known := int64(0), true
 	seen := make(map[string]bool, len(l.Parts))
 	for i, p := range l.Parts {
 		e, err := p.entry(base)
@@ -82,6 +84,14 @@ func parseListing(text []byte, base *url.URL) ([]entry, error) {
 		seen[p.Name] = true
 		e.info.TotalParts = len(l.Parts)
 		entries[i] = e
+		if known = known && e.info.Size >= 0 && e.info.Size <= math.MaxInt64-total; known {
+			total += e.info.Size
+		}
+	}
+	for i := range entries {
+		if known {
+			entries[i].info.TotalBytes = total
+		}
 	}
 	return entries, nil
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -109,17 +110,24 @@ func TestLocations(t *testing.T) {
 }
 
 func TestConnectionsAreUsedAgain(t *testing.T) {
-	seen := map[string]bool{}
+	var seen sync.Map
 	server := newServer(t, func(w http.ResponseWriter, req *http.Request) {
-		seen[req.RemoteAddr] = true
+		seen.Store(req.RemoteAddr, true)
 		io.Copy(io.Discard, req.Body)
 		io.WriteString(w, "thank you")
 	})
-	if _, err := write(t, newTestPlugin(t, loopback()), edc(server.URL), text("a", "a"), text("b", "b"), text("c", "")); err != nil {
+	parts := []outgoing{text("empty", "")}
+	for i := range 30 {
+		parts = append(parts, text(fmt.Sprint(i), "a"))
+	}
+	if _, err := write(t, newTestPlugin(t, loopback()), edc(server.URL), parts...); err != nil {
 		t.Fatal(err)
 	}
-	if len(seen) != 1 {
-		t.Errorf("%d connections", len(seen))
+	connections := 0
+	seen.Range(func(any, any) bool { connections++; return true })
+	// The transport gives a connection back in its own time, and the next part may be quicker.
+	if connections > len(parts)/2 {
+		t.Errorf("%d connections for %d parts", connections, len(parts))
 	}
 }
 

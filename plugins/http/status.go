@@ -33,8 +33,9 @@ func statusError(what string, resp *http.Response, maxBody int64, hide func(stri
 	}
 	e.RetryAfter = retryAfter(resp.Header, time.Now())
 	e.Code, e.Retryable = classify(resp.StatusCode)
-	// A conflict that the peer expects to pass: a flow that has not started yet, a lock.
-	e.Retryable = e.Retryable || resp.StatusCode == http.StatusConflict && e.RetryAfter > 0
+	// What the peer expects to pass: a flow that has not started yet, a lock, a body of which the network has lost the end.
+	passes := resp.StatusCode == http.StatusConflict || resp.StatusCode == http.StatusBadRequest
+	e.Retryable = e.Retryable || passes && e.RetryAfter > 0
 	return e
 }
 

@@ -112,14 +112,16 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-func TestConflictThatPasses(t *testing.T) {
-	server := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Retry-After", "3")
-		w.WriteHeader(http.StatusConflict)
-	})
-	err := readError(t, newTestPlugin(t, loopback()), edc(server.URL))
-	wantError(t, err, sdk.Conflict, true)
-	if got := sdk.AsError(err).RetryAfter; got != 3*time.Second {
-		t.Errorf("retry after %s", got)
+func TestRefusalThatPasses(t *testing.T) {
+	for status, code := range map[int]sdk.Code{http.StatusConflict: sdk.Conflict, http.StatusBadRequest: sdk.Invalid} {
+		server := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "3")
+			w.WriteHeader(status)
+		})
+		err := readError(t, newTestPlugin(t, loopback()), edc(server.URL))
+		wantError(t, err, code, true)
+		if got := sdk.AsError(err).RetryAfter; got != 3*time.Second {
+			t.Errorf("%d: retry after %s", status, got)
+		}
 	}
 }

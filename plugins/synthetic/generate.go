@@ -159,6 +159,9 @@ func (p plan) part(index int64) sdk.Part {
 	if p.duration == 0 && p.size >= 0 {
 		part.Size = p.size
 		part.Validator = fmt.Sprintf("%d-%d-%d", p.seed, index, p.size)
+		if p.size <= math.MaxInt64/p.parts {
+			part.TotalBytes = p.size * p.parts
+		}
 	}
 	part.Open = func(ctx context.Context, offset int64) (io.ReadCloser, error) {
 		return p.openBytes(ctx, index, offset)

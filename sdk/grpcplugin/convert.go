@@ -2,6 +2,7 @@ package grpcplugin
 
 import (
 	"fmt"
+	"math"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -75,13 +76,18 @@ func partToProto(f *sdk.PartBegin) *pluginv1.PartBegin {
 		total := uint64(f.TotalParts)
 		p.TotalParts = &total
 	}
+	if f.TotalBytes > 0 {
+		total := uint64(f.TotalBytes)
+		p.TotalBytes = &total
+	}
 	return p
 }
 
 func partFromProto(p *pluginv1.PartBegin) *sdk.PartBegin {
 	f := &sdk.PartBegin{
 		PartInfo: sdk.PartInfo{Index: p.Index, Name: p.Name, MediaType: p.MediaType, Properties: p.Properties,
-			Size: sdk.SizeUnknown, Validator: p.Validator, Records: p.Records, TotalParts: int(p.GetTotalParts())},
+			Size: sdk.SizeUnknown, Validator: p.Validator, Records: p.Records, TotalParts: int(p.GetTotalParts()),
+			TotalBytes: int64(min(p.GetTotalBytes(), math.MaxInt64))},
 		Offset: int64(p.Offset),
 	}
 	if p.Size != nil {
@@ -154,7 +160,7 @@ func flowFromProto(f *pluginv1.FlowContext) sdk.FlowContext {
 func readOpenToProto(o sdk.ReadOpen) *pluginv1.ReadOpen {
 	p := &pluginv1.ReadOpen{
 		Flow: flowToProto(o.Flow), Address: addressToProto(o.Address), ResumeToken: o.ResumeToken,
-		Digests: algorithmsToProto(o.Digests), List: o.List, MaxFrameSize: sdk.MaxData,
+		Digests: algorithmsToProto(o.Digests), List: o.List, MaxFrameSize: sdk.MaxData, Skip: o.Skip,
 	}
 	if s := o.Select; s != nil {
 		p.Select = &pluginv1.PartSelection{Name: s.Name, Offset: uint64(s.Offset), Validator: s.Validator}
@@ -175,7 +181,7 @@ func readOpenToProto(o sdk.ReadOpen) *pluginv1.ReadOpen {
 func readOpenFromProto(p *pluginv1.ReadOpen) sdk.ReadOpen {
 	o := sdk.ReadOpen{
 		Flow: flowFromProto(p.Flow), Address: addressFromProto(p.Address), ResumeToken: p.ResumeToken,
-		Digests: algorithmsFromProto(p.Digests), List: p.List,
+		Digests: algorithmsFromProto(p.Digests), List: p.List, Skip: p.Skip,
 	}
 	if s := p.Select; s != nil {
 		o.Select = &sdk.Selection{Name: s.Name, Offset: int64(s.Offset), Length: -1, Validator: s.Validator}

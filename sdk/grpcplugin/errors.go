@@ -34,7 +34,8 @@ var errorCodes = map[sdk.Code]struct {
 const maxMessage = 8 << 10
 
 func errorToProto(e *sdk.Error) *pluginv1.Error {
-	p := &pluginv1.Error{Code: errorCodes[e.Code].wire, Message: cut(e.Message), Retryable: e.Retryable, Fields: fieldsToProto(e.Fields)}
+	p := &pluginv1.Error{Code: errorCodes[e.Code].wire, Message: cut(e.Message), Retryable: e.Retryable, Fields: fieldsToProto(e.Fields),
+		Part: text(e.Part)}
 	if e.RetryAfter > 0 {
 		p.RetryAfter = durationpb.New(e.RetryAfter)
 	}
@@ -52,7 +53,8 @@ func cut(s string) string {
 func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 func errorFromProto(p *pluginv1.Error) *sdk.Error {
-	e := &sdk.Error{Code: sdk.Internal, Message: p.GetMessage(), Retryable: p.GetRetryable(), Fields: fieldsFromProto(p.GetFields())}
+	e := &sdk.Error{Code: sdk.Internal, Message: p.GetMessage(), Retryable: p.GetRetryable(), Fields: fieldsFromProto(p.GetFields()),
+		Part: p.GetPart()}
 	for code, c := range errorCodes {
 		if c.wire == p.GetCode() {
 			e.Code = code

@@ -278,7 +278,11 @@ func sinkRefusesFalse(t *testing.T, s Store) {
 		lie.change(bad[0].(*sdk.PartBegin), bad[len(bad)-2].(*sdk.PartEnd))
 		w := write(t, s.Sink, s.open("flow-1"))
 		w.send(bad...)
-		wantCode(t, lie.name, w.finish(), sdk.Corrupt)
+		err := w.finish()
+		wantCode(t, lie.name, err, sdk.Corrupt)
+		if e := sdk.AsError(err); err != nil && e.Part != good.Name {
+			t.Errorf("%s: the error %q is about part %q, want %q", lie.name, err, e.Part, good.Name)
+		}
 	}
 	s.checkStored(t)
 	s.checkBegun(t, "after false announcements", false)

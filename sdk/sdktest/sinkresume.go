@@ -80,6 +80,13 @@ func sinkResumesInside(t *testing.T, s Store) {
 func sinkResumesFinished(t *testing.T, s Store) {
 	h := writeHalf(t, s, true)
 	s.checkStored(t, h.first, h.second)
+	// The same happens once more.
+	w := h.goOn(t, s)
+	again := h.frames
+	w.send(again.begin(h.second, int64(h.offset)).content(Content{Bytes: h.second.Bytes[h.offset:]}).end(h.second).checkpoint().take()...)
+	w.awaitDurable(again.sequence)
+	w.cut()
+	s.checkStored(t, h.first, h.second)
 	h.finish(t, s, h.goOn(t, s), h.offset)
 }
 

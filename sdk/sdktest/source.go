@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -44,6 +45,7 @@ func TestSource(t *testing.T, c SourceCase) {
 		{"ranges", sourceReadsRanges},
 		{"validator", sourceHeedsValidator},
 		{"resume", sourceResumes},
+		{"skip", sourceSkips},
 		{"bad token", sourceRefusesToken},
 		{"cancel", sourceIsCancelled},
 		{"close", sourceCloses},
@@ -273,6 +275,61 @@ func sourceHeedsValidator(t *testing.T, c SourceCase, source sdk.DataSource) {
 				t.Errorf("part %q with validator %q, given %q: %s", part.Name, validator, given, diff)
 			}
 		}
+	}
+}
+
+// sourceSkips reads without one part, from the start and from places before, in and behind it.
+func sourceSkips(t *testing.T, c SourceCase, source sdk.DataSource) {
+	if len(c.Parts) == 0 {
+		return // there is nothing to skip
+	}
+	whole, err := readWith(t.Context(), source, c.open(), func(s sdk.ReadStream, f sdk.Frame) error {
+		if _, ok := f.(*sdk.Data); ok {
+			return s.RequestCheckpoint()
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, skipped := range slices.Compact([]int{0, len(c.Parts) / 2, len(c.Parts) - 1}) {
+		part, open := c.Parts[skipped], c.open()
+		open.Skip = []string{part.Name}
+		r, err := readAll(t.Context(), source, open)
+		if err != nil {
+			t.Fatalf("without part %q: %v", part.Name, err)
+		}
+		want := c.totals()
+		want.Parts, want.Bytes, want.Records = want.Parts-1, want.Bytes-part.size(), want.Records-int64(len(part.Records))
+		if diff := cmp.Diff(want, r.end.Totals); diff != "" {
+			t.Errorf("without part %q, totals of End (-want +got):\n%s", part.Name, diff)
+		}
+		c.checkWithout(t, r, skipped, 0)
+		for _, place := range spread(whole.checkpoints, 4) {
+			open.ResumeToken = place.token
+			r, err := readAll(t.Context(), source, open)
+			if err != nil {
+				t.Fatalf("without part %q, from a place on: %v", part.Name, err)
+			}
+			c.checkWithout(t, r, skipped, len(c.Parts)-len(r.parts)-1)
+		}
+	}
+}
+
+// checkWithout checks that a reading has the parts behind the first ones, but for one.
+func (c SourceCase) checkWithout(t *testing.T, r *reading, skipped, least int) {
+	t.Helper()
+	last := uint64(len(c.Parts) - 1) // of a reading from behind the last part on
+	for _, p := range r.parts {
+		i := int(p.begin.Index)
+		if i == skipped || i < least || i >= len(c.Parts) {
+			t.Fatalf("part %d, %q, came without part %q", i, p.begin.Name, c.Parts[skipped].Name)
+		}
+		p.check(t, i, c.Parts[i])
+		last = p.begin.Index
+	}
+	if want := len(c.Parts) - 1; want != skipped && last != uint64(want) {
+		t.Errorf("without part %q, the last part that came is %d", c.Parts[skipped].Name, last)
 	}
 }
 

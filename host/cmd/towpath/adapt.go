@@ -35,7 +35,7 @@ func profiles(cfg *config.Config) map[string]flow.Profile {
 	for _, p := range cfg.Profiles {
 		out[p.Name] = flow.Profile{Name: p.Name, Direction: flow.Direction(p.Direction), EndpointType: p.EndpointType,
 			Types: p.Types, Type: p.Type, AllowHTTP: p.AllowHTTP, Strict: p.Strict, Mode: flow.Mode(p.Mode),
-			Renewal: flow.Renewal(p.Renewal), Provision: p.Provision}
+			Renewal: flow.Renewal(p.Renewal), Provision: p.Provision, DatasetInMessage: p.DatasetInMessage}
 	}
 	return out
 }
@@ -88,11 +88,17 @@ func newTransfer(t *pipeline.Transfer, since func(*flow.Flow) time.Time) flow.Tr
 			}
 			return f.Local, remote, err
 		}
+		for _, s := range f.Skipped {
+			job.Skip = append(job.Skip, s.Part)
+		}
 		if f.Checkpoint != nil {
 			job.Place = pipeline.Place{Source: f.Checkpoint.Source, Sink: f.Checkpoint.Sink, Totals: f.Totals}
 		}
 		job.Store = func(ctx context.Context, p pipeline.Place, parts []pipeline.Part) error {
 			return progress.Checkpoint(ctx, flow.Checkpoint{Source: p.Source, Sink: p.Sink}, p.Totals, finished(parts))
+		}
+		job.Observe = func(step func() pipeline.Step) {
+			progress.Observe(func() flow.Step { return flow.Step(step()) })
 		}
 		return t.Run(ctx, job, progress.Waiting)
 	}

@@ -97,7 +97,7 @@ func (h *operated) handler(t *testing.T, token string) http.Handler {
 	}
 	return admin.NewHandler(admin.Options{Token: token, Limits: limits, Movement: movement, Store: h, Waiting: func(flow.Key) string { return "" },
 		Plugins: func() []admin.Plugin { return nil }, Ready: func() error { return nil }, Metrics: prometheus.NewRegistry(),
-		Logger: slog.New(slog.DiscardHandler), Operations: h, Read: h.read, Datasets: datasets, ControlPlanes: h,
+		Motion: h.motion, Logger: slog.New(slog.DiscardHandler), Operations: h, Read: h.read, Datasets: datasets, ControlPlanes: h,
 		Agreement: func(_ context.Context, f *flow.Flow) (json.RawMessage, error) {
 			if f.AgreementID == "" {
 				return nil, sdk.Errorf(sdk.NotFound, "the control plane knows no agreement of flow %s", f.Key)
@@ -106,10 +106,40 @@ func (h *operated) handler(t *testing.T, token string) http.Handler {
 		}})
 }
 
+// motion is that of f/1 in the default context.
+func (h *operated) motion(key flow.Key) (flow.Motion, bool) {
+	return flow.Motion{
+		Step: flow.Step{Totals: sdk.Totals{Parts: 2, Bytes: 3 << 30}, Part: "a\x1b[31m.csv", PartBytes: 1 << 20, PartSize: 40 << 20,
+			TotalParts: 5, TotalBytes: 2 << 40},
+		Rate: 12.3 * (1 << 20), Last: time.Now(),
+	}, key.ID == "f/1" && key.Context == flow.DefaultContext
+}
+
 func (h *operated) Retry(ctx context.Context, key flow.Key) error {
 	f, err := h.Flow(ctx, key)
 	if err == nil && f.Fault == "" {
 		err = &flow.StateError{Key: key, State: f.State, Signal: "retry", Why: "nothing has failed"}
+	}
+	return err
+}
+
+func (h *operated) Skip(ctx context.Context, key flow.Key, part string) error {
+	f, err := h.Flow(ctx, key)
+	if err == nil && part == "other" {
+		err = &flow.StateError{Key: key, State: f.State, Signal: "skip", Why: "it rests at part \"a\""}
+	}
+	return err
+}
+
+func (h *operated) Resend(ctx context.Context, key flow.Key) error {
+	_, err := h.Flow(ctx, key)
+	return err
+}
+
+func (h *operated) Abort(ctx context.Context, key flow.Key, reason string) error {
+	f, err := h.Flow(ctx, key)
+	if err == nil && reason != "wedged" {
+		err = &flow.StateError{Key: key, State: f.State, Signal: flow.SignalAbort, Why: "the reason is " + reason}
 	}
 	return err
 }
@@ -231,9 +261,21 @@ func TestOperatorsCommands(t *testing.T) {
 		"flows show f/1",
 		"flows show f/1 -context alice",
 		"flows show none",
+		"flows watch f/1 -n 1",
+		"flows watch -n 1",
+		"flows watch f/1 -context alice",
+		"flows watch none",
+		"flows watch f/1 -interval 1ms",
+		"flows watch f/1 f2",
 		"flows retry f/1",
 		"flows retry f2",
 		"flows retry none",
+		"flows skip f/1",
+		"flows skip f/1 -part other",
+		"flows resend f/1",
+		"flows resend none",
+		"flows terminate f/1 -reason wedged",
+		"flows terminate f/1",
 		"flows address f/1",
 		"flows address f/1 -json",
 		"flows address -token f/1",
@@ -339,7 +381,7 @@ func TestJSONOfCommands(t *testing.T) {
 	if err := os.WriteFile(put, []byte(`{"id": "new"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, line := range []string{"flows list", "flows show f/1", "flows retry f/1", "flows address f/1", "datasets list", "datasets show orders",
+	for _, line := range []string{"flows list", "flows show f/1", "flows retry f/1", "flows skip f/1", "flows resend f/1", "flows address f/1", "datasets list", "datasets show orders",
 		"datasets put " + put, "controlplanes list", "controlplanes register cp", "limits list", "limits set host -bytes 5"} {
 		code, stdout, stderr := invoke(append(strings.Fields(line), "-json", "-admin", server.URL+"/")...)
 		if code != 0 || stderr != "" || !json.Valid([]byte(stdout)) {

@@ -20,7 +20,7 @@ type command struct {
 
 func commands() []command {
 	return []command{serveCommand(), validateCommand(), pluginsListCommand(), pluginsDescribeCommand(),
-		flowsListCommand(), flowsShowCommand(), flowsRetryCommand(), flowsAddressCommand(), flowsDataCommand(), flowsAgreementCommand(),
+		flowsListCommand(), flowsShowCommand(), flowsWatchCommand(), flowsRetryCommand(), flowsSkipCommand(), flowsResendCommand(), flowsTerminateCommand(), flowsAddressCommand(), flowsDataCommand(), flowsAgreementCommand(),
 		datasetsListCommand(), datasetsShowCommand(), datasetsPutCommand(), datasetsRemoveCommand(),
 		limitsListCommand(), limitsSetCommand(), limitsClearCommand(),
 		controlPlanesListCommand(), controlPlanesRegisterCommand(), controlPlanesDeregisterCommand(),
@@ -105,13 +105,19 @@ func (c command) run(ctx context.Context, args []string, stdout, stderr io.Write
 		c.help(stdout, fs)
 		return nil
 	}
-	if err == nil && len(rest) != len(strings.Fields(c.args)) {
+	if err == nil && !c.takes(len(rest)) {
 		err = fmt.Errorf("takes %s besides flags, and got %q", orNothing(c.args), rest)
 	}
 	if err != nil {
 		return wrongUsage(stderr, c.name, err.Error())
 	}
 	return run(ctx, rest, stdout, stderr)
+}
+
+// takes reports whether a command takes so many arguments. One in brackets may be left out.
+func (c command) takes(n int) bool {
+	all := len(strings.Fields(c.args))
+	return n == all || n < all && strings.HasPrefix(c.args, "[")
 }
 
 // wrongUsage tells a person how a command is not used.

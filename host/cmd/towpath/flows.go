@@ -83,11 +83,19 @@ func printFlows(w io.Writer, flows []admin.Flow) error {
 		}
 		return []any{id}
 	}
-	row(t, append(id("FLOW", "CONTEXT"), "ROLE", "DIRECTION", "STATE", "DATASET", "PARTS", "BYTES", "UPDATED", "NOTE")...)
+	row(t, append(id("FLOW", "CONTEXT"), "ROLE", "DIRECTION", "STATE", "DATASET", "PARTS", "BYTES", "RATE", "UPDATED", "NOTE")...)
 	for _, f := range flows {
-		row(t, append(id(f.ID, f.Context), f.Role, f.Direction, f.State, f.Dataset, f.Parts, f.Bytes, when(&f.Updated), note(f))...)
+		row(t, append(id(f.ID, f.Context), f.Role, f.Direction, f.State, f.Dataset, f.Parts, f.Bytes, rateOf(f), when(&f.Updated), note(f))...)
 	}
 	return t.Flush()
+}
+
+// rateOf is how fast a flow moves, "-" if it does not.
+func rateOf(f admin.Flow) string {
+	if f.Motion == nil {
+		return "-"
+	}
+	return rate(*f.Motion)
 }
 
 // note is what an operator should know first.
@@ -106,8 +114,10 @@ func printFlow(w io.Writer, f admin.FlowDetail) error {
 	}
 	line("role", f.Role+", "+f.Direction)
 	line("state", f.State)
+	line("moving", moving(f.Flow))
 	line("waiting", f.Waiting)
 	line("fault", f.Fault)
+	line("rests at part", f.FaultPart)
 	line("reason", f.Reason)
 	line("profile", f.Profile)
 	line("dataset", f.Dataset)
@@ -137,6 +147,14 @@ func printFlow(w io.Writer, f admin.FlowDetail) error {
 		row(t, "PART", "NAME", "BYTES", "CRC32C", "SHA256", "LOCATION")
 		for _, p := range f.PartList {
 			row(t, p.Index, p.Name, p.Size, dash(p.CRC32C), dash(fmt.Sprintf("%.16s", p.SHA256)), p.Location)
+		}
+		t.Flush()
+	}
+	if len(f.Skipped) > 0 {
+		fmt.Fprintln(w)
+		row(t, "SKIPPED PART", "AT", "FAILURE")
+		for _, s := range f.Skipped {
+			row(t, s.Part, when(&s.At), s.Reason)
 		}
 		t.Flush()
 	}

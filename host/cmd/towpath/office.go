@@ -227,6 +227,8 @@ func agreement(a *signaling.Agreements) func(context.Context, *flow.Flow) (json.
 			return nil, sdk.Errorf(sdk.NotFound, "%w", err)
 		case errors.Is(err, signaling.ErrNotSupported):
 			return nil, sdk.Errorf(sdk.Unsupported, "%w", err)
+		case errors.Is(err, signaling.ErrBadAgreement):
+			return nil, sdk.Errorf(sdk.Corrupt, "%w", err)
 		}
 		return nil, sdk.Retryf(sdk.Unavailable, "%w", err)
 	}

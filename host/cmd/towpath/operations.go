@@ -22,27 +22,69 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-func flowsRetryCommand() command {
+// operation is a command that has the host do something to a flow.
+func operation(name, path, short, long, done string, more func(*flag.FlagSet) func(url.Values)) command {
 	return command{
-		name: "flows retry", args: "ID", short: "let a data flow go on that rests with a fault",
-		long: `
-Lets a data flow go on that has reported a failure and rests, from where it was. Callbacks to its control plane
-that were given up are tried again. It does not wait for the data.`,
+		name: "flows " + name, args: "ID", short: short, long: long,
 		flags: func(fs *flag.FlagSet) func(context.Context, []string, io.Writer, io.Writer) error {
 			to, asJSON, participant := addAdminFlags(fs), jsonFlag(fs), contextFlag(fs)
+			set := func(url.Values) {}
+			if more != nil {
+				set = more(fs)
+			}
 			return func(ctx context.Context, args []string, stdout, _ io.Writer) error {
+				query := inContext(*participant)
+				set(query)
 				var f admin.Flow
-				if _, err := to.call(ctx, http.MethodPost, flowPath(args[0])+"/retry", inContext(*participant), nil, &f); err != nil {
+				if _, err := to.call(ctx, http.MethodPost, flowPath(args[0])+"/"+path, query, nil, &f); err != nil {
 					return err
 				}
 				if *asJSON {
 					return printJSON(stdout, f)
 				}
-				fmt.Fprintf(stdout, "flow %q is tried again: %s\n", f.ID, f.State)
+				fmt.Fprintf(stdout, "flow %q %s: %s\n", f.ID, done, f.State)
 				return nil
 			}
 		},
 	}
+}
+
+// textFlag is a flag that becomes a parameter of the query if it is given.
+func textFlag(name, usage string) func(*flag.FlagSet) func(url.Values) {
+	return func(fs *flag.FlagSet) func(url.Values) {
+		value := fs.String(name, "", usage)
+		return func(query url.Values) {
+			if *value != "" {
+				query.Set(name, *value)
+			}
+		}
+	}
+}
+
+func flowsRetryCommand() command {
+	return operation("retry", "retry", "let a data flow go on that rests with a fault", `
+Lets a data flow go on that has reported a failure and rests, from where it was. Callbacks to its control plane
+that were given up are tried again. It does not wait for the data.`, "is tried again", nil)
+}
+
+func flowsSkipCommand() command {
+	return operation("skip", "skip", "give up the part that a data flow rests at", `
+Gives up the part at which a data flow has failed for good, and lets the flow go on with the next. The part does
+not reach the counterparty; "flows show" keeps it with the failure.`, "goes on without the part",
+		textFlag("part", "`name` of the part, to be sure that it is this one"))
+}
+
+func flowsResendCommand() command {
+	return operation("resend", "resend", "have a data flow begin again from its start", `
+Has a data flow that is STARTED or SUSPENDED move all its data once more, from its start: for a stream without an
+end whose receiver has lost some of it. Parts replace those of the same name.`, "begins again", nil)
+}
+
+func flowsTerminateCommand() command {
+	return operation("terminate", "abort", "end a data flow that nobody else ends", `
+Ends a data flow for good. Its tokens die, nothing moves any more, and the sink lets go of what it had not finished.
+The control plane hears of it by the callback "errored": it is better to have it terminate the flow itself.`, "is ended",
+		textFlag("reason", "`why`, for the control plane and whoever looks later"))
 }
 
 func flowsAddressCommand() command {

@@ -165,7 +165,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		Digests: cfg.Transfer.Digests, Interval: cfg.Transfer.CheckpointInterval, Metrics: pipeline.NewMetrics(metrics), Logger: logger,
 		Admit: share.admit, Meter: share.meterOfTransfer, Accounts: share.accounts}
 	engine := flow.New(flow.Options{Store: db, Catalog: catalog, Checker: plugins, Endpoint: endpoint,
-		Transfer: newTransfer(transfer, share.since), Sinks: plugins, AnswerWithin: cfg.SignalingSettings.AnswerWithin,
+		Transfer: newTransfer(transfer, share.since), Sinks: plugins, DatasetIn: signaling.DatasetIn, AnswerWithin: cfg.SignalingSettings.AnswerWithin,
 		Renewer: renewal.New(renewal.Options{Signer: signers.of, AllowHTTP: overHTTP(peers), Logger: logger,
 			HTTP: peers.Client(outbound.Limits{Timeout: cfg.Outbound.Timeout})}),
 		Waiting: share.waiting, Logger: logger})
@@ -203,7 +203,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	registrar := signaling.NewRegistrar(signaling.RegistrarOptions{DataPlane: cfg.DataPlane.ID, ControlPlanes: directory,
 		Profiles: offers.Profiles, Changed: offers.changed, Logger: logger, Registerer: metrics})
 	var ready atomic.Bool
-	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Metrics: metrics, Logger: logger,
+	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Motion: engine.Motion, Metrics: metrics, Logger: logger,
 		Token: cfg.Admin.Token.Reveal(), Limits: limits, Movement: share.movement, Operations: engine, Read: local.Data, Datasets: known,
 		Agreement: agreement(&signaling.Agreements{ControlPlanes: directory}), ControlPlanes: office{directory, registrar},
 		Plugins: func() []admin.Plugin { return showPlugins(plugins) },

@@ -382,7 +382,7 @@ func (tx *memoryTx) CancelCallbacks() error {
 		return err
 	}
 	for i := range tx.record.callbacks {
-		if c := &tx.record.callbacks[i]; c.Status == flow.CallbackPending {
+		if c := &tx.record.callbacks[i]; c.Status == flow.CallbackPending || c.Status == flow.CallbackFailed {
 			c.Status = flow.CallbackCancelled
 		}
 	}

@@ -70,6 +70,8 @@ func Full(id string) *flow.Flow {
 		RenewalRefused: true,
 		Reason:         "maintenance",
 		Fault:          "the sink is full",
+		FaultPart:      "a/b.csv",
+		Skipped:        []flow.Skipped{{Part: "c.csv", Reason: "no access", At: time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)}},
 		Reported:       []string{"0a1b2c3d"},
 		Totals:         sdk.Totals{Parts: 3, Bytes: 1 << 40, Records: 7},
 		Digest:         []byte{0, 1, 2},

@@ -239,10 +239,11 @@ func testSettle(t *testing.T, s Store) {
 
 func testCancel(t *testing.T, s Store) {
 	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
-	for _, m := range []string{"m1", "m2", "m3"} {
+	for _, m := range []string{"m0", "m1", "m2", "m3"} {
 		enqueue(t, s, "f", m, now)
 	}
 	enqueue(t, s, "g", "other", now)
+	settle(t, s, due(t, s, now, 1)[0], flow.CallbackFailed)
 	settle(t, s, due(t, s, now, 1)[0], flow.CallbackDelivered)
 	inFlight := due(t, s, now, 1)[0]
 	update(t, s, key("f"), func(tx flow.Tx) error {
@@ -255,13 +256,19 @@ func testCancel(t *testing.T, s Store) {
 	for _, c := range callbacks(t, s, key("f")) {
 		got = append(got, c.MessageID+" "+string(c.Status))
 	}
-	want := []string{"m1 delivered", "m2 cancelled", "m3 cancelled", "m4 pending"}
+	want := []string{"m0 cancelled", "m1 delivered", "m2 cancelled", "m3 cancelled", "m4 pending"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error("(-want +got):\n", diff)
 	}
 	if n, _ := s.Depth(t.Context()); n != 2 {
 		t.Errorf("Depth is %d, want 2: m4 and that of the other flow", n)
 	}
+	update(t, s, key("f"), func(tx flow.Tx) error {
+		if n, err := tx.RetryCallbacks(); n != 0 || err != nil {
+			t.Errorf("%d callbacks that were withdrawn are tried again, %v", n, err)
+		}
+		return nil
+	})
 }
 
 func testAdded(t *testing.T, s Store) {

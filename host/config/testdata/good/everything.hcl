@@ -76,7 +76,8 @@ profile "https://w3id.org/dspace-sig/profile/http-push" {
 profile "HttpData-PULL" {
   type          = "HttpData"
   endpoint_type = "https://w3id.org/idsa/v4.1/HTTP"
-  allow_http    = true
+  allow_http         = true
+  dataset_in_message = true
 }
 
 profile "HttpData-PUSH-HttpData" {}

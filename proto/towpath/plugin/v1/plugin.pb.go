@@ -1501,7 +1501,10 @@ type ReadOpen struct {
 	// Send only this one part.
 	Select *PartSelection `protobuf:"bytes,7,opt,name=select,proto3" json:"select,omitempty"`
 	// Largest Data frame wanted, in bytes of payload. 0: the source's choice.
-	MaxFrameSize  uint32 `protobuf:"varint,8,opt,name=max_frame_size,json=maxFrameSize,proto3" json:"max_frame_size,omitempty"`
+	MaxFrameSize uint32 `protobuf:"varint,8,opt,name=max_frame_size,json=maxFrameSize,proto3" json:"max_frame_size,omitempty"`
+	// Names of parts that an operator has given up: the source does not touch them and goes on with the next. The indexes of the others
+	// are as if they were sent.
+	Skip          []string `protobuf:"bytes,9,rep,name=skip,proto3" json:"skip,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1590,6 +1593,13 @@ func (x *ReadOpen) GetMaxFrameSize() uint32 {
 		return x.MaxFrameSize
 	}
 	return 0
+}
+
+func (x *ReadOpen) GetSkip() []string {
+	if x != nil {
+		return x.Skip
+	}
+	return nil
 }
 
 // PartSelection picks a part, or a piece of it.
@@ -2267,7 +2277,9 @@ type PartBegin struct {
 	// The part carries Records.
 	Records bool `protobuf:"varint,9,opt,name=records,proto3" json:"records,omitempty"`
 	// Number of parts in the flow, if the source knows. Absent: not known.
-	TotalParts    *uint64 `protobuf:"varint,10,opt,name=total_parts,json=totalParts,proto3,oneof" json:"total_parts,omitempty"`
+	TotalParts *uint64 `protobuf:"varint,10,opt,name=total_parts,json=totalParts,proto3,oneof" json:"total_parts,omitempty"`
+	// Size of all parts of the flow together, if the source knows. Absent: not known.
+	TotalBytes    *uint64 `protobuf:"varint,11,opt,name=total_bytes,json=totalBytes,proto3,oneof" json:"total_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2368,6 +2380,13 @@ func (x *PartBegin) GetRecords() bool {
 func (x *PartBegin) GetTotalParts() uint64 {
 	if x != nil && x.TotalParts != nil {
 		return *x.TotalParts
+	}
+	return 0
+}
+
+func (x *PartBegin) GetTotalBytes() uint64 {
+	if x != nil && x.TotalBytes != nil {
+		return *x.TotalBytes
 	}
 	return 0
 }
@@ -3276,7 +3295,9 @@ type Error struct {
 	// Earliest time to try again, counted from now.
 	RetryAfter *durationpb.Duration `protobuf:"bytes,4,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
 	// Which fields are wrong, with INVALID.
-	Fields        []*FieldError `protobuf:"bytes,5,rep,name=fields,proto3" json:"fields,omitempty"`
+	Fields []*FieldError `protobuf:"bytes,5,rep,name=fields,proto3" json:"fields,omitempty"`
+	// Name of the part that the error is about. Empty: none.
+	Part          string `protobuf:"bytes,6,opt,name=part,proto3" json:"part,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3344,6 +3365,13 @@ func (x *Error) GetFields() []*FieldError {
 		return x.Fields
 	}
 	return nil
+}
+
+func (x *Error) GetPart() string {
+	if x != nil {
+		return x.Part
+	}
+	return ""
 }
 
 var File_towpath_plugin_v1_plugin_proto protoreflect.FileDescriptor
@@ -3438,7 +3466,7 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x04 \x01(\v2$.towpath.plugin.v1.CheckpointRequestH\x00R\n" +
 	"checkpointB\x06\n" +
-	"\x04kind\"\x88\x03\n" +
+	"\x04kind\"\x9c\x03\n" +
 	"\bReadOpen\x122\n" +
 	"\x04flow\x18\x01 \x01(\v2\x1e.towpath.plugin.v1.FlowContextR\x04flow\x128\n" +
 	"\aaddress\x18\x02 \x01(\v2\x1e.towpath.plugin.v1.DataAddressR\aaddress\x12!\n" +
@@ -3447,7 +3475,8 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\arequest\x18\x05 \x01(\v2\x1f.towpath.plugin.v1.ProxyRequestR\arequest\x12\x12\n" +
 	"\x04list\x18\x06 \x01(\bR\x04list\x128\n" +
 	"\x06select\x18\a \x01(\v2 .towpath.plugin.v1.PartSelectionR\x06select\x12$\n" +
-	"\x0emax_frame_size\x18\b \x01(\rR\fmaxFrameSize\"\x81\x01\n" +
+	"\x0emax_frame_size\x18\b \x01(\rR\fmaxFrameSize\x12\x12\n" +
+	"\x04skip\x18\t \x03(\tR\x04skip\"\x81\x01\n" +
 	"\rPartSelection\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1b\n" +
@@ -3493,7 +3522,7 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\aheaders\x18\x04 \x03(\v2&.towpath.plugin.v1.Record.HeadersEntryR\aheaders\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xc1\x03\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xf7\x03\n" +
 	"\tPartBegin\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1d\n" +
@@ -3509,12 +3538,15 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\arecords\x18\t \x01(\bR\arecords\x12$\n" +
 	"\vtotal_parts\x18\n" +
 	" \x01(\x04H\x01R\n" +
-	"totalParts\x88\x01\x01\x1a=\n" +
+	"totalParts\x88\x01\x01\x12$\n" +
+	"\vtotal_bytes\x18\v \x01(\x04H\x02R\n" +
+	"totalBytes\x88\x01\x01\x1a=\n" +
 	"\x0fPropertiesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
 	"\x05_sizeB\x0e\n" +
-	"\f_total_parts\"l\n" +
+	"\f_total_partsB\x0e\n" +
+	"\f_total_bytes\"l\n" +
 	"\aPartEnd\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x123\n" +
 	"\adigests\x18\x02 \x03(\v2\x19.towpath.plugin.v1.DigestR\adigests\x12\x18\n" +
@@ -3570,14 +3602,15 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x04flow\x18\x01 \x01(\v2\x1e.towpath.plugin.v1.FlowContextR\x04flow\x128\n" +
 	"\aaddress\x18\x02 \x01(\v2\x1e.towpath.plugin.v1.DataAddressR\aaddress\x12!\n" +
 	"\fresume_token\x18\x03 \x01(\fR\vresumeToken\"\x15\n" +
-	"\x13DeprovisionResponse\"\xe4\x01\n" +
+	"\x13DeprovisionResponse\"\xf8\x01\n" +
 	"\x05Error\x120\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1c.towpath.plugin.v1.ErrorCodeR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1c\n" +
 	"\tretryable\x18\x03 \x01(\bR\tretryable\x12:\n" +
 	"\vretry_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"retryAfter\x125\n" +
-	"\x06fields\x18\x05 \x03(\v2\x1d.towpath.plugin.v1.FieldErrorR\x06fields*\xe0\x01\n" +
+	"\x06fields\x18\x05 \x03(\v2\x1d.towpath.plugin.v1.FieldErrorR\x06fields\x12\x12\n" +
+	"\x04part\x18\x06 \x01(\tR\x04part*\xe0\x01\n" +
 	"\tFieldKind\x12\x1a\n" +
 	"\x16FIELD_KIND_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11FIELD_KIND_STRING\x10\x01\x12\x13\n" +

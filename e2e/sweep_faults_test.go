@@ -1,0 +1,361 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// faultKind is a way in which something goes wrong.
+type faultKind string
+
+const (
+	killHost     faultKind = "kill host"
+	stopHost     faultKind = "stop host"
+	killPlugin   faultKind = "kill plugin"
+	killAtEvent  faultKind = "strike at a file's event"
+	freezeHost   faultKind = "freeze host"
+	freezePlugin faultKind = "freeze plugin"
+	leaveFrozen  faultKind = "leave plugin frozen"
+	resetNetwork faultKind = "reset network"
+	halfClose    faultKind = "half-close network"
+	stallNetwork faultKind = "stall network"
+	cutNetwork   faultKind = "cut network"
+	fullDisk     faultKind = "full disk"
+	smallFiles   faultKind = "limit on files"
+	deafControl  faultKind = "control plane down"
+	mumbling     faultKind = "callbacks twice"
+)
+
+// faultKinds says how often faults of a kind come, and how long they last at most.
+var faultKinds = []struct {
+	kind   faultKind
+	weight int
+	lasts  time.Duration
+}{
+	{killHost, 10, 600 * time.Millisecond},
+	{stopHost, 4, 0},
+	{killPlugin, 14, 0},
+	{killAtEvent, 18, 600 * time.Millisecond},
+	{freezeHost, 5, 1500 * time.Millisecond},
+	{freezePlugin, 8, 2 * time.Second},
+	{leaveFrozen, 1, 0},
+	{resetNetwork, 10, 0},
+	{halfClose, 6, 0},
+	{stallNetwork, 6, 2 * time.Second},
+	{cutNetwork, 6, 1500 * time.Millisecond},
+	{fullDisk, 8, 1500 * time.Millisecond},
+	{smallFiles, 4, time.Second},
+	{deafControl, 3, 2 * time.Second},
+	{mumbling, 3, time.Second},
+}
+
+// fault is something that goes wrong at one of the hosts, at a time, and for a time.
+type fault struct {
+	at, lasts time.Duration
+	kind      faultKind
+	host      int    // index
+	plugin    string // of faults of plugins, and of those at an event; there also theHost and itsNetwork
+	event     string // how the event begins
+	seenAt    int    // index of the host at which the event is
+	way       bool   // which of two
+	size      uint64
+}
+
+func (f fault) String() string {
+	text := fmt.Sprintf("%7.3fs %s at the %s", f.at.Seconds(), f.kind, hostNames[f.host])
+	if f.plugin != "" {
+		text += ": " + f.plugin
+	}
+	if f.event != "" {
+		text += fmt.Sprintf(", at %q at the %s", f.event, hostNames[f.seenAt])
+	}
+	if f.lasts > 0 {
+		text += fmt.Sprintf(", for %.3fs", f.lasts.Seconds())
+	}
+	return text
+}
+
+// What else is struck at an event than a plugin.
+const (
+	theHost    = "the host"
+	itsNetwork = "its network"
+)
+
+var hostNames = []string{"provider", "consumer"}
+
+// sweepPluginNames are those that can be hit; the ones that hold most state more often.
+var sweepPluginNames = []string{"file", "file", "http", "ledger", "synthetic"}
+
+// events are the ones at which something is killed: files begun, noted as finished, named.
+var events = []string{"create .towpath/", "move in/", "create in/", "move rec/", "create .ledger/", "move .ledger/"}
+
+// newSchedule makes up what goes wrong during so much time.
+func newSchedule(random *rand.Rand, length time.Duration) []fault {
+	total := 0
+	for _, k := range faultKinds {
+		total += k.weight
+	}
+	var schedule []fault
+	frozen := false
+	for at := 300 * time.Millisecond; at < length; at += between(random, 20*time.Millisecond, 350*time.Millisecond) {
+		n, i := random.IntN(total), 0
+		for ; n >= faultKinds[i].weight; i++ {
+			n -= faultKinds[i].weight
+		}
+		k := faultKinds[i]
+		f := fault{at: at, kind: k.kind, host: random.IntN(2), way: random.IntN(2) == 0}
+		if k.lasts > 0 {
+			f.lasts = between(random, 20*time.Millisecond, k.lasts)
+		}
+		switch f.kind {
+		case killPlugin, freezePlugin:
+			f.plugin = sweepPluginNames[random.IntN(len(sweepPluginNames))]
+		case leaveFrozen:
+			if frozen {
+				continue // the watchdog takes its time; one is enough
+			}
+			frozen = true
+			f.plugin = sweepPluginNames[random.IntN(len(sweepPluginNames))]
+		case killAtEvent:
+			f.event = events[random.IntN(len(events))]
+			f.seenAt = random.IntN(2)
+			f.plugin = []string{theHost, theHost, "file", "file", "http", itsNetwork}[random.IntN(6)]
+			if strings.Contains(f.event, "rec/") || strings.Contains(f.event, "ledger") {
+				f.plugin, f.seenAt = []string{theHost, "ledger", "synthetic"}[random.IntN(3)], f.host
+			}
+		case smallFiles:
+			f.plugin, f.size = "file", 1<<(12+random.IntN(8))
+		}
+		schedule = append(schedule, f)
+	}
+	return schedule
+}
+
+func between(random *rand.Rand, low, high time.Duration) time.Duration {
+	return low + time.Duration(random.Int64N(int64(high-low)))
+}
+
+// condition is what has become of a host.
+type condition struct {
+	down, frozen bool
+	stopping     bool          // in good order, by SIGTERM
+	armed        chan struct{} // closed when the host was killed at an event; nil if it is not to be
+	full         bool
+	deaf         bool // its control plane
+}
+
+// begin lets a fault begin. It returns what ends it, nil if nothing does, and false if there was nothing to hit.
+func (s *sweep) begin(f fault) (end func(), hit bool) {
+	h, c := s.hosts[f.host], &s.conditions[f.host]
+	switch f.kind {
+	case killHost:
+		return s.killHost(f.host)
+	case stopHost:
+		return nil, s.stopHost(f.host)
+	case killPlugin, freezePlugin, leaveFrozen, smallFiles:
+		return s.hitPlugin(h, f)
+	case killAtEvent:
+		return nil, s.arm(f)
+	case freezeHost:
+		if c.down || c.frozen {
+			return nil, false
+		}
+		c.frozen = true
+		h.process.signal(syscall.SIGSTOP)
+		return func() {
+			c.frozen = false
+			h.process.signal(syscall.SIGCONT)
+		}, true
+	case resetNetwork:
+		h.network.reset()
+	case halfClose:
+		h.network.halfClose(f.way)
+	case stallNetwork:
+		h.network.stall()
+		return h.network.flow, true
+	case cutNetwork:
+		h.network.refuses.Store(true)
+		h.network.reset()
+		return func() { h.network.refuses.Store(false) }, true
+	case fullDisk:
+		return s.fillDisk(f.host)
+	case deafControl:
+		if c.deaf {
+			return nil, false
+		}
+		c.deaf = true
+		h.controlPlane.stop()
+		return func() {
+			c.deaf = false
+			h.controlPlane.start(s.t)
+		}, true
+	case mumbling:
+		h.controlPlane.mumbles.Store(true)
+		return func() { h.controlPlane.mumbles.Store(false) }, true
+	}
+	return nil, true
+}
+
+func (s *sweep) killHost(i int) (end func(), hit bool) {
+	if s.conditions[i].down {
+		return nil, false
+	}
+	s.hosts[i].kill()
+	s.conditions[i].isDown()
+	return func() { s.revive(i) }, true
+}
+
+func (c *condition) isDown() { c.down, c.frozen, c.stopping, c.armed = true, false, false, nil }
+
+// stopHost asks a host to end, unless a plugin is frozen, which it would wait for.
+func (s *sweep) stopHost(i int) bool {
+	h, c := s.hosts[i], &s.conditions[i]
+	if c.down || c.frozen || c.stopping {
+		return false
+	}
+	for _, p := range childrenOf(h.process.cmd.Process.Pid) {
+		if stat, ok := statOf(p.pid); ok && stat.state == "T" {
+			return false
+		}
+	}
+	c.stopping = true
+	h.process.signal(syscall.SIGTERM)
+	return true
+}
+
+func (s *sweep) revive(i int) {
+	if s.conditions[i].down {
+		s.hosts[i].start()
+		s.conditions[i].down = false
+	}
+}
+
+// pluginsOf returns the processes of a host's plugins by their names.
+func pluginsOf(h *host) map[string][]int {
+	all := map[string][]int{}
+	for _, c := range childrenOf(h.process.cmd.Process.Pid) {
+		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", c.pid))
+		first, _, _ := strings.Cut(string(line), "\x00")
+		if name, ok := strings.CutPrefix(filepath.Base(first), "towpath-plugin-"); ok {
+			all[name] = append(all[name], c.pid)
+		}
+	}
+	return all
+}
+
+func (s *sweep) hitPlugin(h *host, f fault) (end func(), hit bool) {
+	pids := pluginsOf(h)[f.plugin]
+	for _, pid := range pids {
+		switch f.kind {
+		case killPlugin:
+			syscall.Kill(pid, syscall.SIGKILL)
+		case smallFiles:
+			limitFileSize(pid, f.size)
+		default:
+			syscall.Kill(pid, syscall.SIGSTOP)
+		}
+	}
+	switch {
+	case len(pids) == 0:
+		return nil, false
+	case f.kind == freezePlugin:
+		return func() {
+			for _, pid := range pluginsOf(h)[f.plugin] {
+				if slices.Contains(pids, pid) {
+					syscall.Kill(pid, syscall.SIGCONT)
+				}
+			}
+		}, true
+	case f.kind == smallFiles:
+		return func() {
+			for _, pid := range pids {
+				limitFileSize(pid, unix.RLIM_INFINITY)
+			}
+		}, true
+	}
+	return nil, true
+}
+
+// arm has a host, one of its plugins or its network struck at the next event of a kind, there or at the other host.
+func (s *sweep) arm(f fault) bool {
+	h, c := s.hosts[f.host], &s.conditions[f.host]
+	if c.down || c.armed != nil {
+		return false
+	}
+	process, pids, struck := h.process, pluginsOf(h)[f.plugin], make(chan struct{})
+	if f.plugin == theHost {
+		c.armed = struck
+	}
+	s.sentinels[f.seenAt].onNext(func(event string) bool {
+		if !strings.HasPrefix(event, f.event) {
+			return false
+		}
+		switch f.plugin {
+		case theHost:
+			process.signal(syscall.SIGKILL)
+			close(struck)
+		case itsNetwork:
+			h.network.reset()
+		}
+		for _, pid := range pids {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+		s.note("struck at %q: %v", event, f)
+		return true
+	})
+	return true
+}
+
+// tend brings a host back that has stopped or was killed at an event, and notices when one has ended otherwise.
+func (s *sweep) tend() {
+	for i, h := range s.hosts {
+		c := &s.conditions[i]
+		if c.down || !h.process.hasExited() {
+			continue
+		}
+		struck := false
+		select {
+		case <-c.armed:
+			struck = true
+		default:
+		}
+		if ended := h.process.cmd.ProcessState; !struck && !(c.stopping && ended.ExitCode() == 0) {
+			s.fail("the %s has ended, asked to: %t: %v\n%s", h.name, c.stopping, ended, tail(h.process.stderr.String(), 60))
+		}
+		c.isDown()
+		s.after(between(s.random, 0, 600*time.Millisecond), func() { s.revive(i) })
+	}
+}
+
+// disarm lets no event kill anything any more.
+func (s *sweep) disarm(i int) {
+	s.sentinels[i].onNext(nil)
+}
+
+func (s *sweep) fillDisk(i int) (end func(), hit bool) {
+	c := &s.conditions[i]
+	if c.full {
+		return nil, false
+	}
+	c.full = true
+	ballast := filepath.Join(s.hosts[i].files, "ballast")
+	if _, err := fillDisk(ballast); err != nil {
+		s.fail("fill the disk: %v", err)
+	}
+	return func() {
+		c.full = false
+		if err := os.Remove(ballast); err != nil {
+			s.fail("free the disk: %v", err)
+		}
+	}, true
+}
