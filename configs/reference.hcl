@@ -59,6 +59,11 @@ participant_context "alice" {
   did    = "did:web:alice.example"       # who it is towards counterparties: for tokens that can be renewed. Default: none
   key    = "../.towpath/alice.pem"       # signs for the DID (PKCS #8). Made if missing. Default: keys/alice.pem in data_dir
   key_id = "did:web:alice.example#key-1" # as in its DID document. Default: #key-1; for did:key and did:jwk what their methods say
+  # What all its flows together may move, as in dataset below; weight is in comparison to other participant contexts. Default: no limits
+  limits {
+    bytes  = "50MiB"
+    weight = 2
+  }
   # Turns on PUT and DELETE /controlplanes, by which control planes register: it comes as bearer token or X-Api-Key. Default: off
   #: registration_key = secret("alice.secret")
 }
@@ -247,6 +252,8 @@ profile "https://w3id.org/dspace-sig/profile/http-pull" {
   #   "require"  and a counterparty's address without is refused. Every participant with control planes needs its did
   renewal = "offer"
 
+  weight = 1 # of its flows that have a dataset without one, where flows share a limit: 1 to 1000. This is the default
+
   # Take a dataset that is neither here nor put by an operator from the message: metadata = {"towpathDataset": {"source": {...}, "sink":
   # {...}}}, with data addresses as elsewhere in messages. Whoever gives orders can then name whatever the plugins can reach
   dataset_in_message = false
@@ -285,6 +292,14 @@ dataset "measurements" {
   sink "File" {
     path      = "measurements"
     collision = "rename" # or "replace", or "fail", which is the default
+  }
+
+  # What its flows together may move, all together. Default: what limits below says
+  limits {
+    bytes     = "20MiB" # per second
+    records   = 10000   # per second
+    transfers = 4       # at a time
+    weight    = 3       # of each of its flows: 1 to 1000. Default: the profile's
   }
 }
 
@@ -332,6 +347,43 @@ transfer {
     first         = "500ms" # before the first new attempt; then longer each time
     max           = "30s"   # at most
     give_up_after = "10m"   # without progress, before the control plane is told
+  }
+
+  # Tells transfers that wait from those that are dead. These are the defaults.
+  watchdog {
+    stalled_after = "1m" # neither has anything moved nor has the plugin answered that is waited for
+    restart_after = "5m" # then a stalled transfer begins again from its last stored place. Or "never"
+    trust_health  = true # false: a plugin that answers is no proof that its flows live, but for sources that have no end
+  }
+}
+
+# How fast flows may move, both ways, and how many transfers may run; the others wait in a queue. A flow is under all of these at once,
+# and those that wait for one share it by weight: participant contexts first, then their counterparties, then the flows of each.
+# Default: no limits. `towpath limits` shows and changes them while the host runs; what is set there goes before this.
+limits {
+  host {
+    bytes     = "100MiB" # per second
+    records   = 50000    # per second
+    transfers = 64       # at a time
+  }
+
+  # Each counterparty, within a participant context.
+  counterparty {
+    bytes     = "40MiB"
+    records   = 20000
+    transfers = 16
+    weight    = 1
+  }
+
+  # Each dataset that has no limits of its own.
+  dataset {
+    transfers = 32
+  }
+
+  # Each flow.
+  flow {
+    bytes   = "25MiB"
+    records = 10000
   }
 }
 

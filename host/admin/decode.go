@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -47,16 +49,11 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 
 // decodeDataset reads a dataset, and says what is wrong with it. What it says does not contain values.
 func decodeDataset(body []byte) (d flow.Dataset, wrong []sdk.FieldError) {
-	switch {
-	case !utf8.Valid(body):
-		return d, []sdk.FieldError{{Message: "the body is not UTF-8"}}
-	case !json.Valid(body):
-		return d, []sdk.FieldError{{Message: "the body is not JSON"}}
-	}
-	o := newObject("", body, &wrong)
+	o, wrong := decodeObject(body)
 	if o == nil {
 		return d, wrong
 	}
+	o.wrong = &wrong
 	d.ID, d.Context = o.text("id"), o.text("context")
 	d.Mode = flow.Mode(o.text("mode"))
 	if !slices.Contains([]flow.Mode{"", flow.ModeAuto, flow.ModeSync, flow.ModeAsync}, d.Mode) {
@@ -65,6 +62,18 @@ func decodeDataset(body []byte) (d flow.Dataset, wrong []sdk.FieldError) {
 	d.Source, d.Sink = o.address("source"), o.address("sink")
 	o.end()
 	return d, wrong
+}
+
+// decodeObject reads a body that is an object. It returns nil if it is none.
+func decodeObject(body []byte) (o *object, wrong []sdk.FieldError) {
+	switch {
+	case !utf8.Valid(body):
+		return nil, []sdk.FieldError{{Message: "the body is not UTF-8"}}
+	case !json.Valid(body):
+		return nil, []sdk.FieldError{{Message: "the body is not JSON"}}
+	}
+	o = newObject("", body, &wrong)
+	return o, wrong
 }
 
 // object is a JSON object that is read member by member. A member that is null is one that is not there.
@@ -133,6 +142,20 @@ func (o *object) text(name string) string {
 		o.fail(name, err.Error())
 	}
 	return s
+}
+
+// number is a whole number between two others, nil if it is not there.
+func (o *object) number(name string, least, most int64) *int64 {
+	value, ok := o.take(name)
+	if !ok {
+		return nil
+	}
+	n, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil || n < least || n > most {
+		o.fail(name, fmt.Sprintf("has to be a whole number from %d to %d", least, most))
+		return nil
+	}
+	return &n
 }
 
 // decodeText reads a string, and refuses one that does not survive it.

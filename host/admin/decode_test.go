@@ -53,3 +53,25 @@ func FuzzDecodeDataset(f *testing.F) {
 		}
 	})
 }
+
+func FuzzLimit(f *testing.F) {
+	for _, seed := range []string{`{"bytesPerSecond": 1, "recordsPerSecond": 0, "transfers": 3, "weight": 4}`, `{"weight": null}`, `{"weight": 1e3}`,
+		`{"weight": 1, "weight": 2}`, `[]`, `{"bytesPerSecond": 9007199254740993}`, `{"colour": 1}`, "{", "\xff"} {
+		f.Add([]byte(seed))
+	}
+	members := []string{bytesMember, recordsMember, transfersMember, weightMember}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		l, wrong := decodeLimit(body, members)
+		if len(wrong) > 0 {
+			return
+		}
+		stored, err := json.Marshal(newLimitValues(l))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, wrong := decodeLimit(stored, members)
+		if len(wrong) > 0 || !reflect.DeepEqual(l, again) {
+			t.Errorf("%s was stored as %s, which is read as %+v, %v", body, stored, again, wrong)
+		}
+	})
+}

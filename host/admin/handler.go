@@ -45,6 +45,10 @@ type Options struct {
 	Datasets *Datasets
 	// ControlPlanes may be nil.
 	ControlPlanes ControlPlanes
+	// Limits may be nil.
+	Limits *Limits
+	// Movement says what was seen of a flow, nil for nothing. May be nil.
+	Movement func(flow.Key) *Movement
 }
 
 // Pages of lists are bounded.
@@ -94,6 +98,15 @@ func NewHandler(o Options) http.Handler {
 		mux.HandleFunc("GET /api/v1/controlplanes", h.controlPlanes)
 		mux.HandleFunc("POST /api/v1/controlplanes/{id}/register", h.private(h.register))
 		mux.HandleFunc("POST /api/v1/controlplanes/{id}/deregister", h.private(h.deregister))
+	}
+	if o.Limits != nil {
+		mux.HandleFunc("GET /api/v1/limits", h.limits)
+		for _, at := range limitPaths {
+			path := " /api/v1/limits/" + at.path
+			mux.HandleFunc("GET"+path, h.limit(at))
+			mux.HandleFunc("PUT"+path, h.private(h.putLimit(at)))
+			mux.HandleFunc("DELETE"+path, h.private(h.clearLimit(at)))
+		}
 	}
 	return h.authorized(known(mux))
 }
@@ -218,6 +231,9 @@ func (h handler) detail(ctx context.Context, key flow.Key) (FlowDetail, error) {
 
 func (h handler) show(f *flow.Flow) Flow {
 	shown := newFlow(f, cmp.Or(h.Waiting(f.Key), f.Lacks()))
+	if h.Movement != nil {
+		shown.Movement = h.Movement(f.Key)
+	}
 	if h.Motion != nil {
 		if m, ok := h.Motion(f.Key); ok {
 			shown.Motion = newMotion(m, time.Now())

@@ -44,6 +44,52 @@ type Flow struct {
 	Updated        time.Time `json:"updated"`
 	ClosedByParty  bool      `json:"manifestReceived,omitempty"`
 	CleanupPending bool      `json:"cleanupPending,omitempty"`
+	// Movement is nil if the host has not seen the flow move, or too long ago.
+	Movement *Movement `json:"movement,omitempty"`
+}
+
+// Movement is what the host has seen of a flow since the host was started.
+type Movement struct {
+	// Bytes and Records were sent on, durable or not, and some of them more than once if the flow has gone on after a failure.
+	Bytes   int64 `json:"bytes"`
+	Records int64 `json:"records,omitempty"`
+	// Condition is what the watchdog says of the flow's transfer: moving, blocked, idle or stalled; "" if it has none.
+	Condition string `json:"condition,omitempty"`
+	// WaitsFor is what the transfer waits for at this moment: source, host, sink, limit, queue or retry.
+	WaitsFor string `json:"waitsFor,omitempty"`
+	// Limit is the scope whose rate it waits for.
+	Limit string `json:"limit,omitempty"`
+	// BlockedSeconds are by what was waited for.
+	BlockedSeconds map[string]float64 `json:"blockedSeconds"`
+}
+
+// LimitList is the answer of /api/v1/limits.
+type LimitList struct {
+	Limits []Limit `json:"limits"`
+}
+
+// Limit is what is said about a scope.
+type Limit struct {
+	Scope   string `json:"scope"` // host, context, counterparty, dataset, profile or flow
+	Context string `json:"context,omitempty"`
+	ID      string `json:"id,omitempty"` // "" for the host, and for what holds for each of a kind
+	// Configured is from the file. Set is from this API and goes before it, member by member; 0 is no limit.
+	Configured *LimitValues `json:"configured,omitempty"`
+	Set        *LimitValues `json:"set,omitempty"`
+	InForce    LimitValues  `json:"inForce"`
+	// Waiting is how many transfers and requests wait for its rates now.
+	Waiting int `json:"waiting"`
+	// Running and Queued are transfers.
+	Running int `json:"running"`
+	Queued  int `json:"queued"`
+}
+
+// LimitValues are the members of a limit, and the body that sets it.
+type LimitValues struct {
+	BytesPerSecond   *int64 `json:"bytesPerSecond,omitempty"`
+	RecordsPerSecond *int64 `json:"recordsPerSecond,omitempty"`
+	Transfers        *int64 `json:"transfers,omitempty"`
+	Weight           *int64 `json:"weight,omitempty"`
 }
 
 // Motion is how a flow's data moves at present.

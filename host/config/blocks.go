@@ -18,6 +18,7 @@ var (
 		{Type: "outbound"},
 		{Type: "token"},
 		{Type: "transfer"},
+		{Type: "limits"},
 		{Type: "telemetry"},
 	}}
 
@@ -42,7 +43,8 @@ var (
 	}
 
 	profileSchema = &hcl.BodySchema{
-		Attributes: optional("direction", "endpoint_type", "types", "type", "allow_http", "strict", "mode", "renewal", "provision", "dataset_in_message"),
+		Attributes: optional("direction", "endpoint_type", "types", "type", "allow_http", "strict", "mode", "renewal", "provision", "weight",
+			"dataset_in_message"),
 	}
 
 	datasetSchema = &hcl.BodySchema{
@@ -50,10 +52,14 @@ var (
 		Blocks: []hcl.BlockHeaderSchema{
 			{Type: "source", LabelNames: []string{"type"}},
 			{Type: "sink", LabelNames: []string{"type"}},
+			{Type: "limits"},
 		},
 	}
 
-	participantContextSchema = &hcl.BodySchema{Attributes: optional("did", "key", "key_id", "registration_key")}
+	participantContextSchema = &hcl.BodySchema{
+		Attributes: optional("did", "key", "key_id", "registration_key"),
+		Blocks:     []hcl.BlockHeaderSchema{{Type: "limits"}},
+	}
 
 	controlPlaneSchema = &hcl.BodySchema{
 		Attributes: append(required("endpoint"), optional("participant_context", "protocol", "give_up_after", "timeout")...),
@@ -91,9 +97,21 @@ var (
 
 	transferSchema = &hcl.BodySchema{
 		Attributes: optional("digests", "checkpoint_interval", "upload_lifetime"),
-		Blocks:     []hcl.BlockHeaderSchema{{Type: "retry"}},
+		Blocks:     []hcl.BlockHeaderSchema{{Type: "retry"}, {Type: "watchdog"}},
 	}
-	retrySchema = &hcl.BodySchema{Attributes: optional("first", "max", "give_up_after")}
+	retrySchema    = &hcl.BodySchema{Attributes: optional("first", "max", "give_up_after")}
+	watchdogSchema = &hcl.BodySchema{Attributes: optional("stalled_after", "restart_after", "trust_health")}
+
+	limitsSchema = &hcl.BodySchema{Blocks: []hcl.BlockHeaderSchema{{Type: "host"}, {Type: "counterparty"}, {Type: "dataset"}, {Type: "flow"}}}
+
+	ownLimitsSchema = &hcl.BodySchema{Attributes: optional("bytes", "records", "transfers", "weight")}
+	// By what the limits are for.
+	limitSchemas = map[string]*hcl.BodySchema{
+		"host":         {Attributes: optional("bytes", "records", "transfers")},
+		"counterparty": {Attributes: optional("bytes", "records", "transfers", "weight")},
+		"dataset":      {Attributes: optional("bytes", "records", "transfers")},
+		"flow":         {Attributes: optional("bytes", "records")},
+	}
 
 	telemetrySchema = &hcl.BodySchema{Attributes: optional("log_level", "log_format")}
 )

@@ -28,6 +28,7 @@ type Config struct {
 	ControlPlanes []ControlPlane
 	Token         Token
 	Transfer      Transfer
+	Limits        Limits
 	Telemetry     Telemetry
 
 	files         map[string]*hcl.File
@@ -194,6 +195,8 @@ type Profile struct {
 	Renewal Renewal
 	// Provision, if not "", is the type of the sink that makes the addresses which are issued, in place of the public API.
 	Provision string
+	// Weight is that of its flows, if their dataset has none. 0: none is given.
+	Weight int64
 	// DatasetInMessage takes a dataset that is declared nowhere from the metadata of the message.
 	DatasetInMessage bool
 
@@ -242,6 +245,7 @@ type Dataset struct {
 	Mode   Mode
 	Source Address
 	Sink   Address
+	Limits Limit
 
 	Range hcl.Range
 
@@ -271,6 +275,7 @@ type Transfer struct {
 	// UploadLifetime is how long an upload that was cut can go on, from its last bytes on.
 	UploadLifetime time.Duration
 	Retry          Retry
+	Watchdog       Watchdog
 }
 
 // Retry says how a transfer goes on after a failure that can pass: waiting First, then longer each time up to Max.

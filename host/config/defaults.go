@@ -26,6 +26,7 @@ func defaults() *Config {
 			CheckpointInterval: time.Second, // what a crash costs at most in work done twice
 			UploadLifetime:     7 * 24 * time.Hour,
 			Retry:              Retry{First: 500 * time.Millisecond, Max: 30 * time.Second, GiveUpAfter: 10 * time.Minute},
+			Watchdog:           Watchdog{StalledAfter: time.Minute, RestartAfter: 5 * time.Minute, TrustHealth: true},
 		},
 		Telemetry: Telemetry{LogLevel: slog.LevelInfo, LogFormat: LogText},
 	}

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -102,6 +103,8 @@ func (l *loader) block(b *hcl.Block) {
 		l.token(b, &c.Token)
 	case "transfer":
 		l.transfer(b, &c.Transfer)
+	case "limits":
+		l.limits(b, &c.Limits)
 	case "telemetry":
 		l.telemetry(b, &c.Telemetry)
 	}
@@ -243,6 +246,7 @@ func (l *loader) profile(b *hcl.Block) Profile {
 	if p.Provision != "" && p.Direction == Push {
 		l.report(p.provisionAt, "Unsuitable profile", "For push, the counterparty makes the address. provision is for pull.")
 	}
+	set(f, "weight", &p.Weight, weight)
 	l.strictness(f, &p)
 	return p
 }
@@ -286,7 +290,8 @@ func (l *loader) dataset(b *hcl.Block) Dataset {
 	if s := f.single("sink"); s != nil {
 		d.Sink = l.address(s)
 	}
-	if f.valid && len(f.blocks) == 0 {
+	l.ownLimits(f, &d.Limits)
+	if f.valid && !slices.ContainsFunc(f.blocks, func(b *hcl.Block) bool { return b.Type != "limits" }) {
 		l.report(b.DefRange, "Empty dataset", "A dataset needs a source, a sink, or both.")
 	}
 	return d
@@ -336,6 +341,9 @@ func (l *loader) transfer(b *hcl.Block, into *Transfer) {
 	set(f, "digests", &into.Digests, digests)
 	set(f, "checkpoint_interval", &into.CheckpointInterval, duration)
 	set(f, "upload_lifetime", &into.UploadLifetime, duration)
+	if w := f.single("watchdog"); w != nil {
+		l.watchdog(w, &into.Watchdog)
+	}
 	r := f.single("retry")
 	if r == nil {
 		return

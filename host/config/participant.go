@@ -28,6 +28,8 @@ type ParticipantContext struct {
 	KeyID string
 	// RegistrationKey is what a control plane has to bring to register itself in this context. None: no control plane can.
 	RegistrationKey Secret
+	// Limits are those of all its flows together. Its weight is in comparison to other participant contexts.
+	Limits Limit
 
 	Range hcl.Range // zero for DefaultContext without a block
 
@@ -46,6 +48,7 @@ func (l *loader) participantContext(b *hcl.Block) ParticipantContext {
 		set(f, "key_id", &c.KeyID, keyID(c.DID))
 	}
 	setSecret(f, "registration_key", &c.RegistrationKey, bearerToken)
+	l.ownLimits(f, &c.Limits)
 	return c
 }
 

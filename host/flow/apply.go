@@ -154,7 +154,7 @@ func (e *Engine) Status(ctx context.Context, m Message) (Status, error) {
 		return Status{}, ErrNotFound
 	}
 	s := f.status(nil)
-	s.Fault = f.Fault
+	s.Fault, s.Waiting = f.Fault, e.Waiting(f.Key)
 	return s, nil
 }
 

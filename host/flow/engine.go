@@ -35,6 +35,9 @@ type Options struct {
 	AnswerWithin time.Duration
 	// StopTimeout bounds how long a signal waits for what it has cut. 0: 15 seconds.
 	StopTimeout time.Duration
+	// Waiting says why a flow's transfer does not move, before what the transfer itself says; "" if it has nothing to say. nil: nobody
+	// does.
+	Waiting func(Key) string
 	// Clock tells the time. nil: time.Now.
 	Clock func() time.Time
 }
@@ -103,6 +106,9 @@ func New(o Options) *Engine {
 	if o.Renewer == nil {
 		o.Renewer = noRenewer{}
 	}
+	if o.Waiting == nil {
+		o.Waiting = func(Key) string { return "" }
+	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
@@ -114,12 +120,13 @@ func New(o Options) *Engine {
 // Revive starts what a former process left running: the work of flows that are PREPARING or STARTING, the transfers and renewals of
 // STARTED flows, and the end of flows whose sinks were not told. One flow that cannot be revived does not keep the others from it.
 func (e *Engine) Revive(ctx context.Context) error {
-	if err := e.each(ctx, []State{Preparing, Starting, Started}, e.reviveFlow); err != nil {
+	if err := e.each(ctx, []State{Preparing, Starting, Started}, (*Flow).runs, e.reviveFlow); err != nil {
 		return fmt.Errorf("revive flows: %w", err)
 	}
 	// Those that have ended may be very many, and nobody waits for them.
 	e.background(func() {
-		if err := e.each(e.ctx, []State{Completed, Terminated}, e.reviveRelease); err != nil && e.ctx.Err() == nil {
+		err := e.each(e.ctx, []State{Completed, Terminated}, func(f *Flow) bool { return f.Leftover }, e.reviveRelease)
+		if err != nil && e.ctx.Err() == nil {
 			e.Logger.Error("flows that have ended not released", "err", err)
 		}
 	})
@@ -135,31 +142,42 @@ func (e *Engine) background(do func()) {
 	}
 }
 
-// each calls do for the flows in some states.
-func (e *Engine) each(ctx context.Context, states []State, do func(context.Context, *Flow) error) error {
+// runs reports whether something may have to run for a flow that has not ended.
+func (f *Flow) runs() bool { return f.State != Started || f.Moves() || f.Remote != nil }
+
+// each calls do for the flows in some states that it is wanted for, the oldest first: who waited longest before is the first to wait
+// again.
+func (e *Engine) each(ctx context.Context, states []State, wanted func(*Flow) bool, do func(context.Context, *Flow) error) error {
 	filter := Filter{States: states}
+	var found []*Flow
 	for {
 		flows, err := e.Store.Flows(ctx, filter)
-		if err != nil || len(flows) == 0 {
+		if err != nil {
 			return err
 		}
 		for _, f := range flows {
-			if err := do(ctx, f); err != nil {
-				e.Logger.Error("flow not revived", "flow", f.Key.String(), "err", err)
+			if wanted(f) {
+				found = append(found, f)
 			}
+		}
+		if len(flows) == 0 {
+			break
 		}
 		last := flows[len(flows)-1].Created
 		if !filter.Before.IsZero() && !last.Before(filter.Before) {
-			return nil
+			break
 		}
 		filter.Before = last
 	}
+	for _, f := range slices.Backward(found) {
+		if err := do(ctx, f); err != nil {
+			e.Logger.Error("flow not revived", "flow", f.Key.String(), "err", err)
+		}
+	}
+	return nil
 }
 
 func (e *Engine) reviveFlow(ctx context.Context, f *Flow) error {
-	if f.State == Started && !f.Moves() && f.Remote == nil {
-		return nil // nothing runs for it
-	}
 	l, unlock, err := e.enter(ctx, f.Key)
 	if err != nil {
 		return err
@@ -183,9 +201,7 @@ func (e *Engine) reviveFlow(ctx context.Context, f *Flow) error {
 }
 
 func (e *Engine) reviveRelease(_ context.Context, f *Flow) error {
-	if f.Leftover {
-		e.release(f, true) // the former process may have ended before it had revoked the tokens
-	}
+	e.release(f, true) // the former process may have ended before it had revoked the tokens
 	return nil
 }
 
@@ -584,6 +600,9 @@ func (e *Engine) setWaiting(l *live, reason string) {
 
 // Waiting returns why a flow's transfer does not move at present, "" if it does or has none.
 func (e *Engine) Waiting(key Key) string {
+	if reason := e.Options.Waiting(key); reason != "" {
+		return reason
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if l := e.live[key]; l != nil {

@@ -3,6 +3,8 @@ package flow_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -263,4 +265,54 @@ func TestAbort(t *testing.T) {
 			t.Errorf("no flow: %v", err)
 		}
 	})
+}
+
+// Why a flow waits is said by its transfer, and before that from outside: whoever asks hears it, its control plane too.
+func TestWhyAFlowWaits(t *testing.T) {
+	w := newWorld(t)
+	outside := ""
+	w.restart(func(o *flow.Options) {
+		o.Waiting = func(k flow.Key) string {
+			if k == key("f") {
+				return outside
+			}
+			return "another one"
+		}
+	})
+	must(t)(w.Start(bg, create("f", "push")))
+	tr := w.transfer("f")
+	for _, c := range []struct{ outside, transfer, want string }{
+		{"", "", ""}, {"", "tries again", "tries again"}, {"queued, place 1 of 2", "tries again", "queued, place 1 of 2"}, {"queued", "", "queued"},
+	} {
+		outside = c.outside
+		tr.progress.Waiting(c.transfer)
+		s, err := w.Status(bg, message("f"))
+		if err != nil || s.Waiting != c.want || w.Waiting(key("f")) != c.want {
+			t.Errorf("%q is told, not %q: %v", s.Waiting, c.want, err)
+		}
+	}
+}
+
+// Those that waited longest before a restart are the first to run again.
+func TestReviveOldestFirst(t *testing.T) {
+	w := newWorld(t)
+	for _, id := range []string{"a", "b", "c", "d"} {
+		must(t)(w.Start(bg, create(id, "push")))
+		w.transfer(id)
+	}
+	w.close()
+	w.Engine = w.engine()
+	var log strings.Builder
+	w.Engine.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	if err := w.Revive(bg); err != nil {
+		t.Fatal(err)
+	}
+	last := -1
+	for _, id := range []string{"a", "b", "c", "d"} {
+		at := strings.Index(log.String(), "flow="+id+" ")
+		if at <= last {
+			t.Errorf("%s is not in its turn:\n%s", id, log.String())
+		}
+		last = at
+	}
 }

@@ -45,6 +45,8 @@ type Status struct {
 	DataAddress *sdk.DataAddress // what the counterparty is to be given; nil if nothing. Secret.
 	// Fault is why the flow does not go on, as it was reported by errored. Only Signals.Status tells it.
 	Fault string
+	// Waiting is why nothing moves at present. Only Signals.Status tells it.
+	Waiting string
 }
 
 // Signals is what a signaling protocol asks of the engine. Engine implements it. Every method is one signal: it returns when the

@@ -6,16 +6,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// The hops at which a transfer waits.
-const (
-	hopSource = "source"
-	hopSink   = "sink"
-)
-
 // Metrics count what all transfers of a host do. A nil *Metrics counts nothing.
 type Metrics struct {
 	bytes, frames, recordCount, parts prometheus.Counter
-	waitSource, waitSink              prometheus.Counter
 	blockedSinks                      prometheus.Gauge
 	running                           prometheus.Gauge
 	storing                           prometheus.Histogram
@@ -27,15 +20,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
-	waits := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "towpath_transfer_blocked_seconds_total",
-		Help: "Time that transfers have waited, by the hop they waited for."}, []string{"hop"})
 	m := &Metrics{
 		bytes:       counter("towpath_transfer_bytes_total", "Bytes of payload that transfers have moved."),
 		frames:      counter("towpath_transfer_frames_total", "Frames of payload that transfers have moved."),
 		recordCount: counter("towpath_transfer_records_total", "Records that transfers have moved."),
 		parts:       counter("towpath_transfer_parts_total", "Parts that transfers have made durable."),
-		waitSource:  waits.WithLabelValues(hopSource),
-		waitSink:    waits.WithLabelValues(hopSink),
 		blockedSinks: prometheus.NewGauge(prometheus.GaugeOpts{Name: "towpath_transfer_blocked_sinks",
 			Help: "Sinks that say they wait for something outside."}),
 		running: prometheus.NewGauge(prometheus.GaugeOpts{Name: "towpath_transfers_running", Help: "Transfers that run now."}),
@@ -43,7 +32,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Help: "Time to store a transfer's place.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8)}),
 		retries: counter("towpath_transfer_retries_total", "Attempts of transfers after a failure."),
 	}
-	r.MustRegister(m.bytes, m.frames, m.recordCount, m.parts, waits, m.blockedSinks, m.running, m.storing, m.retries)
+	r.MustRegister(m.bytes, m.frames, m.recordCount, m.parts, m.blockedSinks, m.running, m.storing, m.retries)
 	return m
 }
 
@@ -64,16 +53,6 @@ func (m *Metrics) records(n, size int) {
 func (m *Metrics) part() {
 	if m != nil {
 		m.parts.Inc()
-	}
-}
-
-func (m *Metrics) waited(hop string, d time.Duration) {
-	switch {
-	case m == nil:
-	case hop == hopSource:
-		m.waitSource.Add(d.Seconds())
-	default:
-		m.waitSink.Add(d.Seconds())
 	}
 }
 

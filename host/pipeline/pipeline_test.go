@@ -31,11 +31,13 @@ type keeper struct {
 	parts []pipeline.Part
 	err   error
 	calls int
+	delay time.Duration
 }
 
 func (k *keeper) store(_ context.Context, p pipeline.Place, parts []pipeline.Part) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	time.Sleep(k.delay)
 	k.calls++
 	if k.err != nil {
 		return k.err

@@ -32,6 +32,20 @@ type Job struct {
 	Observe func(step func() Step)
 	// Store makes a place durable. It is called by one goroutine at a time. When it returns nil, the source may forget what lies before.
 	Store func(ctx context.Context, p Place, parts []Part) error
+	// Since is when the job asked for its place among those that run; the zero value is now. See Transfer.Admit.
+	Since time.Time
+	// Meter, if not nil, is asked before frames are sent on. A Transfer sets it.
+	Meter Meter
+
+	account *account
+}
+
+// Meter holds a transfer to its limits.
+type Meter interface {
+	// Wait returns when so many bytes and records may move next, or with the cause for which ctx ended. One goroutine calls it.
+	Wait(ctx context.Context, bytes, records int64) error
+	// Close is the end of the transfer.
+	Close()
 }
 
 // Place is a place in the stream from which a transfer can be taken up again.
@@ -88,6 +102,7 @@ func Run(ctx context.Context, source sdk.DataSource, sink sdk.DataSink, job Job,
 	if err != nil {
 		return err
 	}
+	job.account.at(atSource)
 	// Nothing here looks at the payload.
 	from, err := source.Read(ctx, sdk.ReadOpen{Flow: job.Flow, Address: job.From, ResumeToken: token, Digests: algorithms, Skip: job.Skip,
 		Unread: true})
@@ -95,6 +110,7 @@ func Run(ctx context.Context, source sdk.DataSource, sink sdk.DataSink, job Job,
 		return fmt.Errorf("open source: %w", err)
 	}
 	defer from.Close()
+	job.account.at(atSink)
 	to, err := sink.Write(ctx, sdk.WriteOpen{Flow: job.Flow, Address: job.To, ResumeToken: job.Place.Sink,
 		Redelivery: job.Redelivery, Digests: algorithms})
 	if err != nil {
@@ -102,7 +118,7 @@ func Run(ctx context.Context, source sdk.DataSource, sink sdk.DataSink, job Job,
 	}
 	defer to.Close()
 
-	r := &run{from: from, to: to, store: job.Store, metrics: m, announced: map[uint64]Part{}}
+	r := &run{from: from, to: to, store: job.Store, metrics: m, meter: job.Meter, account: job.account, announced: map[uint64]Part{}}
 	if token != nil {
 		r.reached = job.Place.Totals
 		r.reached.Bytes -= inside
@@ -119,6 +135,8 @@ type run struct {
 	to      sdk.WriteStream
 	store   func(context.Context, Place, []Part) error
 	metrics *Metrics
+	meter   Meter
+	account *account
 
 	mu        sync.Mutex   // guards what follows
 	reached   sdk.Totals   // totals of the parts that were sent
@@ -145,7 +163,7 @@ func (r *run) run(ctx context.Context, cancel context.CancelCauseFunc, interval 
 	var finished error
 	done := make(chan struct{})
 	wg.Go(func() {
-		if err := r.forward(); err != nil {
+		if err := r.forward(ctx); err != nil {
 			cancel(err)
 		}
 	})
@@ -174,24 +192,27 @@ func (r *run) run(ctx context.Context, cancel context.CancelCauseFunc, interval 
 }
 
 // forward sends the source's frames to the sink until the end, or until one of them stops.
-func (r *run) forward() error {
+func (r *run) forward(ctx context.Context) error {
 	for {
-		start := time.Now()
+		r.account.at(atSource)
 		f, err := r.from.Recv()
-		received := time.Now()
-		r.metrics.waited(hopSource, received.Sub(start))
 		if err == io.EOF {
+			r.account.at(atSink) // until it is done
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("source: %w", err)
 		}
-		if err := r.note(f); err != nil {
+		r.account.at(atSink)
+		err = r.note(f)
+		if err == nil {
+			err = r.wait(ctx, f)
+		}
+		if err != nil {
 			sdk.Release(f)
 			return err
 		}
 		err = r.to.Send(f)
-		r.metrics.waited(hopSink, time.Since(received))
 		switch {
 		case err == nil:
 		case err == io.EOF:
@@ -212,6 +233,20 @@ func (r *run) lost(err error) error {
 		why = err
 	}
 	return fmt.Errorf("source: %w", why)
+}
+
+// wait waits until a frame may be sent on.
+func (r *run) wait(ctx context.Context, f sdk.Frame) error {
+	if r.meter == nil {
+		return nil
+	}
+	switch f := f.(type) {
+	case *sdk.Data:
+		return r.meter.Wait(ctx, int64(f.Len()), 0)
+	case *sdk.RecordBatch:
+		return r.meter.Wait(ctx, int64(f.Size()), int64(f.Len()))
+	}
+	return nil
 }
 
 // note keeps account of a frame before it is sent on.
@@ -259,6 +294,7 @@ func (r *run) receive() error {
 		if err != nil {
 			return fmt.Errorf("sink: %w", err)
 		}
+		r.account.hears(up)
 		switch up := up.(type) {
 		case *sdk.PartWritten:
 			err = r.partWritten(up)
@@ -379,6 +415,8 @@ func (r *run) flush(ctx context.Context) error {
 		return nil
 	}
 	start := time.Now()
+	r.account.store(true)
+	defer r.account.store(false)
 	if err := r.store(ctx, durable.place, written); err != nil {
 		// A later place may still be stored, and these parts lie before it.
 		r.giveBack(durable, written)
@@ -393,6 +431,7 @@ func (r *run) flush(ctx context.Context) error {
 // storeEnd stores what is left when everything is durable. A source without checkpoints has no place to go on from, but its parts
 // count.
 func (r *run) storeEnd(ctx context.Context) error {
+	r.account.at(atHost)
 	if r.durable == nil && len(r.written) > 0 {
 		r.durable = &mark{place: Place{Totals: r.reached}}
 	}

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -30,13 +31,25 @@ type Transfer struct {
 	Interval time.Duration
 	Metrics  *Metrics
 	Logger   *slog.Logger
+	// Admit waits until an attempt of the flow may run, and returns what is to be called when it no longer does; since is when the flow
+	// asked first. The error is the cause for which ctx ended. nil: every attempt may run at once.
+	Admit func(ctx context.Context, f sdk.FlowContext, since time.Time) (leave func(), err error)
+	// Meter opens what a transfer of the flow is held to. It calls waits when a Wait begins to wait, and when it no longer does. nil: no
+	// limits.
+	Meter func(f sdk.FlowContext, waits func(now bool)) Meter
+	// Accounts are told what transfers wait for. nil: nobody is, and nothing looks after transfers that do not move.
+	Accounts *Accounts
 }
 
 // Run moves a job to its end. It returns nil when everything is durable and stored, the cause when ctx ends, and otherwise the
 // failure that no retry got over. waiting is told why nothing moves, and "" when it does again.
 func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)) error {
-	t.Metrics.started()
-	defer t.Metrics.ended()
+	job.account = t.Accounts.open(job.Flow)
+	defer t.Accounts.close(job.Flow, job.account)
+	if t.Meter != nil {
+		job.Meter = t.Meter(job.Flow, job.account.limited)
+		defer job.Meter.Close()
+	}
 	store := job.Store
 	attempt := attempts{policy: t.Retry, since: time.Now()}
 	renewed := false // since the last success
@@ -52,7 +65,7 @@ func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)
 		return nil
 	}
 	for {
-		err := t.once(ctx, &job)
+		err := t.attempt(ctx, &job, waiting)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
@@ -78,14 +91,48 @@ func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)
 		t.Metrics.retried()
 		t.Logger.Warn("transfer failed and is tried again", "flow", job.Flow.ID, "err", err, "pause", pause)
 		waiting(fmt.Sprintf("tries again in %s after: %v", pause.Round(time.Millisecond), err))
+		job.account.at(atRetry)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-time.After(pause):
 		}
 		waiting("")
-		job.Redelivery = true
+		job.Redelivery, job.Since = true, time.Now()
 	}
+}
+
+// attempt runs the job once, when it may run, and as long as the watchdog finds life in it.
+func (t *Transfer) attempt(ctx context.Context, job *Job, waiting func(reason string)) error {
+	if t.Admit != nil {
+		job.account.at(atQueue)
+		came := time.Now()
+		leave, err := t.Admit(ctx, job.Flow, cmp.Or(job.Since, came))
+		if err != nil {
+			return err
+		}
+		defer leave()
+		t.Accounts.admitted(time.Since(came))
+	}
+	t.Metrics.started()
+	defer t.Metrics.ended()
+	job.account.at(atHost)
+	if job.account == nil {
+		return t.once(ctx, job)
+	}
+	watched, cancel := context.WithCancelCause(ctx)
+	dead := make(chan error, 1)
+	go func() {
+		err := job.account.watch(watched, t.Accounts.stalls, waiting, t.Logger.With("flow", job.Flow.ID))
+		cancel(err)
+		dead <- err
+	}()
+	err := t.once(watched, job)
+	cancel(nil)
+	if died := <-dead; died != nil && err != nil && ctx.Err() == nil {
+		return died
+	}
+	return err
 }
 
 func (t *Transfer) once(ctx context.Context, job *Job) error {
@@ -105,6 +152,7 @@ func (t *Transfer) once(ctx context.Context, job *Job) error {
 		return err
 	}
 	job.Digests = t.Digests
+	job.account.begin(job.From.Type, job.To.Type)
 	return Run(ctx, source, sink, *job, t.Interval, t.Metrics)
 }
 

@@ -92,6 +92,7 @@ type status struct {
 	since       time.Time
 	problem     error // why it is not ready
 	health      string
+	answered    time.Time // when the process answered last
 	retryAt     time.Time // in StateBackoff
 	restarts    int
 	lastExit    *Exit
@@ -208,6 +209,9 @@ func (s *supervisor) check(ctx context.Context, in *instance) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.health = message
+	if err == nil {
+		s.status.answered = time.Now()
+	}
 	return err == nil
 }
 
@@ -287,7 +291,7 @@ func sleep(ctx context.Context, d time.Duration) {
 // enter records that a process is in use.
 func (s *supervisor) enter(state State, in *instance) {
 	s.setInstance(in, func(st *status) {
-		st.state, st.description = state, &in.description
+		st.state, st.description, st.answered = state, &in.description, time.Now()
 	})
 }
 

@@ -124,6 +124,28 @@ func TestRestartsSlowDownAndRecover(t *testing.T) {
 	})
 }
 
+// When a process answered last is known by the types that it offers.
+func TestAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		end := make(chan struct{})
+		defer close(end)
+		s := fakeSupervisor(t, defaultPace, func(_ int, p program) (*instance, error) {
+			in := fakeInstance(p, &fakeClient{}, end)
+			in.description.Sources = []sdk.AddressType{{Type: "Ticks", NonFinite: true}}
+			return in, nil
+		})
+		h := &Host{sources: map[string]*supervisor{"Ticks": s}}
+		time.Sleep(time.Hour + time.Second)
+		o, ok := h.SourceOffer("Ticks")
+		if quiet := time.Since(o.Answered); !ok || !o.NonFinite || quiet < 0 || quiet > defaultPace.healthInterval {
+			t.Errorf("%+v, answered %s ago", o, time.Since(o.Answered))
+		}
+		if _, ok := h.SinkOffer("Ticks"); ok {
+			t.Error("a sink that nobody offers")
+		}
+	})
+}
+
 func TestFinalFailureIsNotRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		launches := 0

@@ -115,8 +115,9 @@ type recordLine struct {
 	Headers map[string][]byte `json:"headers,omitempty"`
 }
 
-// copyRecords writes the records of the part that has begun, a line each, until the part ends and last, if not nil, agrees.
-func copyRecords(w io.Writer, rd *reading, last func() error) (*sdk.PartEnd, error) {
+// copyRecords writes the records of the part that has begun, a line each and when wait lets them, until the part ends and last, if not
+// nil, agrees.
+func copyRecords(w io.Writer, rd *reading, wait func(bytes, records int64) error, last func() error) (*sdk.PartEnd, error) {
 	var lines bytes.Buffer
 	count := int64(0)
 	for {
@@ -127,6 +128,10 @@ func copyRecords(w io.Writer, rd *reading, last func() error) (*sdk.PartEnd, err
 		switch f := f.(type) {
 		case *sdk.RecordBatch:
 			count += int64(f.Len())
+			if err = wait(0, int64(f.Len())); err != nil {
+				f.Release()
+				return nil, err
+			}
 			err = writeRecords(w, &lines, f)
 		case *sdk.PartEnd:
 			if f.Records != count {

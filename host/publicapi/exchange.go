@@ -33,7 +33,9 @@ type exchange struct {
 	route      route
 	allowance  *allowance // nil until the token is known
 	metrics    *metrics
-	moved      func(n int) // tells the flow of bytes that came or went; nil outside of one
+	// pace waits until so much may move; nil without limits. It is set while the request is inside a flow.
+	pace  func(bytes, records int64) error
+	moved func(n int) // tells the flow of bytes that came or went; nil outside of one
 
 	eager  bool // the length is not known: flush whatever is written, so that whoever follows a slow source sees what there is
 	status int  // of the answer, 0 until it has begun
@@ -99,6 +101,9 @@ func (x *exchange) writePiece(b []byte) (int, error) {
 	if err := x.allowance.take(len(b)); err != nil {
 		return 0, err
 	}
+	if err := x.wait(int64(len(b)), 0); err != nil {
+		return 0, err
+	}
 	if err := x.startWriting(); err != nil {
 		return 0, err
 	}
@@ -110,6 +115,14 @@ func (x *exchange) writePiece(b []byte) (int, error) {
 		return n, fmt.Errorf("%w: %w", errClientGone, err)
 	}
 	return n, nil
+}
+
+// wait waits until so much may move.
+func (x *exchange) wait(bytes, records int64) error {
+	if x.pace == nil || bytes == 0 && records == 0 {
+		return nil
+	}
+	return x.pace(bytes, records)
 }
 
 func (x *exchange) count(n int) {
@@ -161,6 +174,9 @@ func (x *exchange) Read(b []byte) (int, error) {
 	x.count(n)
 	if over := x.allowance.take(n); over != nil {
 		return 0, over
+	}
+	if late := x.wait(int64(n), 0); late != nil {
+		return 0, late
 	}
 	if err != nil && err != io.EOF {
 		err = bodyProblem(err)

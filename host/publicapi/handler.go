@@ -16,7 +16,7 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// Options are what a Handler needs. All but Renewal, Resume, Digests, Limits, Registerer and Logger are required.
+// Options are what a Handler needs. All but Renewal, Resume, Digests, Limits, Meter, Registerer and Logger are required.
 type Options struct {
 	Flows  flow.Service
 	Tokens Verifier
@@ -32,8 +32,10 @@ type Options struct {
 	// PublicURL is as in EndpointOptions. The paths that reach the Handler begin behind it.
 	PublicURL string
 	// Digests are computed of every part. CRC32C always is.
-	Digests    []sdk.Algorithm
-	Limits     Limits
+	Digests []sdk.Algorithm
+	Limits  Limits
+	// Meter opens what a request is held to in a flow. nil: there are no limits but those of tokens.
+	Meter      func(f *flow.Flow) Meter
 	Registerer prometheus.Registerer // nil: no metrics are published
 	Logger     *slog.Logger          // nil: nothing is logged
 }

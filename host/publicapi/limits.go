@@ -1,6 +1,7 @@
 package publicapi
 
 import (
+	"context"
 	"sync"
 	"time"
 )
@@ -21,6 +22,14 @@ type Limits struct {
 	MaxDuration time.Duration
 	// IdleTimeout is how long a client may take for its next bytes, and a source for its first. 0: a minute.
 	IdleTimeout time.Duration
+}
+
+// Meter holds one request to the limits of its flow, which are shared with the flow's other requests and with other flows.
+type Meter interface {
+	// Wait returns when so many bytes and records may move next, or with the cause for which ctx ended. One goroutine calls it.
+	Wait(ctx context.Context, bytes, records int64) error
+	// Close is the end of the request.
+	Close()
 }
 
 // usage counts what each token moves.

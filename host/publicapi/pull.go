@@ -346,7 +346,7 @@ func (p *pull) body(rd *reading, begin *sdk.PartBegin, do plan) error {
 func (p *pull) copyPart(w io.Writer, rd *reading, begin *sdk.PartBegin, length int64, last func() error) (flow.Part, error) {
 	part := flow.Part{Index: begin.Index, Name: begin.Name}
 	if begin.PartInfo.Records {
-		end, err := copyRecords(w, rd, last)
+		end, err := copyRecords(w, rd, p.wait, last)
 		if err == nil {
 			part.Size, part.Records, part.Digests = end.Size, end.Records, end.Digests
 		}

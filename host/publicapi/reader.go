@@ -12,7 +12,7 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// ReaderOptions are what a Reader needs. All but Digests and Logger are required.
+// ReaderOptions are what a Reader needs. All but Digests, Meter and Logger are required.
 type ReaderOptions struct {
 	// Visit enters a flow whose data its counterparty serves, as flow.Operations has it.
 	Visit func(ctx context.Context, key flow.Key) (*flow.Joined, error)
@@ -21,7 +21,8 @@ type ReaderOptions struct {
 	// Source finds what reads the data addresses of a type.
 	Source  func(typ string) (sdk.DataSource, error)
 	Digests []sdk.Algorithm
-	Logger  *slog.Logger // nil: nothing is logged
+	Meter   func(f *flow.Flow) Meter // as in Options
+	Logger  *slog.Logger             // nil: nothing is logged
 }
 
 // Reader lets applications beside the host read what a counterparty serves, through the plugin that reads it and with the flow's own
@@ -44,7 +45,7 @@ func NewReader(o ReaderOptions) (*Reader, error) {
 		return nil, err
 	}
 	return &Reader{visit: o.Visit, handler: &Handler{algorithms: algorithms(o.Digests), metrics: m, Options: Options{
-		Flows: recorder{record: o.Record}, Source: o.Source, Logger: o.Logger, Limits: Limits{IdleTimeout: time.Minute}}}}, nil
+		Flows: recorder{record: o.Record}, Source: o.Source, Meter: o.Meter, Logger: o.Logger, Limits: Limits{IdleTimeout: time.Minute}}}}, nil
 }
 
 // localElement is the last element of the paths at which a Reader's data is: the list of a flow's parts refers to them relative to it.

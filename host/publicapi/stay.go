@@ -47,6 +47,12 @@ func (h *Handler) newStay(x *exchange, joined *flow.Joined) *stay {
 		close(interrupted)
 	})
 	s := &stay{flow: joined.Flow, ctx: ctx}
+	closeMeter := func() {}
+	if h.Meter != nil {
+		meter := h.Meter(joined.Flow)
+		x.pace = func(bytes, records int64) error { return meter.Wait(ctx, bytes, records) }
+		closeMeter = meter.Close
+	}
 	x.moved = joined.Moved
 	s.leave = sync.OnceFunc(func() {
 		s.reason = whyEnded(ctx)
@@ -56,6 +62,8 @@ func (h *Handler) newStay(x *exchange, joined *flow.Joined) *stay {
 		unhook()
 		stopTimer()
 		cancel(nil)
+		x.pace = nil
+		closeMeter()
 		joined.Leave()
 	})
 	return s

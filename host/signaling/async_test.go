@@ -58,6 +58,17 @@ func TestStatusTellsTheFault(t *testing.T) {
 	}
 }
 
+func TestStatusTellsWhatAFlowWaitsFor(t *testing.T) {
+	p := newPlane(t, Options{})
+	p.post("/dataflows/start", flowMessage("1", "f", "x-pull"))
+	p.waiting = "queued, place 2 of 7"
+	w := p.send("GET", "/dataflows/f/status", "")
+	conforms(t, "DataFlowStatusResponseMessage", w.Body.Bytes())
+	if want := `{"dataFlowId":"f","state":"STARTED","reason":"queued, place 2 of 7"}` + "\n"; w.Body.String() != want {
+		t.Error(w.Body)
+	}
+}
+
 // What follows an answer begins when the client has it, and also if there is none to have it.
 func TestAnswered(t *testing.T) {
 	p := newPlane(t, Options{})

@@ -14,6 +14,7 @@ import (
 // engine is a flow.Signals in memory: it obeys the state table, replays the answers to repeated messages, issues a new token each
 // time, and remembers what it was asked.
 type engine struct {
+	waiting string     // what all flows wait for
 	mu      sync.Mutex // guards what follows
 	flows   map[flow.Key]*flow.Flow
 	answers map[string]flow.Answer
@@ -73,7 +74,7 @@ func (e *engine) Status(_ context.Context, m flow.Message) (flow.Status, error) 
 	if f == nil || f.ControlPlane != m.ControlPlane {
 		return flow.Status{}, fmt.Errorf("status of flow %s: %w", key, flow.ErrNotFound)
 	}
-	return flow.Status{Key: key, State: f.State, Fault: f.Fault}, nil
+	return flow.Status{Key: key, State: f.State, Fault: f.Fault, Waiting: e.waiting}, nil
 }
 
 func (e *engine) take(ctx context.Context, c call) (flow.Status, error) {

@@ -154,7 +154,7 @@ func (h *Handler) take(r *request) (answer, error) {
 		return answer{code: http.StatusNoContent}, h.controlPlanes.deregister(context.WithoutCancel(r.Context()), r.context, r.to.id)
 	case opStatus:
 		status, err := h.engine.Status(r.Context(), flow.Message{Key: r.key(), ControlPlane: r.from})
-		body := statusResponseMessage{DataFlowID: r.to.id, State: status.State, Error: status.Fault}
+		body := statusResponseMessage{DataFlowID: r.to.id, State: status.State, Error: status.Fault, Reason: status.Waiting}
 		return answer{code: http.StatusOK, body: body}, err
 	default:
 		return h.takeSignal(r)

@@ -61,4 +61,6 @@ type statusResponseMessage struct {
 	DataFlowID string     `json:"dataFlowId"`
 	State      flow.State `json:"state"`
 	Error      string     `json:"error,omitempty"`
+	// Reason is why nothing moves at present, as a place in a queue.
+	Reason string `json:"reason,omitempty"`
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/towpath-dataplane/towpath/host/admin"
 	"github.com/towpath-dataplane/towpath/host/config"
@@ -70,10 +71,10 @@ func (c catalog) renewable(f *flow.Flow) bool {
 	return c.profiles[f.Profile].Renewal != flow.RenewalOff && identity.IsDID(f.ParticipantID) && identity.IsDID(f.CounterPartyID)
 }
 
-// newTransfer runs the transfers of the engine through the pipeline.
-func newTransfer(t *pipeline.Transfer) flow.Transfer {
+// newTransfer runs the transfers of the engine through the pipeline. since is when a flow's transfer asked for its place first.
+func newTransfer(t *pipeline.Transfer, since func(*flow.Flow) time.Time) flow.Transfer {
 	return func(ctx context.Context, f *flow.Flow, progress flow.Progress) error {
-		job := pipeline.Job{Flow: f.PluginContext(), Redelivery: f.Redelivery}
+		job := pipeline.Job{Flow: f.PluginContext(), Redelivery: f.Redelivery, Since: since(f)}
 		job.Addresses = func(ctx context.Context, refused bool) (from, to sdk.DataAddress, err error) {
 			remote, err := progress.Remote(ctx, refused)
 			switch {

@@ -25,6 +25,7 @@ import (
 	"github.com/towpath-dataplane/towpath/host/admin"
 	"github.com/towpath-dataplane/towpath/host/config"
 	"github.com/towpath-dataplane/towpath/host/flow"
+	"github.com/towpath-dataplane/towpath/host/limit"
 	"github.com/towpath-dataplane/towpath/host/store/storetest"
 	"github.com/towpath-dataplane/towpath/sdk"
 )
@@ -80,7 +81,21 @@ func (h *operated) handler(t *testing.T, token string) http.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return admin.NewHandler(admin.Options{Token: token, Store: h, Waiting: func(flow.Key) string { return "" },
+	number := func(n int64) *int64 { return &n }
+	limits, err := admin.LoadLimits(t.Context(), admin.LimitOptions{Contexts: []string{"alice"}, Documents: h, Logger: slog.New(slog.DiscardHandler),
+		Limiter: limit.New(map[limit.Scope]limit.Limit{{Kind: limit.Host}: {Bytes: number(100 << 20), Transfers: number(64)},
+			{Kind: limit.Dataset, Context: "alice", ID: "parts"}: {Weight: number(3)}})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	movement := func(k flow.Key) *admin.Movement {
+		if k != (flow.Key{Context: "default", ID: "f/1"}) {
+			return nil
+		}
+		return &admin.Movement{Bytes: 5000, Condition: "blocked", WaitsFor: "limit", Limit: "the host",
+			BlockedSeconds: map[string]float64{"source": 1.5, "limit": 90, "sink": 0.0123}}
+	}
+	return admin.NewHandler(admin.Options{Token: token, Limits: limits, Movement: movement, Store: h, Waiting: func(flow.Key) string { return "" },
 		Plugins: func() []admin.Plugin { return nil }, Ready: func() error { return nil }, Metrics: prometheus.NewRegistry(),
 		Motion: h.motion, Logger: slog.New(slog.DiscardHandler), Operations: h, Read: h.read, Datasets: datasets, ControlPlanes: h,
 		Agreement: func(_ context.Context, f *flow.Flow) (json.RawMessage, error) {
@@ -293,6 +308,23 @@ func TestOperatorsCommands(t *testing.T) {
 		"datasets remove orders",
 		"datasets remove a/b -context alice",
 		"datasets remove a/b -context alice",
+		"limits list",
+		"limits set host -bytes 10MiB",
+		"limits set host -transfers none",
+		"limits set counterparty=did:web:them.example/x -context alice -records 100 -weight 5",
+		"limits set flow -bytes 1000",
+		"limits set flow=f/1 -weight 2000",
+		"limits set flow=f/1 -bytes fast",
+		"limits set flow=f/1 -transfers 2",
+		"limits set flow=f/1",
+		"limits set planet=x -bytes 1",
+		"limits set profile -weight 1",
+		"limits set context=nobody -weight 1",
+		"limits list",
+		"limits list -context alice",
+		"limits clear flow",
+		"limits clear flow",
+		"limits clear host",
 		"controlplanes list",
 		"controlplanes list -context alice",
 		"controlplanes register cp",
@@ -350,7 +382,7 @@ func TestJSONOfCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, line := range []string{"flows list", "flows show f/1", "flows retry f/1", "flows skip f/1", "flows resend f/1", "flows address f/1", "datasets list", "datasets show orders",
-		"datasets put " + put, "controlplanes list", "controlplanes register cp"} {
+		"datasets put " + put, "controlplanes list", "controlplanes register cp", "limits list", "limits set host -bytes 5"} {
 		code, stdout, stderr := invoke(append(strings.Fields(line), "-json", "-admin", server.URL+"/")...)
 		if code != 0 || stderr != "" || !json.Valid([]byte(stdout)) {
 			t.Errorf("towpath %s -json: exit %d, %s%s", line, code, stdout, stderr)

@@ -22,6 +22,7 @@ func commands() []command {
 	return []command{serveCommand(), validateCommand(), pluginsListCommand(), pluginsDescribeCommand(),
 		flowsListCommand(), flowsShowCommand(), flowsWatchCommand(), flowsRetryCommand(), flowsSkipCommand(), flowsResendCommand(), flowsTerminateCommand(), flowsAddressCommand(), flowsDataCommand(), flowsAgreementCommand(),
 		datasetsListCommand(), datasetsShowCommand(), datasetsPutCommand(), datasetsRemoveCommand(),
+		limitsListCommand(), limitsSetCommand(), limitsClearCommand(),
 		controlPlanesListCommand(), controlPlanesRegisterCommand(), controlPlanesDeregisterCommand(),
 		participantsListCommand(), participantsDocumentCommand(), openAPICommand(), versionCommand()}
 }

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -131,6 +132,12 @@ func printFlow(w io.Writer, f admin.FlowDetail) error {
 	line("renewal failed", f.RenewalFault)
 	line("issued address", showAddress(f.Issued))
 	line("durable", fmt.Sprintf("%d parts, %d bytes, %d records", f.Parts, f.Bytes, f.Records))
+	if m := f.Movement; m != nil {
+		line("moved", fmt.Sprintf("%d bytes, %d records since the host was started", m.Bytes, m.Records))
+		line("condition", m.Condition)
+		line("waits for", waitsFor(m))
+		line("has waited for", blocked(m.BlockedSeconds))
+	}
 	line("digest", f.Digest)
 	line("created", when(&f.Created))
 	line("updated", when(&f.Updated))
@@ -159,6 +166,27 @@ func printFlow(w io.Writer, f admin.FlowDetail) error {
 		}
 	}
 	return t.Flush()
+}
+
+// waitsFor is what a transfer waits for at this moment.
+func waitsFor(m *admin.Movement) string {
+	if m.Limit != "" {
+		return "the limit of " + m.Limit
+	}
+	return m.WaitsFor
+}
+
+// blocked says how long a flow has waited, for whom it has waited longest first.
+func blocked(seconds map[string]float64) string {
+	var list []string
+	names := slices.SortedFunc(maps.Keys(seconds), func(a, b string) int {
+		return cmp.Or(cmp.Compare(seconds[b], seconds[a]), cmp.Compare(a, b))
+	})
+	for _, name := range names {
+		d := time.Duration(seconds[name] * float64(time.Second))
+		list = append(list, name+" "+d.Round(10*time.Millisecond).String())
+	}
+	return strings.Join(list, ", ")
 }
 
 func showAddress(a *admin.Address) string {

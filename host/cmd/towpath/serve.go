@@ -156,13 +156,19 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	if err != nil {
 		return err
 	}
+	share := newSharing(cfg, plugins, metrics)
+	limits, err := admin.LoadLimits(ctx, admin.LimitOptions{Limiter: share.limiter, Contexts: contexts(cfg), Documents: db, Logger: logger})
+	if err != nil {
+		return err
+	}
 	transfer := &pipeline.Transfer{Source: plugins.Source, Sink: plugins.Sink, Retry: pipeline.Retry(cfg.Transfer.Retry),
-		Digests: cfg.Transfer.Digests, Interval: cfg.Transfer.CheckpointInterval, Metrics: pipeline.NewMetrics(metrics), Logger: logger}
+		Digests: cfg.Transfer.Digests, Interval: cfg.Transfer.CheckpointInterval, Metrics: pipeline.NewMetrics(metrics), Logger: logger,
+		Admit: share.admit, Meter: share.meterOfTransfer, Accounts: share.accounts}
 	engine := flow.New(flow.Options{Store: db, Catalog: catalog, Checker: plugins, Endpoint: endpoint,
-		Transfer: newTransfer(transfer), Sinks: plugins, DatasetIn: signaling.DatasetIn, AnswerWithin: cfg.SignalingSettings.AnswerWithin,
+		Transfer: newTransfer(transfer, share.since), Sinks: plugins, DatasetIn: signaling.DatasetIn, AnswerWithin: cfg.SignalingSettings.AnswerWithin,
 		Renewer: renewal.New(renewal.Options{Signer: signers.of, AllowHTTP: overHTTP(peers), Logger: logger,
 			HTTP: peers.Client(outbound.Limits{Timeout: cfg.Outbound.Timeout})}),
-		Logger: logger})
+		Waiting: share.waiting, Logger: logger})
 	undo.add("stop flows", engine.Close)
 
 	signalingURL := cmp.Or(cfg.Signaling.URL, listeners.signaling.url("")) + cfg.Signaling.BasePath
@@ -185,12 +191,13 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		Resume: publicapi.ResumeOptions{Uploads: db, Sink: plugins.ResumesInside, Lifetime: cfg.Transfer.UploadLifetime,
 			Interval: cfg.Transfer.CheckpointInterval},
 		Renewal:    publicapi.RenewalOptions{Tokens: authority, Keys: resolver.Keys, Audiences: signers.dids()},
+		Meter:      share.meterOfRequest,
 		Registerer: metrics, Logger: logger})
 	if err != nil {
 		return err
 	}
 	local, err := publicapi.NewReader(publicapi.ReaderOptions{Visit: engine.Visit, Record: engine.Record, Source: plugins.Source,
-		Digests: cfg.Transfer.Digests, Logger: logger})
+		Digests: cfg.Transfer.Digests, Meter: share.meterOfRequest, Logger: logger})
 	if err != nil {
 		return err
 	}
@@ -199,7 +206,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		Profiles: offers.Profiles, Changed: offers.changed, Logger: logger, Registerer: metrics})
 	var ready atomic.Bool
 	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Motion: engine.Motion, Metrics: metrics, Logger: logger,
-		Token: cfg.Admin.Token.Reveal(), Operations: engine, Read: local.Data, Datasets: known,
+		Token: cfg.Admin.Token.Reveal(), Limits: limits, Movement: share.movement, Operations: engine, Read: local.Data, Datasets: known,
 		Agreement: agreement(&signaling.Agreements{ControlPlanes: directory}), ControlPlanes: office{directory, registrar},
 		Plugins: func() []admin.Plugin { return showPlugins(plugins) },
 		Ready:   func() error { return readiness(ready.Load(), plugins) }})
@@ -208,6 +215,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	if err := engine.Revive(ctx); err != nil {
 		return err
 	}
+	share.limiter.Queue.Begin()
 	warn(cfg, logger)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return dispatcher.Run(ctx) })

@@ -72,7 +72,7 @@ func TestDocuments(t *testing.T, open func(t *testing.T) flow.Documents) {
 	for _, d := range []flow.Document{
 		{Kind: "k", Context: "b", ID: "1", Content: []byte("b1")}, {Kind: "k", Context: "a", ID: "2/\x00", Content: []byte("a2")},
 		{Kind: "k", Context: "a", ID: "1", Content: []byte("a1")}, {Kind: "other", Context: "a", ID: "1", Content: []byte("o")},
-		{Kind: "k", Context: "a", ID: "1", Content: []byte("a1 again")},
+		{Kind: "k", Context: "a", ID: "1", Content: []byte("a1 again")}, {Kind: "k", ID: "host/", Content: []byte("of all")},
 	} {
 		must(t, s.PutDocument(t.Context(), d))
 	}
@@ -91,12 +91,14 @@ func TestDocuments(t *testing.T, open func(t *testing.T) flow.Documents) {
 			t.Errorf("documents are %q, want %q", got, want)
 		}
 	}
-	expect("a 1 a1 again", "a 2/\x00 a2", "b 1 b1")
+	expect(" host/ of all", "a 1 a1 again", "a 2/\x00 a2", "b 1 b1")
 	for _, want := range []bool{true, false} {
-		there, err := s.DeleteDocument(t.Context(), "k", "a", "1")
-		must(t, err)
-		if there != want {
-			t.Errorf("deleted: %v, want %v", there, want)
+		for context, id := range map[string]string{"a": "1", "": "host/"} {
+			there, err := s.DeleteDocument(t.Context(), "k", context, id)
+			must(t, err)
+			if there != want {
+				t.Errorf("deleted: %v, want %v", there, want)
+			}
 		}
 	}
 	expect("a 2/\x00 a2", "b 1 b1")

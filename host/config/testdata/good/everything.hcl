@@ -87,6 +87,7 @@ profile "HttpData-PUSH-HttpData" {}
 
 profile "tape" {
   direction = "pull"
+  weight    = 5
 }
 
 dataset "urn:uuid:1" {
@@ -104,6 +105,12 @@ dataset "urn:uuid:1" {
   }
   sink "File" {
     path = "in"
+  }
+  limits {
+    bytes     = "1MiB"
+    records   = 100
+    transfers = 2
+    weight    = 3
   }
 }
 
@@ -128,6 +135,31 @@ transfer {
     first         = "1s"
     max           = "1s"
     give_up_after = "1h"
+  }
+  watchdog {
+    stalled_after = "30s"
+    restart_after = "never"
+    trust_health  = false
+  }
+}
+
+limits {
+  host {
+    bytes     = "100MiB"
+    records   = 50000
+    transfers = 64
+  }
+  counterparty {
+    bytes     = 1000000
+    transfers = 8
+    weight    = 1000
+  }
+  dataset {
+    transfers = 4
+  }
+  flow {
+    bytes   = "10MiB"
+    records = 1
   }
 }
 

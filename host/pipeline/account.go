@@ -1,0 +1,307 @@
+package pipeline
+
+import (
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// Hop is what a transfer waits for.
+type Hop string
+
+// The hops.
+const (
+	HopSource Hop = "source" // the source, to open or to give more
+	HopHost   Hop = "host"   // this host, to find addresses or to store a place
+	HopSink   Hop = "sink"   // the sink, to open, to take more or to be done
+	HopLimit  Hop = "limit"  // a rate
+	HopQueue  Hop = "queue"  // a place among the transfers that may run
+	HopRetry  Hop = "retry"  // the next attempt
+)
+
+// Hops lists all hops.
+func Hops() []Hop { return []Hop{HopSource, HopHost, HopSink, HopLimit, HopQueue, HopRetry} }
+
+// hop is an index in Hops. There is always one at which a transfer is: all its time is on somebody's account.
+type hop int
+
+const (
+	atSource hop = iota
+	atHost
+	atSink
+	atLimit
+	atQueue
+	atRetry
+	hops
+)
+
+// account is what the transfers of one flow have waited for. A nil account keeps nothing.
+type account struct {
+	watchdog *Watchdog
+
+	mu       sync.Mutex // guards what follows
+	runs     bool
+	hop      hop
+	storing  bool // a place is being stored: a source that gives nothing may be waiting for that
+	since    time.Time
+	spent    [hops]time.Duration
+	life     time.Time // of the last thing that the sink said
+	blocked  *sdk.Blocked
+	from, to string // types of the addresses
+	stalled  bool
+}
+
+// at says what the transfer waits for from now on.
+func (a *account) at(h hop) {
+	if a == nil {
+		return
+	}
+	now := time.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.charge(now)
+	a.hop, a.since = h, now
+}
+
+// limited says that the transfer waits for a limit, or no longer does.
+func (a *account) limited(now bool) {
+	if now {
+		a.at(atLimit)
+	} else {
+		a.at(atSink)
+	}
+}
+
+// charge puts the time since the last change on the account of who was waited for.
+func (a *account) charge(now time.Time) {
+	if !a.runs {
+		return
+	}
+	a.spent[a.owner()] += now.Sub(a.since)
+}
+
+func (a *account) owner() hop {
+	if a.storing && a.hop == atSource {
+		return atHost
+	}
+	return a.hop
+}
+
+// store says that a place is being stored, or no longer is.
+func (a *account) store(begins bool) {
+	if a == nil {
+		return
+	}
+	now := time.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.hop == atSource {
+		a.charge(now)
+		a.since = now
+	}
+	a.storing = begins
+}
+
+// hears takes note of what the sink says.
+func (a *account) hears(up sdk.Up) {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.life = time.Now()
+	if b, ok := up.(*sdk.Blocked); ok {
+		a.blocked = b
+	}
+}
+
+// begin is the beginning of an attempt between addresses of these types.
+func (a *account) begin(from, to string) {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.from, a.to, a.blocked, a.storing = from, to, nil, false
+}
+
+// Movement is how the transfer of a flow stands.
+type Movement struct {
+	// Runs reports whether there is a transfer.
+	Runs bool
+	// Hop is what it waits for, or waited for last, and Since when that began.
+	Hop   Hop
+	Since time.Time
+	// Waited is how long the flow's transfers have waited for each hop.
+	Waited map[Hop]time.Duration
+	// Condition and Text are what the watchdog says about it.
+	Condition Condition
+	Text      string
+}
+
+func (a *account) movement(now time.Time) Movement {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m := Movement{Runs: a.runs, Hop: Hops()[a.owner()], Since: a.since, Waited: map[Hop]time.Duration{}}
+	for h, spent := range a.waited(now) {
+		m.Waited[Hops()[h]] = spent
+	}
+	m.Condition, m.Text = a.condition(now)
+	return m
+}
+
+func (a *account) waited(now time.Time) [hops]time.Duration {
+	spent := a.spent
+	if a.runs {
+		spent[a.owner()] += now.Sub(a.since)
+	}
+	return spent
+}
+
+// Accounts keep what transfers wait for, by flow. All methods may be called concurrently.
+type Accounts struct {
+	watchdog Watchdog
+	queued   prometheus.Histogram
+	stalls   prometheus.Counter
+
+	mu    sync.Mutex // guards what follows
+	flows map[flowKey]*account
+	ended []flowKey           // flows without a transfer, in the order in which theirs ended; some may have one again
+	past  [hops]time.Duration // of flows that are not in flows any more
+}
+
+type flowKey struct{ context, id string }
+
+// maxEnded is how many flows are remembered whose transfers have ended.
+const maxEnded = 2048
+
+// NewAccounts returns Accounts, the sums of which r publishes, if it is not nil.
+func NewAccounts(w Watchdog, r prometheus.Registerer) *Accounts {
+	a := &Accounts{watchdog: w.complete(), flows: map[flowKey]*account{},
+		queued: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "towpath_transfer_queue_seconds",
+			Help: "Time that transfers have waited for a place among those that may run.", Buckets: prometheus.ExponentialBuckets(0.001, 10, 8)}),
+		stalls: prometheus.NewCounter(prometheus.CounterOpts{Name: "towpath_transfer_stalls_total",
+			Help: "Transfers that were found stalled: neither side had moved, nor answered."}),
+	}
+	if r != nil {
+		r.MustRegister(a, a.queued, a.stalls)
+	}
+	return a
+}
+
+// open returns the account of a flow whose transfer begins.
+func (a *Accounts) open(f sdk.FlowContext) *account {
+	if a == nil {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := flowKey{f.ParticipantContext, f.ID}
+	one := a.flows[key]
+	if one == nil {
+		one = &account{watchdog: &a.watchdog}
+		a.flows[key] = one
+	}
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	one.runs, one.hop, one.since = true, atHost, time.Now()
+	return one
+}
+
+// close says that the flow has no transfer any more.
+func (a *Accounts) close(f sdk.FlowContext, one *account) {
+	if a == nil {
+		return
+	}
+	one.mu.Lock()
+	one.charge(time.Now())
+	one.runs, one.stalled = false, false
+	one.mu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ended = append(a.ended, flowKey{f.ParticipantContext, f.ID})
+	if len(a.ended) > maxEnded {
+		a.forget(a.ended[0])
+		a.ended = a.ended[1:]
+	}
+}
+
+// admitted counts the time that an attempt has waited for its place.
+func (a *Accounts) admitted(d time.Duration) {
+	if a != nil {
+		a.queued.Observe(d.Seconds())
+	}
+}
+
+// forget drops a flow, unless it has a transfer again.
+func (a *Accounts) forget(key flowKey) {
+	one := a.flows[key]
+	if one == nil {
+		return
+	}
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	if one.runs {
+		return
+	}
+	for h, spent := range one.spent {
+		a.past[h] += spent
+	}
+	delete(a.flows, key)
+}
+
+// Of returns how the transfer of a flow stands, and false if the flow has had none, or too long ago.
+func (a *Accounts) Of(participantContext, id string) (Movement, bool) {
+	a.mu.Lock()
+	one := a.flows[flowKey{participantContext, id}]
+	a.mu.Unlock()
+	if one == nil {
+		return Movement{}, false
+	}
+	return one.movement(time.Now()), true
+}
+
+var (
+	blockedDesc = prometheus.NewDesc("towpath_transfer_blocked_seconds_total",
+		"Time that transfers have waited, by the hop they waited for.", []string{"hop"}, nil)
+	waitingDesc = prometheus.NewDesc("towpath_transfers_waiting",
+		"Transfers by the hop they wait for now: those that move change it all the time.", []string{"hop"}, nil)
+	conditionDesc = prometheus.NewDesc("towpath_transfers_condition",
+		"Transfers by what the watchdog says about them: moving, blocked, idle or stalled.", []string{"condition"}, nil)
+)
+
+// Describe is for prometheus.
+func (a *Accounts) Describe(ch chan<- *prometheus.Desc) {
+	ch <- blockedDesc
+	ch <- waitingDesc
+	ch <- conditionDesc
+}
+
+// Collect is for prometheus. Nothing is summed up before somebody asks, so that transfers do not meet at a counter.
+func (a *Accounts) Collect(ch chan<- prometheus.Metric) {
+	a.mu.Lock()
+	now, spent, waiting, conditions := time.Now(), a.past, [hops]int{}, map[Condition]int{}
+	for _, one := range a.flows {
+		one.mu.Lock()
+		for h, d := range one.waited(now) {
+			spent[h] += d
+		}
+		if one.runs {
+			waiting[one.owner()]++
+			condition, _ := one.condition(now)
+			conditions[condition]++
+		}
+		one.mu.Unlock()
+	}
+	a.mu.Unlock()
+	for i, h := range Hops() {
+		ch <- prometheus.MustNewConstMetric(blockedDesc, prometheus.CounterValue, spent[i].Seconds(), string(h))
+		ch <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(waiting[i]), string(h))
+	}
+	for _, c := range []Condition{Moving, Blocked, Idle, Stalled} {
+		ch <- prometheus.MustNewConstMetric(conditionDesc, prometheus.GaugeValue, float64(conditions[c]), string(c))
+	}
+}
