@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,7 +33,7 @@ type sentinel struct {
 	done    sync.WaitGroup
 
 	mu   sync.Mutex
-	next func(event string) bool // hears of events until it returns true
+	next []func(event string) bool // hear of events until they return true
 }
 
 const sentinelMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MODIFY | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_ONLYDIR | unix.IN_DONT_FOLLOW
@@ -66,7 +67,14 @@ func (s *sentinel) finish() {
 func (s *sentinel) onNext(do func(event string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.next = do
+	s.next = append(s.next, do)
+}
+
+// calm has nobody called any more.
+func (s *sentinel) calm() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next = nil
 }
 
 // watch begins to watch a folder and those below it. What is there already has appeared.
@@ -148,9 +156,7 @@ func (s *sentinel) tell(mask uint32, name string) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.next != nil && s.next(event) {
-		s.next = nil
-	}
+	s.next = slices.DeleteFunc(s.next, func(do func(string) bool) bool { return do(event) })
 }
 
 // appears checks a file that has got its final name. The same one can be seen in its folder before its event comes.

@@ -45,7 +45,7 @@ var faultKinds = []struct {
 	{killHost, 10, 600 * time.Millisecond},
 	{stopHost, 4, 0},
 	{killPlugin, 14, 0},
-	{killAtEvent, 18, 600 * time.Millisecond},
+	{killAtEvent, 28, 600 * time.Millisecond},
 	{freezeHost, 5, 1500 * time.Millisecond},
 	{freezePlugin, 8, 2 * time.Second},
 	{leaveFrozen, 1, 0},
@@ -107,7 +107,7 @@ func newSchedule(random *rand.Rand, length time.Duration) []fault {
 	}
 	var schedule []fault
 	frozen := false
-	for at := 300 * time.Millisecond; at < length; at += between(random, 20*time.Millisecond, 350*time.Millisecond) {
+	for at := 300 * time.Millisecond; at < length; at += between(random, 10*time.Millisecond, 280*time.Millisecond) {
 		n, i := random.IntN(total), 0
 		for ; n >= faultKinds[i].weight; i++ {
 			n -= faultKinds[i].weight
@@ -335,11 +335,6 @@ func (s *sweep) tend() {
 		c.isDown()
 		s.after(between(s.random, 0, 600*time.Millisecond), func() { s.revive(i) })
 	}
-}
-
-// disarm lets no event kill anything any more.
-func (s *sweep) disarm(i int) {
-	s.sentinels[i].onNext(nil)
 }
 
 func (s *sweep) fillDisk(i int) (end func(), hit bool) {

@@ -36,6 +36,7 @@ type sweepFlow struct {
 	pauses    []pause
 	terminate time.Duration // after its start; 0: never
 	collision string
+	async     bool // prepare and start are answered before they are done
 
 	seed    [32]byte
 	shape   []shape
@@ -75,6 +76,7 @@ func newSweepFlow(i int, random *rand.Rand, schedule []fault) *sweepFlow {
 	if random.IntN(3) == 0 {
 		f.collision = "rename"
 	}
+	f.async = random.IntN(4) == 0
 	switch f.mode {
 	case modeRecords:
 		f.form = []string{"journal", "segments", "segments"}[random.IntN(3)]
@@ -128,7 +130,12 @@ func (f *sweepFlow) dataset() string {
 		source = fmt.Sprintf("source \"Generate\" {\n    mode = \"records\"\n    record_size = %d\n    size = %d\n    parts = %d\n    rate = 1500\n  }",
 			recordSize, recordSize*f.records, f.parts)
 	}
-	return fmt.Sprintf("\ndataset %q {\n  %s\n\n  sink \"File\" {\n    path = \"in/%s\"\n    collision = %q\n  }\n}\n", f.id, source, f.id, f.collision)
+	mode := "auto"
+	if f.async {
+		mode = "async"
+	}
+	return fmt.Sprintf("\ndataset %q {\n  mode = %q\n\n  %s\n\n  sink \"File\" {\n    path = \"in/%s\"\n    collision = %q\n  }\n}\n",
+		f.id, mode, source, f.id, f.collision)
 }
 
 // source and sink are the hosts at both ends, moves the one that moves.
@@ -566,14 +573,18 @@ func (f *sweepFlow) checkCallbacks(at side, moves bool, wrong func(string, ...an
 		kinds = append(kinds, said.Kind)
 	}
 	rest := kinds
-	if len(rest) > 0 && (rest[0] == "prepared" || rest[0] == "started") { // a prepare or start that was answered before it was done
+	first := "prepared" // of a prepare or start that was answered before it was done
+	if strings.HasSuffix(at.id, "-p") {
+		first = "started"
+	}
+	if len(rest) > 0 && (f.async || rest[0] == first) {
 		rest = rest[1:]
 	}
 	var want []string
 	if moves && !f.terminated {
 		want = []string{"completed"}
 	}
-	if !slices.Equal(rest, want) {
+	if !slices.Equal(rest, want) || f.async && (len(kinds) == 0 || kinds[0] != first) {
 		wrong("callbacks %v", kinds)
 	}
 }

@@ -168,8 +168,8 @@ func (s *sweep) strikeAll() {
 		}
 	}
 	s.waitUntil(s.began.Add(faultTime))
-	for i := range s.hosts {
-		s.disarm(i)
+	for _, sentinel := range s.sentinels {
+		sentinel.calm()
 	}
 }
 
