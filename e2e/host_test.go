@@ -45,12 +45,16 @@ plugins {
 }
 
 plugin "file" {
+  lane = env("E2E_LANE", "auto")
+
   config {
     root = env("E2E_FILES")
   }
 }
 
 plugin "http" {
+  lane = env("E2E_LANE", "auto")
+
   config {
     allow = ["loopback"]
   }

@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -64,7 +65,8 @@ func newSweep(t *testing.T, seed uint64, plugins string) *sweep {
 		s.byID[f.id] = f
 	}
 	for i, name := range hostNames {
-		h := newHost(t, name, sweepConfiguration(s.flows), "E2E_PLUGINS="+plugins, "E2E_TRUST=off", "E2E_CHECKPOINT_INTERVAL=50ms")
+		h := newHost(t, name, sweepConfiguration(s.flows), "E2E_PLUGINS="+plugins, "E2E_TRUST=off", "E2E_CHECKPOINT_INTERVAL=50ms",
+			"E2E_LANE="+lanes[seed%2])
 		s.hosts, s.conditions = append(s.hosts, h), append(s.conditions, condition{})
 		h.network.rate.Store(3 * mib / 2)
 		if s.ownDisk {
@@ -80,11 +82,20 @@ func newSweep(t *testing.T, seed uint64, plugins string) *sweep {
 	return s
 }
 
+// lanes are what payload travels on between hosts and plugins: it is to make no difference.
+var lanes = []string{"grpc", "auto"}
+
 // sweepConfiguration has a dataset for each flow.
 func sweepConfiguration(flows []*sweepFlow) string {
 	var b strings.Builder
 	b.WriteString(`
+plugin "synthetic" {
+  lane = env("E2E_LANE")
+}
+
 plugin "ledger" {
+  lane = env("E2E_LANE")
+
   config {
     root = env("E2E_FILES")
   }
@@ -290,8 +301,26 @@ func (s *sweep) checkProcesses(i int, h *host) {
 	}
 }
 
-// maxDescriptors is more than a process at rest has open: sockets that wait for a next request, a database, a log.
-const maxDescriptors = 60
+// maxDescriptors is more than a process at rest has open of each kind: connections for control and payload of a few plugins, HTTP
+// connections that wait for a next request, pipes for the output of plugins and those that are kept to splice through.
+var maxDescriptors = map[string]int{"unix socket:": 16, "tcp socket:": 48, "pipe:": 96, "": 32}
+
+func tooMany(process string, open []string) (odd []string) {
+	count := map[string]int{}
+	for _, o := range open {
+		kind, _, _ := strings.Cut(o, "[")
+		if maxDescriptors[kind] == 0 {
+			kind = ""
+		}
+		count[kind]++
+	}
+	for kind, n := range count {
+		if n > maxDescriptors[kind] {
+			odd = append(odd, fmt.Sprintf("%s has %d descriptors of kind %q: %s", process, n, kind, strings.Join(open, ", ")))
+		}
+	}
+	return odd
+}
 
 func (s *sweep) oddities(h *host) (odd []string) {
 	processes := map[string][]int{"host": {h.process.cmd.Process.Pid}}
@@ -307,9 +336,7 @@ func (s *sweep) oddities(h *host) (odd []string) {
 	for name, pids := range processes {
 		for _, pid := range pids {
 			open := descriptors(pid)
-			if len(open) > maxDescriptors {
-				odd = append(odd, fmt.Sprintf("%s has %d descriptors: %s", name, len(open), strings.Join(open, " ")))
-			}
+			odd = append(odd, tooMany(name, open)...)
 			for _, o := range open {
 				if strings.HasPrefix(o, h.files+"/") || strings.HasSuffix(o, "(deleted)") {
 					odd = append(odd, fmt.Sprintf("%s has %s open", name, o))
@@ -330,15 +357,30 @@ func (s *sweep) oddities(h *host) (odd []string) {
 	return odd
 }
 
-// descriptors lists what a process has open.
+// descriptors lists what a process has open. Of a socket it says of which family it is.
 func descriptors(pid int) (open []string) {
+	families := map[string]string{}
+	for _, family := range []string{"unix", "tcp"} {
+		table, _ := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, family))
+		for line := range strings.Lines(string(table)) {
+			for _, field := range strings.Fields(line)[6:] { // the inode is in one of them
+				families[field] = family
+			}
+		}
+	}
 	folder := fmt.Sprintf("/proc/%d/fd", pid)
 	entries, _ := os.ReadDir(folder)
 	for _, e := range entries {
-		if target, err := os.Readlink(filepath.Join(folder, e.Name())); err == nil {
-			open = append(open, target)
+		target, err := os.Readlink(filepath.Join(folder, e.Name()))
+		if err != nil {
+			continue
 		}
+		if inode, ok := strings.CutPrefix(target, "socket:["); ok {
+			target = cmp.Or(families[strings.TrimSuffix(inode, "]")], "other") + " " + target
+		}
+		open = append(open, target)
 	}
+	slices.Sort(open)
 	return open
 }
 
