@@ -156,7 +156,9 @@ func TestShippedS3SinkIsKilled(t *testing.T) {
 	pids := map[int]bool{}
 	for offset := 0; ; {
 		sink := awaitSink(t, host, pids)
-		w, err := sink.Write(t.Context(), sdk.WriteOpen{Flow: flow, Address: a, ResumeToken: token, Redelivery: token != nil, Digests: sdk.Algorithms()})
+		w, err := sink.Write(t.Context(), sdk.WriteOpen{
+			Flow: flow, Address: a, ResumeToken: token, Redelivery: token != nil, Digests: sdk.Algorithms(),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

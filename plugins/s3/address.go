@@ -51,7 +51,8 @@ func (env *environment) newPlace(a sdk.DataAddress) (*place, error) {
 	}
 	if p.credentials == nil {
 		if env.own == nil || !env.lent.allow(p.endpoint, p.bucket) {
-			return nil, sdk.Errorf(sdk.Denied, "the address has no credentials, and the operator's may not be used for bucket %q %s", p.bucket, p.where())
+			return nil, sdk.Errorf(sdk.Denied, "the address has no credentials, and the operator's may not be used for bucket %q %s",
+				p.bucket, p.where())
 		}
 		p.credentials = env.own
 	}

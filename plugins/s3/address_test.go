@@ -140,7 +140,8 @@ func TestGrants(t *testing.T) {
 			t.Errorf("bucket %q at %q: %t", c.bucket, c.endpoint, got)
 		}
 	}
-	for _, wrong := range []string{"", "a/b", "ftp://x/y", "https:///b", "https://store.example", "https://store.example/", "[a-z]", "https://u:p@x/y"} {
+	for _, wrong := range []string{"", "a/b", "ftp://x/y", "https:///b", "https://store.example", "https://store.example/", "[a-z]",
+		"https://u:p@x/y"} {
 		if _, err := parseGrants([]string{wrong}); err == nil {
 			t.Errorf("%q is taken for a grant", wrong)
 		}

@@ -52,7 +52,8 @@ func newPlugin() sdk.Plugin {
 				Type: addressType,
 				Documentation: "A bucket, or a folder in one, that parts are written to as objects by their names. A part of records " +
 					"becomes a folder of objects with one JSON document a line, and an empty object `_SUCCESS` when it has ended. What is " +
-					"not whole is kept by the store as an upload and in the folder `" + workFolder + "`, until the flow ends.",
+					"not whole is kept by the store as an upload and in the folder `" + workFolder + "`, until the flow ends. The credentials " +
+					"have to allow getting, putting, deleting and listing objects, and listing and aborting uploads and their parts.",
 				Address:   sinkSchema(),
 				Resumable: true,
 			},

@@ -194,7 +194,7 @@ func (b *bucket) expectNothingBegun(t *testing.T) {
 
 // A large part is sent in parts, side by side, and is not there before it is whole. It is cut again and again.
 func TestSinkMultipart(t *testing.T) {
-	for name, size := range map[string]int64{"size known": 40<<20 + 11, "size unknown": sdk.SizeUnknown} {
+	for name, size := range map[string]int64{"size known": 28<<20 + 11, "size unknown": sdk.SizeUnknown} {
 		for _, checksums := range checksumModes() {
 			t.Run(name+" "+checksums, func(t *testing.T) {
 				b := newBucket(t)
@@ -206,10 +206,10 @@ func TestSinkMultipart(t *testing.T) {
 					return false
 				})
 				a := b.at(endpoint, "checksums", checksums, "folderName", "big")
-				part := sdktest.Content{Name: "one.bin", Bytes: sdktest.Pattern(1, 40<<20+11)}
+				part := sdktest.Content{Name: "one.bin", Bytes: sdktest.Pattern(1, 28<<20+11)}
 				sink := sdk.NewDataSink(newTestPlugin(t, nil).Sinks[0])
 				var token []byte
-				cuts := []int{0, 3 << 20, 9<<20 + 1, 10 << 20, 30 << 20, len(part.Bytes)}
+				cuts := []int{0, 3 << 20, 9<<20 + 1, 10 << 20, 20 << 20, len(part.Bytes)}
 				for i, to := range cuts[1:] {
 					f := b.open(t, sink, a, part, token)
 					f.begin(cuts[i], size)
@@ -260,7 +260,8 @@ func TestSinkDeprovision(t *testing.T) {
 	if err := k.note(t.Context(), note{Key: "one.bin"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.client.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: &b.name, Key: aws.String("one.bin")}); err != nil {
+	in := &s3.CreateMultipartUploadInput{Bucket: &b.name, Key: aws.String("one.bin")}
+	if _, err := b.client.CreateMultipartUpload(t.Context(), in); err != nil {
 		t.Fatal(err)
 	}
 	if err := sink.Deprovision(t.Context(), testFlow, b.address()); err != nil {

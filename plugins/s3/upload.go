@@ -107,7 +107,8 @@ func (u *upload) recall() error {
 		return err
 	}
 	if err != nil || o.mark != u.mark() || o.size < u.part.Offset {
-		return sdk.Errorf(sdk.Corrupt, "what was written before offset %d is gone: neither the upload nor the finished object is there", u.part.Offset)
+		return sdk.Errorf(sdk.Corrupt, "what was written before offset %d is gone: neither the upload nor the finished object is there",
+			u.part.Offset)
 	}
 	u.tail.release()
 	u.finished = &comparison{object: newRangeReader(u.ctx, u.store, o, u.part.Offset), at: u.part.Offset}
