@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -287,7 +288,7 @@ func TestSinkLosesLastAnswer(t *testing.T) {
 			t.Run(name+" "+collision, func(t *testing.T) {
 				b := newBucket(t)
 				var lost atomic.Bool
-				transport := &http.Transport{DisableKeepAlives: true}
+				transport := &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: time.Second}
 				endpoint := newProxy(t, func(w http.ResponseWriter, req *http.Request) bool {
 					last := req.Method == http.MethodPost && req.URL.Query().Has("uploadId") ||
 						req.Method == http.MethodPut && strings.HasSuffix(req.URL.Path, "/one.bin") && req.URL.RawQuery == "x-id=PutObject"
@@ -295,7 +296,11 @@ func TestSinkLosesLastAnswer(t *testing.T) {
 						return false
 					}
 					forward(transport, &discardWriter{header: http.Header{}}, req)
-					panic(http.ErrAbortHandler)
+					if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
+						c.(*net.TCPConn).SetLinger(0) // resets the connection
+						c.Close()
+					}
+					return true
 				})
 				part := sdktest.Content{Name: "one.bin", Bytes: sdktest.Pattern(1, size)}
 				f := b.open(t, sdk.NewDataSink(newTestPlugin(t, nil).Sinks[0]), b.at(endpoint, "collision", collision), part, nil)

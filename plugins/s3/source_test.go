@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -182,7 +183,7 @@ func TestSourceTakesUpBrokenBodies(t *testing.T) {
 	content := sdktest.Pattern(3, 5<<20+7)
 	b.put("broken", content)
 	var asked atomic.Int64
-	transport := &http.Transport{DisableKeepAlives: true}
+	transport := &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: time.Second}
 	endpoint := editProxy(t, func(n int64, w http.ResponseWriter, req *http.Request) bool {
 		asked.Add(1)
 		if n%2 == 0 {
@@ -222,7 +223,7 @@ func TestSourceChecksChecksum(t *testing.T) {
 	for name, size := range map[string]int{"small": 1000, "large": 3 << 20} {
 		b.put("sums/"+name, sdktest.Pattern(4, size))
 		endpoint := editProxy(t, func(_ int64, w http.ResponseWriter, req *http.Request) bool {
-			forward(&http.Transport{DisableKeepAlives: true}, &flipWriter{ResponseWriter: w}, req)
+			forward(&http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: time.Second}, &flipWriter{ResponseWriter: w}, req)
 			return true
 		})
 		source := sdk.NewDataSource(newTestPlugin(t, map[string]any{"range_size": "1MiB"}).Sources[0])

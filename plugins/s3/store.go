@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
+	"net"
 	"net/url"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/logging"
 
@@ -28,8 +31,7 @@ func (env *environment) open(p *place) *store {
 		UsePathStyle:                p.pathStyle,
 		AppID:                       "towpath-s3/" + version,
 		Logger:                      logging.Nop{},
-		RetryMaxAttempts:            4,
-		RetryMode:                   aws.RetryModeStandard,
+		Retryer:                     newRetryer(),
 		RequestChecksumCalculation:  aws.RequestChecksumCalculationWhenRequired,
 		ResponseChecksumValidation:  aws.ResponseChecksumValidationWhenRequired,
 		DisableS3ExpressSessionAuth: aws.Bool(true),
@@ -40,6 +42,30 @@ func (env *environment) open(p *place) *store {
 	}
 	return &store{place: p, env: env, client: s3.New(o)}
 }
+
+// newRetryer tries again where the library does, and after any broken connection: it takes care not to repeat what would happen twice,
+// but all that this plugin asks for can be repeated. What the policy refuses is not tried again.
+func newRetryer() aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts = 4
+		own := retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
+			var known *sdk.Error
+			var network net.Error
+			switch {
+			case errors.As(err, &known), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+				return aws.FalseTernary
+			case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+				return aws.BoolTernary(!isTLSRefusal(err))
+			}
+			return aws.UnknownTernary
+		})
+		o.Retryables = append([]retry.IsErrorRetryable{own}, o.Retryables...)
+	})
+}
+
+// askFirst has the store say what it thinks of a conditional request before the body is sent. Otherwise the answer of one that refuses
+// and hangs up can be lost.
+func askFirst(o *s3.Options) { o.ContinueHeaderThresholdBytes = 1 }
 
 // put stores a small object of the plugin's own.
 func (s *store) put(ctx context.Context, key string, content *blocks, metadata map[string]string) error {

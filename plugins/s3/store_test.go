@@ -123,7 +123,7 @@ var buckets atomic.Int64
 
 func newBucket(t testing.TB) *bucket {
 	t.Helper()
-	transport := &http.Transport{DisableKeepAlives: true} // suites count goroutines
+	transport := &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: time.Second} // suites count goroutines
 	b := &bucket{t: t, name: fmt.Sprintf("bucket-%d", buckets.Add(1)), client: s3.New(s3.Options{
 		Region: "us-east-1", BaseEndpoint: &server.url, UsePathStyle: true, HTTPClient: &http.Client{Transport: transport},
 		Credentials: credentials.NewStaticCredentialsProvider(testKey, testSecret, ""),
@@ -228,7 +228,7 @@ func newTestPlugin(t testing.TB, more map[string]any) sdk.Plugin {
 // proxy stands between the plugin and the store. edit, if it is not nil, sees each request and says whether it was answered.
 func newProxy(t testing.TB, edit func(w http.ResponseWriter, req *http.Request) bool) string {
 	t.Helper()
-	transport := &http.Transport{DisableKeepAlives: true}
+	transport := &http.Transport{DisableKeepAlives: true, ExpectContinueTimeout: time.Second}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

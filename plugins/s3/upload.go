@@ -231,10 +231,11 @@ func (u *upload) putWhole() error {
 	if u.checksums {
 		in.ChecksumCRC32C = aws.String(base64CRC(u.crc))
 	}
+	var options []func(*s3.Options)
 	if !u.replace {
-		in.IfNoneMatch = aws.String("*")
+		in.IfNoneMatch, options = aws.String("*"), append(options, askFirst)
 	}
-	_, err := u.client.PutObject(u.ctx, in)
+	_, err := u.client.PutObject(u.ctx, in, options...)
 	if isTaken(err) && !u.replace {
 		return u.settle(u.tail.n)
 	}
