@@ -2,7 +2,7 @@
 
 GOFLAGS     += -trimpath
 export GOFLAGS
-PLUGINS     := file http synthetic
+PLUGINS     := file http s3 synthetic
 BIN         := .towpath/bin
 # The sample configurations trust a directory that nobody else can write to, nor any folder above it. Where the checkout is in a folder
 # that a group can write to, the plugins built here are trusted as they are.
@@ -11,8 +11,9 @@ ifneq ($(OPEN_FOLDER),)
 export TOWPATH_TRUST := off
 endif
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
-.PHONY: help build demo run test check format vet static unit race e2e torture fuzz bench proto clean
+.PHONY: help build demo run test check format vet static servers unit race e2e torture fuzz bench proto clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,18 +51,23 @@ static: .bin/staticcheck
 .bin/staticcheck: Makefile
 	GOBIN=$(CURDIR)/.bin go install $(STATICCHECK)
 
-unit: ## unit tests, contract suites and fuzz seeds under the race detector
+servers: .bin/versitygw ## the programs that tests talk to: an S3 store
+
+.bin/versitygw: Makefile
+	GOBIN=$(CURDIR)/.bin go install $(VERSITYGW)
+
+unit: servers ## unit tests, contract suites and fuzz seeds under the race detector
 	CGO_ENABLED=1 go test -race -timeout 15m $$(go list ./... | grep -v /e2e$$)
 
-e2e: ## whole-program stories with the built binaries
-	go test -timeout 15m ./e2e
+e2e: servers ## whole-program stories with the built binaries
+	go test -timeout 20m ./e2e
 
 SEED ?= 1
 RUNS ?= 3000
-torture: ## kill, freeze, cut, fill while RUNS flows run, from seed SEED on
+torture: servers ## kill, freeze, cut, fill while RUNS flows run, from seed SEED on
 	TOWPATH_SWEEP_SEED=$(SEED) TOWPATH_SWEEP_RUNS=$(RUNS) go test -count 1 -timeout 0 -v -run '^TestKillSweep$$' ./e2e
 
-fuzz: ## every fuzz test for 30 seconds
+fuzz: servers ## every fuzz test for 30 seconds
 	@for p in $$(go list ./...); do \
 	  for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
 	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s $$p || exit 1; done; done

@@ -222,6 +222,19 @@ plugin "http" {
   }
 }
 
+plugin "s3" {
+  config {
+    allow               = ["10.30.0.0/16"]     # as above: for stores of one's own
+    default_credentials = ["towpath-*",        # buckets at Amazon, and at a store, for which addresses without credentials,
+      "https://store.example.internal/exports" # a peer's too, may use those of the operator
+    ]
+    access_key_id = "AKIAIOSFODNN7EXAMPLE" # of the operator. Default: what shared files, roles and web identities give
+    #: secret_access_key = secret("s3.secret")
+    part_size = "16MiB"
+    memory    = "256MiB" # of all flows together, to read ahead and to send parts side by side
+  }
+}
+
 plugin "synthetic" {}
 
 # At least one. The label is the profile's value in messages, as it is: an absolute URL in dataspaces that follow the profile
@@ -300,6 +313,23 @@ dataset "measurements" {
     records   = 10000   # per second
     transfers = 4       # at a time
     weight    = 3       # of each of its flows: 1 to 1000. Default: the profile's
+  }
+}
+
+# Objects of a bucket at Amazon, or with endpointOverride anywhere else. Without accessKeyId and secretAccessKey the operator's
+# credentials are used, where default_credentials allows it.
+dataset "exports" {
+  source "AmazonS3" {
+    region       = "eu-central-1"
+    bucketName   = "towpath-exports"
+    objectPrefix = "2026/" # or objectName, for one object
+  }
+
+  sink "AmazonS3" {
+    endpointOverride = "https://store.example.internal"
+    bucketName       = "exports"
+    folderName       = "inbox"
+    collision        = "fail" # or "replace", which is the default
   }
 }
 

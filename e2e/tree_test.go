@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -151,6 +152,9 @@ func guard(t testing.TB, folder string, want tree) (finish func()) {
 func inspect(folder string, want tree, seen map[string]string) error {
 	found := map[string]string{}
 	err := walkFiles(folder, func(name string, info fs.FileInfo) error {
+		if strings.HasPrefix(name, ".towpath/") {
+			return nil // what a sink keeps of parts that are not whole
+		}
 		found[name] = fmt.Sprint(info.Size(), info.ModTime(), info.Sys().(*syscall.Stat_t).Ino)
 		return nil
 	})

@@ -30,6 +30,19 @@ func shippedPlugins() []sdk.Description {
 			Sinks:   []sdk.AddressType{{Type: "HttpData", Address: httpSchema("method")}},
 		},
 		{
+			Name: "s3",
+			Config: sdk.Schema{Fields: []sdk.Field{
+				{Name: "allow", Kind: sdk.StringList},
+				{Name: "default_credentials", Kind: sdk.StringList},
+				{Name: "access_key_id"},
+				{Name: "secret_access_key", Sensitive: true},
+				{Name: "part_size", Kind: sdk.Size, Default: "8MiB"},
+				{Name: "memory", Kind: sdk.Size, Default: "256MiB"},
+			}},
+			Sources: []sdk.AddressType{{Type: "AmazonS3", Address: s3Schema("objectName", "objectPrefix")}},
+			Sinks:   []sdk.AddressType{{Type: "AmazonS3", Address: s3Schema("folderName", "collision")}},
+		},
+		{
 			Name: "synthetic",
 			Sources: []sdk.AddressType{{Type: "Generate", Address: sdk.Schema{Fields: []sdk.Field{
 				{Name: "size", Kind: sdk.Size},
@@ -46,6 +59,18 @@ func shippedPlugins() []sdk.Description {
 			}}}},
 		},
 	}
+}
+
+func s3Schema(names ...string) sdk.Schema {
+	s := sdk.Schema{Open: true, Fields: []sdk.Field{
+		{Name: "region"},
+		{Name: "bucketName", Required: true},
+		{Name: "endpointOverride", Kind: sdk.URL},
+	}}
+	for _, name := range names {
+		s.Fields = append(s.Fields, sdk.Field{Name: name})
+	}
+	return s
 }
 
 func httpSchema(names ...string) sdk.Schema {

@@ -96,6 +96,7 @@ func TestReferenceUncommented(t *testing.T) {
 		"reference.hcl":    string(uncommented),
 		"file.sha256":      strings.Repeat("0", 64) + "\n",
 		"api-key.secret":   theSecret + "\n",
+		"s3.secret":        theSecret + "\n",
 		"admin.secret":     theToken + "\n",
 		"alice.secret":     theToken + "\n",
 		"connector.secret": theToken + "\n",

@@ -28,7 +28,7 @@ var shipped = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, name := range []string{"file", "http", "synthetic"} {
+	for _, name := range []string{"file", "http", "s3", "synthetic"} {
 		out := filepath.Join(dir, filePrefix+name)
 		build := exec.Command("go", "build", "-ldflags=-s -w", "-o", out, "github.com/towpath-dataplane/towpath/plugins/"+name)
 		if text, err := build.CombinedOutput(); err != nil {

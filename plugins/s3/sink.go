@@ -1,0 +1,102 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// The collision policies.
+const (
+	collisionFail    = "fail"
+	collisionReplace = "replace"
+)
+
+// cleanUp bounds what is removed when a flow breaks. What is left by then goes with Deprovision.
+const cleanUp = 5 * time.Second
+
+// sink writes objects. A part is sent as it comes, and the store makes an object of it when it is known to be whole.
+type sink struct{ env *environment }
+
+var (
+	_ sdk.Sink          = (*sink)(nil)
+	_ sdk.Validator     = (*sink)(nil)
+	_ sdk.Deprovisioner = (*sink)(nil)
+)
+
+// Validate checks the address by its letters, and whether its endpoint and the operator's credentials may be used.
+func (s *sink) Validate(_ context.Context, a sdk.DataAddress) error {
+	_, err := s.env.newWriteFolder(a)
+	return err
+}
+
+func (s *sink) Write(ctx context.Context, req sdk.WriteRequest, parts iter.Seq2[*sdk.IncomingPart, error]) error {
+	f, err := s.env.newWriteFolder(req.Address)
+	if err != nil {
+		return err
+	}
+	w := &writer{
+		store:      s.env.open(f.place),
+		to:         f,
+		flow:       flowHash(req.Flow),
+		replace:    cmp.Or(req.Address.Get("collision"), collisionReplace) == collisionReplace,
+		redelivery: req.Redelivery,
+		batch:      batchOf(req.Address),
+	}
+	for p, err := range parts {
+		if err != nil {
+			return err
+		}
+		if err := w.write(ctx, p); err != nil {
+			return fmt.Errorf("part %q: %w", p.Name, err)
+		}
+	}
+	return nil
+}
+
+// Deprovision aborts what was begun for the flow and removes what the plugin keeps for it. Records that were acknowledged stay.
+func (s *sink) Deprovision(ctx context.Context, flow sdk.FlowContext, a sdk.DataAddress) error {
+	f, err := s.env.newWriteFolder(a)
+	if err != nil {
+		return err
+	}
+	return s.env.open(f.place).clear(ctx, f.work+flowHash(flow)+"/", true)
+}
+
+// writer writes the parts of one flow. It is used by one goroutine.
+type writer struct {
+	*store
+	to         *writeFolder
+	flow       string // hash of the flow
+	replace    bool
+	redelivery bool
+	batch      batchLimits
+}
+
+func (w *writer) write(ctx context.Context, p *sdk.IncomingPart) error {
+	key, err := w.to.key(p)
+	if err != nil {
+		return err
+	}
+	if p.PartInfo.Records {
+		return w.writeRecords(ctx, p, key)
+	}
+	u, err := w.begin(ctx, p, key)
+	if err != nil {
+		return err
+	}
+	p.OnCheckpoint(u.checkpoint)
+	if _, err = p.WriteTo(u); err == nil {
+		err = u.finish()
+	}
+	if err != nil {
+		u.abandon(err)
+		return err
+	}
+	p.Commit(w.location(key))
+	return nil
+}

@@ -1,0 +1,277 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+const (
+	nonceSize = 16 // bytes
+
+	// markName is the metadata of an object by which the sink knows what it has written.
+	markName = "towpath-part"
+
+	// targetName is the metadata of a tail of records: the escaped key of the object that they are meant for.
+	targetName = "towpath-object"
+
+	// recordsPrefix is what the last element of such a tail's key begins with.
+	recordsPrefix = "records-"
+
+	// noteName is the last element of the key of a note.
+	noteName = "upload"
+
+	// maxNote bounds what is read of a note.
+	maxNote = 8 << 10
+)
+
+func newNonce() string {
+	var b [nonceSize]byte
+	rand.Read(b[:]) // which never fails
+	return hex.EncodeToString(b[:])
+}
+
+// flowHash stands for a flow in keys. A flow's id is chosen by a peer and so is not a name.
+func flowHash(flow sdk.FlowContext) string {
+	return shortHash(flow.ParticipantContext + "\x00" + flow.ID)
+}
+
+func shortHash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:16])
+}
+
+// work is what the sink keeps for a part that is not whole, in objects of its own.
+type work struct {
+	*store
+	folder string // of the part, ends with '/'
+	part   string // hash of flow and part
+	nonce  string // of the attempt
+	kept   bool   // there may be something
+	tails  []string
+	// target, if not nil, is the key of the object that a tail of records is meant for, by the position of the first.
+	target func(first int64) string
+}
+
+func (w *writer) newWork(name, nonce string) *work {
+	return &work{store: w.store, folder: w.to.work + w.flow + "/" + shortHash(name) + "/", part: shortHash(w.flow + "\x00" + name), nonce: nonce}
+}
+
+// mark is what the part's object carries.
+func (k *work) mark() string { return k.part + "-" + k.nonce }
+
+// isOwn reports whether an object is this part, written by this flow in any attempt.
+func (k *work) isOwn(o *object) bool { return strings.HasPrefix(o.mark, k.part+"-") }
+
+// note says which upload was begun for a part, so that it can be aborted by whoever finds the note. It is written before the upload is
+// begun, without its id, and again with it.
+type note struct {
+	Key    string `json:"key"`
+	Upload string `json:"upload,omitempty"`
+}
+
+func (k *work) note(ctx context.Context, n note) error {
+	text, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	k.kept = true
+	var content blocks
+	defer content.release()
+	content.Write(text)
+	return k.put(ctx, k.folder+noteName, &content, nil)
+}
+
+// keptTails is how many tails are kept. A host stores a checkpoint some time after it was given, while more bytes come; what can be on
+// its way by then is less than two parts, and each part has one tail.
+const keptTails = 8
+
+// tailKey is the object for the bytes behind so many that are in parts, or the records behind so many. One that is written again begins
+// with what it was.
+func (k *work) tailKey(behind int64) string {
+	prefix := "tail-"
+	if k.target != nil {
+		prefix = recordsPrefix
+	}
+	return fmt.Sprintf("%s%s%d-%s", k.folder, prefix, behind, k.nonce)
+}
+
+// keepTail stores a tail, and removes one that no stored checkpoint needs.
+func (k *work) keepTail(ctx context.Context, behind int64, content *blocks) error {
+	key := k.tailKey(behind)
+	k.kept = true
+	var metadata map[string]string
+	if k.target != nil {
+		metadata = map[string]string{targetName: url.QueryEscape(k.target(behind))}
+	}
+	if err := k.put(ctx, key, content, metadata); err != nil {
+		return err
+	}
+	if n := len(k.tails); n > 0 && k.tails[n-1] == key {
+		return nil
+	}
+	if k.tails = append(k.tails, key); len(k.tails) <= keptTails {
+		return nil
+	}
+	oldest := k.tails[0]
+	k.tails = k.tails[1:]
+	return k.remove(ctx, oldest)
+}
+
+// abortLeft aborts the upload that an earlier attempt has noted.
+func (k *work) abortLeft(ctx context.Context) error {
+	key := k.folder + noteName
+	o, err := k.head(ctx, key)
+	if isMissing(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return k.abortNoted(ctx, types.Object{Key: &key, Size: &o.size, LastModified: &o.modified})
+}
+
+// clear removes everything, also what another attempt has left, and aborts uploads.
+func (k *work) clear(ctx context.Context) error {
+	if !k.kept {
+		return nil
+	}
+	return k.store.clear(ctx, k.folder, false)
+}
+
+// clear removes the plugin's own objects with a prefix, and aborts the uploads that notes among them name. rescue makes objects of records
+// that were acknowledged and are not in one.
+func (s *store) clear(ctx context.Context, prefix string, rescue bool) error {
+	for {
+		page, err := s.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &s.bucket, Prefix: &prefix})
+		if codeOf(err) == "NoSuchBucket" {
+			return nil
+		}
+		if err != nil {
+			return s.failure(ctx, err, "list", prefix)
+		}
+		for _, o := range page.Contents {
+			key := aws.ToString(o.Key)
+			switch name := path.Base(key); {
+			case name == noteName:
+				err = s.abortNoted(ctx, o)
+			case rescue && strings.HasPrefix(name, recordsPrefix):
+				err = s.rescue(ctx, key)
+			}
+			if err != nil {
+				return err
+			}
+			if err := s.remove(ctx, key); err != nil {
+				return err
+			}
+		}
+		if !aws.ToBool(page.IsTruncated) {
+			return nil
+		}
+	}
+}
+
+// rescue makes the object that a tail of records is meant for, if it is not there.
+func (s *store) rescue(ctx context.Context, key string) error {
+	tail, err := s.head(ctx, key)
+	if isMissing(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	target, err := url.QueryUnescape(tail.target)
+	if err != nil || target == "" {
+		return nil // not a tail of this plugin
+	}
+	if _, err := s.head(ctx, target); !isMissing(err) {
+		return err
+	}
+	_, err = s.client.CopyObject(ctx, &s3.CopyObjectInput{
+		Bucket: &s.bucket, Key: &target, CopySource: aws.String(s.bucket + "/" + copySource(key)), ContentType: aws.String(recordsType),
+		MetadataDirective: types.MetadataDirectiveReplace,
+	})
+	return s.failure(ctx, err, "write", target)
+}
+
+// copySource is a key as the header field for copies wants it.
+func copySource(key string) string { return (&url.URL{Path: key}).EscapedPath() }
+
+// abortNoted aborts the upload that a note names.
+func (s *store) abortNoted(ctx context.Context, o types.Object) error {
+	var content blocks
+	defer content.release()
+	key := aws.ToString(o.Key)
+	if aws.ToInt64(o.Size) > maxNote {
+		return nil // not a note of this plugin
+	}
+	if err := s.get(ctx, key, aws.ToInt64(o.Size), &content); err != nil {
+		if isMissing(err) {
+			return nil
+		}
+		return err
+	}
+	n, err := decodeNote(&content)
+	if err != nil {
+		return nil // not a note of this plugin
+	}
+	if n.Upload != "" {
+		return s.abort(ctx, n.Key, n.Upload)
+	}
+	return s.abortSince(ctx, n.Key, aws.ToTime(o.LastModified))
+}
+
+func decodeNote(content *blocks) (note, error) {
+	var n note
+	err := json.NewDecoder(content.reader()).Decode(&n)
+	if err == nil && n.Key == "" {
+		err = fmt.Errorf("no key")
+	}
+	return n, err
+}
+
+// abortSince aborts the uploads to a key that were begun at a time of the store's clock or later: those that a process has begun and
+// did not live to note.
+func (s *store) abortSince(ctx context.Context, key string, since time.Time) error {
+	in := &s3.ListMultipartUploadsInput{Bucket: &s.bucket, Prefix: &key}
+	for {
+		page, err := s.client.ListMultipartUploads(ctx, in)
+		if err != nil {
+			return s.failure(ctx, err, "list uploads to", key)
+		}
+		for _, u := range page.Uploads {
+			if aws.ToString(u.Key) != key || aws.ToTime(u.Initiated).Before(since.Truncate(time.Second)) {
+				continue
+			}
+			if err := s.abort(ctx, key, aws.ToString(u.UploadId)); err != nil {
+				return err
+			}
+		}
+		if !aws.ToBool(page.IsTruncated) || aws.ToString(page.NextUploadIdMarker) == "" {
+			return nil
+		}
+		in.KeyMarker, in.UploadIdMarker = page.NextKeyMarker, page.NextUploadIdMarker
+	}
+}
+
+// abort ends an upload. It does not matter whether it is there.
+func (s *store) abort(ctx context.Context, key, id string) error {
+	_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.bucket, Key: &key, UploadId: &id})
+	if isGone(err) {
+		return nil
+	}
+	return s.failure(ctx, err, "abort the upload to", key)
+}
