@@ -57,8 +57,9 @@ var rooms = []room{
 // forTests are what tests may import besides.
 var forTests = []string{"sdk/sdktest", "host/store/storetest", "host/token/tokentest"}
 
-// forTestsOf are what the tests of a room may import besides: the command's benchmarks measure against the bare protocol.
-var forTestsOf = map[string][]string{"host/cmd/towpath": {"proto"}}
+// forTestsOf are what the tests of a room may import besides: the command's benchmarks measure against the bare protocol, the pipeline
+// runs on each lane.
+var forTestsOf = map[string][]string{"host/cmd/towpath": {"proto"}, "host/pipeline": {"sdk/grpcplugin"}}
 
 // plain are the folders that get by with the standard library.
 var plain = []string{"sdk", "sdk/outbound", "host/limit"}

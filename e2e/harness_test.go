@@ -10,7 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync/atomic"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -87,22 +88,63 @@ func eventually(t testing.TB, what string, done func() bool) {
 	}
 }
 
-// nextPort is the last port that was given out. The range lies below the one from which the system takes ports for connections, so
-// that a host that comes back finds its ports free.
-var nextPort atomic.Int64
+// ports gives out ports. They lie below those from which the system takes ports for connections, and no other run of these tests gives out
+// the same ones, so that a host that comes back finds its ports free, and nobody else at them meanwhile.
+var ports struct {
+	sync.Mutex
+	locks  []*os.File // of blocks of this process, for as long as it lives
+	blocks []int      // their first ports
+	next   int        // port
+	end    int        // of the block
+}
+
+const (
+	firstPort  = 20000
+	blockSize  = 500
+	portBlocks = 24
+)
 
 // freeAddress returns an address on the loopback interface that nobody listens on.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	const first, count = 20000, 12000
-	nextPort.CompareAndSwap(0, int64(os.Getpid())*97%count)
-	for range count {
-		address := fmt.Sprintf("127.0.0.1:%d", first+nextPort.Add(1)%count)
+	ports.Lock()
+	defer ports.Unlock()
+	for {
+		if ports.next == ports.end && !nextBlock(t) {
+			t.Fatal("no port is free")
+		}
+		address := fmt.Sprintf("127.0.0.1:%d", ports.next)
+		ports.next++
 		if l, err := net.Listen("tcp", address); err == nil {
 			l.Close()
 			return address
 		}
 	}
-	t.Fatal("no port is free")
-	return ""
+}
+
+// nextBlock takes a block of ports that no other process has, or begins again with one of this process. It returns false if there is none.
+func nextBlock(t testing.TB) bool {
+	t.Helper()
+	for i := range portBlocks {
+		name := filepath.Join(os.TempDir(), fmt.Sprintf("towpath-e2e-%d-ports-%d", os.Getuid(), i))
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil { // this process holds it, or another
+			f.Close()
+			continue
+		}
+		ports.locks, ports.blocks = append(ports.locks, f), append(ports.blocks, firstPort+i*blockSize)
+		ports.next, ports.end = firstPort+i*blockSize, firstPort+(i+1)*blockSize
+		return true
+	}
+	if len(ports.blocks) == 0 {
+		return false
+	}
+	// The one that was given out longest ago.
+	first := ports.blocks[0]
+	ports.blocks = append(ports.blocks[1:], first)
+	ports.next, ports.end = first, first+blockSize
+	return true
 }

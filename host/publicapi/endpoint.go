@@ -72,6 +72,15 @@ func publicBase(raw string) (string, error) {
 	return strings.TrimRight(raw, "/?#"), nil
 }
 
+// pathOf returns the path of a base.
+func pathOf(base string) string {
+	_, rest, _ := strings.Cut(base, "://")
+	if at := strings.IndexByte(rest, '/'); at >= 0 {
+		return rest[at:]
+	}
+	return ""
+}
+
 // Issue returns the address at which the flow's counterparty reads (pull) or writes (push), with a new token, and if that can be
 // renewed with what the Token Renewal profile asks for.
 func (e *Endpoint) Issue(ctx context.Context, f *flow.Flow) (sdk.DataAddress, error) {

@@ -47,6 +47,7 @@ type Options struct {
 type Handler struct {
 	Options
 	base       string // PublicURL without '/' at its end
+	path       string // of it
 	algorithms []sdk.Algorithm
 	usage      *usage
 	uploads    *uploads
@@ -82,7 +83,7 @@ func NewHandler(o Options) (*Handler, error) {
 	}
 	o.Resume = o.Resume.withDefaults()
 	return &Handler{
-		Options: o, base: base, algorithms: algorithms(o.Digests),
+		Options: o, base: base, path: pathOf(base), algorithms: algorithms(o.Digests),
 		usage: newUsage(o.Limits), uploads: newUploads(), renewing: &renewing{clients: map[string]int{}}, metrics: m,
 	}, nil
 }

@@ -342,8 +342,9 @@ func (in *ingest) options() (*answer, error) {
 	return a, nil
 }
 
+// uploadURL is where an upload goes on: on whatever host the client has reached us by, to which alone it gives its token.
 func (h *Handler) uploadURL(u *resumable) string {
-	return h.base + flowPath(ingestElement, u.Key) + "/" + escapeName(u.Name) + "?" + uploadParameter + "=" + u.ID
+	return h.path + flowPath(ingestElement, u.Key) + "/" + escapeName(u.Name) + "?" + uploadParameter + "=" + u.ID
 }
 
 // put stores an upload, which is then kept for its lifetime.

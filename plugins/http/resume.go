@@ -131,6 +131,10 @@ func (u *uploader) create(ctx context.Context, part *sdk.IncomingPart) (location
 	if err != nil || resp.Header.Get("Location") == "" || to.User != nil {
 		return "", nil, false, sdk.Errorf(sdk.Invalid, "%s: the receiver says that uploads can go on, but not where", describe(req))
 	}
+	if !sameHost(u.target.url, to) { // where no token may go
+		u.resumes = false
+		return "", nil, false, nil
+	}
 	u.sink.note(u.key, begun{part.PartInfo, to.String()})
 	r := &remote{uploader: u, target: u.target.at(to), part: part, digest: u.digester()}
 	location, err = r.run(ctx)
@@ -174,7 +178,7 @@ func (u *uploader) listenFor104(ctx context.Context, req *http.Request, part *sd
 		if code != httpfield.StatusResumptionSupported || !httpfield.SpeaksDraft(fields) || fields.Get("Location") == "" {
 			return nil
 		}
-		if to, err := req.URL.Parse(fields.Get("Location")); err == nil && to.User == nil {
+		if to, err := req.URL.Parse(fields.Get("Location")); err == nil && to.User == nil && sameHost(req.URL, to) {
 			u.sink.note(u.key, begun{info, to.String()})
 		}
 		return nil
