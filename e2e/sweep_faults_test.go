@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -241,49 +240,48 @@ func (s *sweep) revive(i int) {
 }
 
 // pluginsOf returns the processes of a host's plugins by their names.
-func pluginsOf(h *host) map[string][]int {
-	all := map[string][]int{}
+func pluginsOf(h *host) map[string][]child {
+	all := map[string][]child{}
 	for _, c := range childrenOf(h.process.cmd.Process.Pid) {
 		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", c.pid))
 		first, _, _ := strings.Cut(string(line), "\x00")
 		if name, ok := strings.CutPrefix(filepath.Base(first), "towpath-plugin-"); ok {
-			all[name] = append(all[name], c.pid)
+			all[name] = append(all[name], c)
 		}
 	}
 	return all
 }
 
+// signal sends a signal to a process, unless it has ended and its id may be another's.
+func (c child) signal(s syscall.Signal) {
+	if c.alive() {
+		syscall.Kill(c.pid, s)
+	}
+}
+
 func (s *sweep) hitPlugin(h *host, f fault) (end func(), hit bool) {
-	pids := pluginsOf(h)[f.plugin]
-	for _, pid := range pids {
-		switch f.kind {
-		case killPlugin:
-			syscall.Kill(pid, syscall.SIGKILL)
-		case smallFiles:
-			limitFileSize(pid, f.size)
-		default:
-			syscall.Kill(pid, syscall.SIGSTOP)
+	processes := pluginsOf(h)[f.plugin]
+	each := func(do func(child)) func() {
+		return func() {
+			for _, c := range processes {
+				do(c)
+			}
 		}
 	}
-	switch {
-	case len(pids) == 0:
-		return nil, false
-	case f.kind == freezePlugin:
-		return func() {
-			for _, pid := range pluginsOf(h)[f.plugin] {
-				if slices.Contains(pids, pid) {
-					syscall.Kill(pid, syscall.SIGCONT)
-				}
-			}
-		}, true
-	case f.kind == smallFiles:
-		return func() {
-			for _, pid := range pids {
-				limitFileSize(pid, unix.RLIM_INFINITY)
-			}
-		}, true
+	switch f.kind {
+	case killPlugin:
+		each(func(c child) { c.signal(syscall.SIGKILL) })()
+	case smallFiles:
+		each(func(c child) { limitFileSize(c.pid, f.size) })()
+		end = each(func(c child) { limitFileSize(c.pid, unix.RLIM_INFINITY) })
+	default:
+		each(func(c child) { c.signal(syscall.SIGSTOP) })()
+		end = each(func(c child) { c.signal(syscall.SIGCONT) })
 	}
-	return nil, true
+	if f.kind == leaveFrozen {
+		end = nil
+	}
+	return end, len(processes) > 0
 }
 
 // arm has a host, one of its plugins or its network struck at the next event of a kind, there or at the other host.
@@ -292,7 +290,7 @@ func (s *sweep) arm(f fault) bool {
 	if c.down || c.armed != nil {
 		return false
 	}
-	process, pids, struck := h.process, pluginsOf(h)[f.plugin], make(chan struct{})
+	process, plugins, struck := h.process, pluginsOf(h)[f.plugin], make(chan struct{})
 	if f.plugin == theHost {
 		c.armed = struck
 	}
@@ -302,13 +300,13 @@ func (s *sweep) arm(f fault) bool {
 		}
 		switch f.plugin {
 		case theHost:
-			process.signal(syscall.SIGKILL)
 			close(struck)
+			process.signal(syscall.SIGKILL)
 		case itsNetwork:
 			h.network.reset()
 		}
-		for _, pid := range pids {
-			syscall.Kill(pid, syscall.SIGKILL)
+		for _, c := range plugins {
+			c.signal(syscall.SIGKILL)
 		}
 		s.note("struck at %q: %v", event, f)
 		return true
@@ -329,7 +327,8 @@ func (s *sweep) tend() {
 			struck = true
 		default:
 		}
-		if ended := h.process.cmd.ProcessState; !struck && !(c.stopping && ended.ExitCode() == 0) {
+		// One that stops says with its code when a plugin was hit meanwhile.
+		if ended := h.process.cmd.ProcessState; !struck && !(c.stopping && (ended.ExitCode() == 0 || ended.ExitCode() == 1)) {
 			s.fail("the %s has ended, asked to: %t: %v\n%s", h.name, c.stopping, ended, tail(h.process.stderr.String(), 60))
 		}
 		c.isDown()

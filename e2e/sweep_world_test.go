@@ -324,10 +324,12 @@ func tooMany(process string, open []string) (odd []string) {
 
 func (s *sweep) oddities(h *host) (odd []string) {
 	processes := map[string][]int{"host": {h.process.cmd.Process.Pid}}
-	for name, pids := range pluginsOf(h) {
-		processes[name] = pids
-		if len(pids) != 1 {
-			odd = append(odd, fmt.Sprintf("%d processes of plugin %s", len(pids), name))
+	for name, all := range pluginsOf(h) {
+		for _, c := range all {
+			processes[name] = append(processes[name], c.pid)
+		}
+		if len(all) != 1 {
+			odd = append(odd, fmt.Sprintf("%d processes of plugin %s", len(all), name))
 		}
 	}
 	if n := len(childrenOf(h.process.cmd.Process.Pid)); n != len(processes)-1 || n != len(pluginNames)+1 {

@@ -15,16 +15,18 @@ var _ flow.Uploads = (*DB)(nil)
 // PutUpload creates or replaces an upload of a flow that has not ended.
 func (db *DB) PutUpload(ctx context.Context, u flow.Upload) error {
 	sealed := db.sealer.seal(u.Content, uploadPlace(u.Key, u.Name)...)
+	missing := false // no failure of the transaction, which others share
 	err := db.change(ctx, func(w *writer) error {
 		n, err := w.count(`INSERT INTO uploads (flow, name, id, content, expires)
 			SELECT id, ?, ?, ?, ? FROM flows WHERE context = ? AND flow_id = ? AND state NOT IN (?, ?)
 			ON CONFLICT DO UPDATE SET id = excluded.id, content = excluded.content, expires = excluded.expires`,
 			u.Name, u.ID, sealed, micros(u.Expires), u.Key.Context, u.Key.ID, string(flow.Completed), string(flow.Terminated))
-		if err == nil && n == 0 {
-			err = flow.ErrNotFound
-		}
+		missing = err == nil && n == 0
 		return err
 	})
+	if missing && err == nil {
+		err = flow.ErrNotFound
+	}
 	if err != nil {
 		return fmt.Errorf("put upload of %q to flow %s: %w", u.Name, u.Key, err)
 	}

@@ -1,6 +1,8 @@
 package store_test
 
 import (
+	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,4 +46,28 @@ func TestPurgeUploads(t *testing.T) {
 			t.Errorf("upload %q is there: %t, %v", name, ok, err)
 		}
 	}
+}
+
+// An upload to a flow that has ended is refused, and takes down no update that is stored beside it.
+func TestRefusedUploadBesideOthers(t *testing.T) {
+	db := open(t, options(t))
+	ended, other := flow.Key{Context: flow.DefaultContext, ID: "ended"}, flow.Key{Context: flow.DefaultContext, ID: "other"}
+	putFlow(t, db, ended, flow.Completed)
+	putFlow(t, db, other, flow.Started)
+	var all sync.WaitGroup
+	for range 64 {
+		all.Go(func() {
+			err := db.PutUpload(t.Context(), flow.Upload{Key: ended, Name: "a", ID: "a", Expires: time.Now().Add(time.Hour)})
+			if !errors.Is(err, flow.ErrNotFound) {
+				t.Errorf("the upload: %v", err)
+			}
+		})
+		all.Go(func() {
+			err := db.Update(t.Context(), other, func(tx flow.Tx) error { return tx.Put(&flow.Flow{Key: other, State: flow.Started}) })
+			if err != nil {
+				t.Errorf("the other flow: %v", err)
+			}
+		})
+	}
+	all.Wait()
 }
