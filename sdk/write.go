@@ -6,23 +6,29 @@ import (
 	"encoding/json"
 	"io"
 	"iter"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
 
 // NewDataSink returns a sink of this process as a host sees it.
 func NewDataSink(t SinkType) DataSink {
-	return &dataSink{SinkType: t, busy: map[partKey]chan struct{}{}}
+	return &dataSink{SinkType: t, busy: map[partKey]chan struct{}{}, open: map[flowKey]map[*writeStream]bool{}}
 }
 
 type dataSink struct {
 	SinkType
 
-	mu   sync.Mutex                // guards busy
+	mu   sync.Mutex                // guards what follows
 	busy map[partKey]chan struct{} // parts that an author's code has in hand; closed when it lets go
+	open map[flowKey]map[*writeStream]bool
 }
 
-type partKey struct{ context, flow, part string }
+type (
+	partKey struct{ context, flow, part string }
+	flowKey struct{ context, flow string }
+)
 
 // take waits until no one has the part in hand, so that a flow that goes on never meets the rest of its former run.
 func (d *dataSink) take(ctx context.Context, key partKey) (free func(), err error) {
@@ -68,7 +74,45 @@ func (d *dataSink) Deprovision(ctx context.Context, flow FlowContext, a DataAddr
 	if !ok {
 		return nil
 	}
+	if err := d.endWrites(ctx, flowKey{flow.ParticipantContext, flow.ID}); err != nil {
+		return err
+	}
 	return p.Deprovision(ctx, flow, a)
+}
+
+// endWrites ends what is written for a flow, and waits until its author's code has returned: it could leave more behind after all was
+// removed.
+func (d *dataSink) endWrites(ctx context.Context, flow flowKey) error {
+	d.mu.Lock()
+	streams := slices.Collect(maps.Keys(d.open[flow]))
+	d.mu.Unlock()
+	for _, s := range streams {
+		s.cancel()
+	}
+	for _, s := range streams {
+		select {
+		case <-s.idle:
+		case <-ctx.Done():
+			return Retryf(Unavailable, "the flow is still being written: %w", context.Cause(ctx))
+		}
+	}
+	return nil
+}
+
+// note keeps the streams that are open for a flow.
+func (d *dataSink) note(flow flowKey, s *writeStream, open bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case open && d.open[flow] == nil:
+		d.open[flow] = map[*writeStream]bool{s: true}
+	case open:
+		d.open[flow][s] = true
+	default:
+		if delete(d.open[flow], s); len(d.open[flow]) == 0 {
+			delete(d.open, flow)
+		}
+	}
 }
 
 func (d *dataSink) Write(ctx context.Context, open WriteOpen) (WriteStream, error) {
@@ -82,7 +126,12 @@ func (d *dataSink) Write(ctx context.Context, open WriteOpen) (WriteStream, erro
 	ctx, cancel := context.WithCancel(ctx)
 	s := &writeStream{ctx: ctx, cancel: cancel, in: make(chan Frame, ahead), ups: make(chan Up, 1), done: make(chan struct{}),
 		idle: make(chan struct{})}
-	go s.run(d, open, place)
+	flow := flowKey{open.Flow.ParticipantContext, open.Flow.ID}
+	d.note(flow, s, true)
+	go func() {
+		defer d.note(flow, s, false)
+		s.run(d, open, place)
+	}()
 	return s, nil
 }
 

@@ -193,10 +193,11 @@ func (w *writer) flush() {
 	clear(w.touched)
 }
 
-// check fails the transaction if an update has failed after it had written.
+// check fails the transaction if an update has failed after it had written. What the update says of its own flow is none of the business
+// of those that share the transaction.
 func (w *writer) check(result error) {
 	if result != nil && w.wrote && w.failed == nil {
-		w.failed = fmt.Errorf("an update failed when it had written: %w", result)
+		w.failed = fmt.Errorf("another update failed when it had written: %v", result)
 	}
 }
 

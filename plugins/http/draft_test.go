@@ -24,6 +24,8 @@ import (
 type draftReceiver struct {
 	limits  string // of OPTIONS; "" if it says nothing there
 	silent  bool   // no 104
+	all     int64  // bytes that all requests may bring together; 0: as many as there are
+	token   string // that every request has to have; "": none
 	host    string // that uploads go on at, as http://host:port; "": this one
 	takes   int64  // bytes that a request may bring until the connection is cut; 0: as many as there are
 	cut     func() // called before that
@@ -53,6 +55,8 @@ func (d *draftReceiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.requests = append(d.requests, r.Method)
 	u := d.uploads[strings.TrimPrefix(r.URL.Path, "/uploads/")]
 	switch {
+	case d.token != "" && r.Header.Get("Authorization") != d.token:
+		w.WriteHeader(http.StatusUnauthorized)
 	case r.Method == http.MethodOptions:
 		d.options++
 		if d.limits != "" {
@@ -123,8 +127,14 @@ func (d *draftReceiver) read(r *http.Request) ([]byte, error) {
 	if d.takes > 0 {
 		body = io.LimitReader(body, d.takes)
 	}
+	if d.all > 0 {
+		body = io.LimitReader(body, max(0, d.all-d.received))
+	}
 	content, err := io.ReadAll(body)
 	d.received += int64(len(content))
+	if err == nil && d.all > 0 && d.received == d.all {
+		err = errors.New("cut")
+	}
 	if err == nil && d.takes > 0 && int64(len(content)) == d.takes {
 		err = errors.New("cut")
 	}
@@ -308,6 +318,39 @@ func TestUploadAtAnotherHost(t *testing.T) {
 		if slices.Contains(d.requests, http.MethodPatch) {
 			t.Errorf("requests %v", d.requests)
 		}
+	}
+}
+
+// A receiver that is reached at another host goes on with what it has.
+func TestUploadGoesOnAtAnotherHost(t *testing.T) {
+	content := sdktest.Pattern(1, 8<<20)
+	d := newDraftReceiver()
+	d.all = 3 << 20
+	first, second := httptest.NewServer(d), httptest.NewServer(d)
+	defer first.Close()
+	defer second.Close()
+	info := sdk.PartInfo{Name: "x", Size: int64(len(content))}
+	s := sdk.NewDataSink(newTestPlugin(t, loopback()).Sinks[0])
+	to := func(url string) sdk.DataAddress {
+		a := dps(url)
+		a.Properties["authorization"], a.Properties["authType"] = "the-token of "+url, "bearer"
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.token = "Bearer the-token of " + url
+		return a
+	}
+	token, err := sendUp(t, s, to(first.URL), info, content, 0, nil, true)
+	if e := sdk.AsError(err); e == nil || !e.Retryable || offsetOf(t, token) == 0 {
+		t.Fatalf("the cut is %v, with token %s", err, token)
+	}
+	d.mu.Lock()
+	d.all = 0
+	d.mu.Unlock()
+	if _, err := sendUp(t, s, to(second.URL), info, content, offsetOf(t, token), token, false); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := d.content("x"); !bytes.Equal(got, content) || d.received > 9<<20 {
+		t.Errorf("the receiver has %d bytes, %d were sent", len(got), d.received)
 	}
 }
 

@@ -83,6 +83,8 @@ func (u *uploader) resume(ctx context.Context, part *sdk.IncomingPart) (location
 	if err != nil {
 		return "", nil, false, sdk.Errorf(sdk.Invalid, "the resume token has no URL")
 	}
+	// The receiver may be reached at another host by now. If it is another one, it does not know the upload.
+	url.Scheme, url.Host = u.target.url.Scheme, u.target.url.Host
 	digest, err = at.Digest.Digester()
 	if err != nil {
 		return "", nil, false, sdk.Errorf(sdk.Invalid, "resume token: %w", err)

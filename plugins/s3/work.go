@@ -267,11 +267,37 @@ func (s *store) abortSince(ctx context.Context, key string, since time.Time) err
 	}
 }
 
-// abort ends an upload. It does not matter whether it is there.
+const (
+	// A part that was on its way when an upload was aborted may be kept all the same, and the upload with it. It shows after a while.
+	maxAborts  = 5
+	abortPause = 250 * time.Millisecond
+)
+
+// abort ends an upload, and sees that it is gone. It does not matter whether it was there.
 func (s *store) abort(ctx context.Context, key, id string) error {
-	_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.bucket, Key: &key, UploadId: &id})
-	if isGone(err) {
-		return nil
+	for n := time.Duration(1); ; n++ {
+		_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &s.bucket, Key: &key, UploadId: &id})
+		if err == nil {
+			err = s.look(ctx, key, id, n*abortPause)
+		}
+		switch {
+		case isGone(err):
+			return nil
+		case err != nil:
+			return s.failure(ctx, err, "abort the upload to", key)
+		case n == maxAborts:
+			return sdk.Retryf(sdk.Unavailable, "the upload to %q is still there", key)
+		}
 	}
-	return s.failure(ctx, err, "abort the upload to", key)
+}
+
+// look asks after a pause for the parts of an upload.
+func (s *store) look(ctx context.Context, key, id string, pause time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(pause):
+	}
+	_, err := s.client.ListParts(ctx, &s3.ListPartsInput{Bucket: &s.bucket, Key: &key, UploadId: &id, MaxParts: aws.Int32(1)})
+	return err
 }
