@@ -107,7 +107,7 @@ func (d *demo) seeStill(ctx context.Context, id string) error {
 			return fmt.Errorf("suspended, and yet something moves: %+v, then %+v", first, now)
 		}
 	}
-	d.console.print("   %d looks in %v: all is still. %d of %d parts are durable, %s; what was cut begins again", times, (times-1)*between,
+	d.console.print("   %d looks in %v: all is still. %d of %d parts are durable, %s; what was cut goes on", times, (times-1)*between,
 		first.consumer.parts, len(d.dataset.files), mebibytes(first.consumer.bytes))
 	return nil
 }
