@@ -97,6 +97,7 @@ func checkDatasets(t *testing.T, w *world) {
 		"unknown type":   message{"source": message{"type": "Kafka"}},
 		"unknown member": message{"sauce": message{}},
 		"wrong property": message{"source": message{"type": "Generate", "properties": message{"size": "much"}}},
+		"no address":     message{"mode": "sync"},
 		"no JSON":        "{",
 	} {
 		if r := c.ask(http.MethodPut, path, wrong, nil); r.code/100 != 4 {

@@ -14,7 +14,7 @@ func lifecycleRules() []rule {
 		{"F1", "trap 55", "a token works while its flow is STARTED, and a new one takes its place at resume", checkTokenThroughLife},
 		{"F2", "trap 55", "terminate and completed end all tokens for good", checkTokenEnds},
 		{"F3", "trap 56", "data can be delivered as soon as prepare is answered", checkDeliverBeforeStarted},
-		{"F4", "trap 57", "a host that was killed goes on where it was", checkRestart},
+		{"F4", "trap 57, 1.3 DELETE dataplanes", "a host that was killed goes on where it was", checkRestart},
 		{"F5", "trap 58", "a stream without end stays STARTED until it is told otherwise", checkEndless},
 		{"F6", "trap 59", "a host starts without its control plane, and tells health from readiness", checkBoot},
 	}
@@ -110,6 +110,29 @@ func checkRestart(t *testing.T, w *world) {
 	o.expect(t, preparing.id, "prepared")
 	o.expect(t, starting.id, "started")
 	push.tell("terminate", nil)
+
+	// What an operator has taken back is not made again.
+	o.registered(t)
+	c.ask(http.MethodPost, "/api/v1/controlplanes/connector/deregister", nil, &struct{}{})
+	s.host.stop()
+	s.host.start()
+	registration := func(method, path string) string {
+		var one struct {
+			Registration  struct{ Status string }
+			ControlPlanes []struct{ Registration struct{ Status string } }
+		}
+		c.ask(method, path, nil, &one)
+		if len(one.ControlPlanes) > 0 {
+			return one.ControlPlanes[0].Registration.Status
+		}
+		return one.Registration.Status
+	}
+	if got := registration(http.MethodGet, "/api/v1/controlplanes"); got != "deregistered" {
+		t.Errorf("after a restart, the registration is %q", got)
+	}
+	if got := registration(http.MethodPost, "/api/v1/controlplanes/connector/register"); got != "registered" {
+		t.Errorf("then it is %q", got)
+	}
 	s.host.stop()
 }
 

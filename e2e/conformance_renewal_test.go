@@ -28,7 +28,7 @@ func renewalRules() []rule {
 		{"T6", "2.2 client, trap 49, 2.2 errors", "a client that does not prove who it is gets 401 invalid_client", checkRenewClients},
 		{"T7", "trap 49, 2.2 errors, 2.2 client", "a grant that is not good gets 400 invalid_grant", checkRenewGrants},
 		{"T8", "trap 50", "an answer that was lost is given again, until the new token is used", checkRenewLost},
-		{"T9", "trap 50", "a refresh token that is used again after that ends all tokens of the flow", checkRenewReuse},
+		{"T9", "trap 50, 1.3 errored", "a refresh token that is used again after that ends all tokens of the flow", checkRenewReuse},
 		{"T10", "trap 52, 2.2 client", "a client's keys can change, and be named in more than one way", checkRenewKeys},
 		{"T11", "trap 52", "a DID can carry its key", checkRenewDIDs},
 		{"T12", "trap 50", "two renewals at once have one answer", checkRenewAtOnce},
@@ -356,10 +356,20 @@ func checkRenewReuse(t *testing.T, w *world) {
 	f.expectAccess(first.AccessToken, http.StatusUnauthorized, http.StatusForbidden)
 	f.adopt(first)
 	f.expectError("after a reuse", f.try(), 400, "invalid_grant")
+	// Only the control plane can give the counterparty new tokens, so it has to know.
 	f.expect("STARTED")
+	if said := f.office.expect(t, f.id, "errored")[0]; !strings.Contains(said.Error, "refresh token") {
+		t.Errorf("errored says %s", said.body)
+	}
+	if d := f.detail(); !strings.Contains(d.Fault, "refresh token") {
+		t.Errorf("the operator sees the fault %q", d.Fault)
+	}
 	f.tell("suspend", nil)
 	f.learn(w, f.tell("resume", nil).DataAddress)
 	f.renew(w)
+	if d := f.detail(); d.Fault != "" {
+		t.Errorf("after resume: %q", d.Fault)
+	}
 }
 
 func checkRenewKeys(t *testing.T, w *world) {

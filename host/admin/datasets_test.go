@@ -98,6 +98,9 @@ func loadDatasets(t *testing.T, d *documents) *admin.Datasets {
 	return loaded
 }
 
+// small is a dataset with nothing in it that is not required.
+const small = `{"sink": {"type": "File", "properties": {"path": "p"}}}`
+
 func TestDatasets(t *testing.T) {
 	docs := newDocuments()
 	live := loadDatasets(t, docs)
@@ -117,10 +120,10 @@ func TestDatasets(t *testing.T) {
 		{"GET", "a%2Fb", "", 404, ""},
 		{"PUT", "a%2Fb?context=default", full, 400, `"field":"context"`},
 		{"PUT", "c", full, 400, `"field":"id"`},
-		{"PUT", "c?context=carol", `{}`, 400, `"field":"context"`},
-		{"PUT", "held", `{}`, 201, `"held"`},
-		{"PUT", "fixed", `{}`, 409, "is in the configuration"},
-		{"PUT", "fixed?context=alice", `{}`, 201, ""},
+		{"PUT", "c?context=carol", small, 400, `"field":"context"`},
+		{"PUT", "held", small, 201, `"held"`},
+		{"PUT", "fixed", small, 409, "is in the configuration"},
+		{"PUT", "fixed?context=alice", small, 201, ""},
 		{"DELETE", "fixed", "", 409, "is in the configuration"},
 		{"DELETE", "fixed?context=alice", "", 204, ""},
 		{"DELETE", "fixed?context=alice", "", 404, ""},
@@ -179,6 +182,8 @@ func TestWrongDatasets(t *testing.T) {
 	}{
 		"not JSON":              {`{`, 400, ""},
 		"two values":            {`{} {}`, 400, ""},
+		"empty":                 {`{"mode": "sync"}`, 400, "source"},
+		"empty sides":           {`{"source": null, "sink": null}`, 400, "source"},
 		"nothing":               {``, 400, ""},
 		"not UTF-8":             {"{\"mode\": \"\xff\"}", 400, ""},
 		"an array":              {`[]`, 400, ""},
@@ -221,11 +226,11 @@ func TestWrongDatasets(t *testing.T) {
 		if id == "..%2F" {
 			want = 201 // odd, but no harm
 		}
-		if status, body := w.do("PUT", "/api/v1/datasets/"+id, `{}`); status != want {
+		if status, body := w.do("PUT", "/api/v1/datasets/"+id, small); status != want {
 			t.Errorf("%.20s: %d %s", id, status, body)
 		}
 	}
-	r := httptest.NewRequest("PUT", "http://127.0.0.1/api/v1/datasets/d", strings.NewReader("{}"))
+	r := httptest.NewRequest("PUT", "http://127.0.0.1/api/v1/datasets/d", strings.NewReader(small))
 	r.Header.Set("Content-Type", "text/csv")
 	if resp := w.ask(r); resp.StatusCode != 415 {
 		t.Error(resp.Status)
@@ -240,12 +245,12 @@ func TestDatasetsWithABrokenStore(t *testing.T) {
 	docs := newDocuments()
 	live := loadDatasets(t, docs)
 	w := newWorld(t, func(o *admin.Options) { o.Datasets = live })
-	if status, body := w.do("PUT", "/api/v1/datasets/kept", `{}`); status != 201 {
+	if status, body := w.do("PUT", "/api/v1/datasets/kept", small); status != 201 {
 		t.Fatal(status, body)
 	}
 	docs.broken = errors.New("planted-secret")
 	for _, do := range []struct{ method, id string }{{"PUT", "new"}, {"DELETE", "kept"}} {
-		if status, body := w.do(do.method, "/api/v1/datasets/"+do.id, `{}`); status != 500 || strings.Contains(body, "planted-secret") {
+		if status, body := w.do(do.method, "/api/v1/datasets/"+do.id, small); status != 500 || strings.Contains(body, "planted-secret") {
 			t.Error(do, status, body)
 		}
 	}
@@ -263,12 +268,12 @@ func TestDatasetsWithABrokenStore(t *testing.T) {
 // A document that makes no sense any more, or has become one of the configuration, does not stop a host from starting.
 func TestLoadingOddDatasets(t *testing.T) {
 	docs := newDocuments()
-	for id, content := range map[string]string{"odd": `{"new": "field"}`, "broken": `{`, "fixed": `{}`, "good": `{}`} {
+	for id, content := range map[string]string{"odd": `{"new": "field"}`, "broken": `{`, "fixed": small, "good": small, "empty": `{}`} {
 		docs.PutDocument(t.Context(), flow.Document{Kind: "dataset", Context: "default", ID: id, Content: []byte(content)})
 	}
 	docs.PutDocument(t.Context(), flow.Document{Kind: "control_plane", Context: "default", ID: "other", Content: []byte(`{}`)})
 	live := loadDatasets(t, docs)
-	for id, want := range map[string]string{"odd": "", "broken": "", "other": "", "good": "good", "fixed": "fixed"} {
+	for id, want := range map[string]string{"odd": "", "broken": "", "other": "", "empty": "", "good": "good", "fixed": "fixed"} {
 		if d, _ := live.Lookup("default", id); d.ID != want {
 			t.Errorf("%s: found %q", id, d.ID)
 		}

@@ -61,6 +61,9 @@ func decodeDataset(body []byte) (d flow.Dataset, wrong []sdk.FieldError) {
 	}
 	d.Source, d.Sink = o.address("source"), o.address("sink")
 	o.end()
+	if len(wrong) == 0 && d.Source.IsZero() && d.Sink.IsZero() {
+		o.fail("source", "is required, or sink")
+	}
 	return d, wrong
 }
 

@@ -10,7 +10,7 @@ import (
 // Whatever is put, it is refused with fields named, or stored and read again as it was.
 func FuzzDecodeDataset(f *testing.F) {
 	for _, seed := range []string{
-		``, `null`, `{}`, `[]`, `{"id":"a","context":"b","mode":"async"}`, `{"mode":"x"}`, `{"mode":null}`, `{"a":1,"a":2}`,
+		``, `null`, `{}`, `[]`, `{"id":"a","context":"b","mode":"async","sink":{"type":"x"}}`, `{"mode":"x"}`, `{"mode":null}`, `{"a":1,"a":2}`,
 		`{"source":{"type":"File","endpoint":"file://x","properties":{"path":"p","":"","\u0000":"é"}}}`,
 		`{"sink":{"type":"","properties":[]}}`, `{"sink":{"type":"x","properties":{"a":"\ud83d\ude00"}}}`,
 		`{"sink":{"type":"\ud83d"}}`, `{"sink":{"type":"\ufffd"}}`, `{"sink":{"\udead":"x"}}`, "{\"sink\":{\"type\":\"\xff\"}}", `{"source":{`,

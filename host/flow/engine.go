@@ -438,7 +438,7 @@ const maxReported = 16
 
 // fault keeps a failure with its flow, and reports it unless the same was reported since the flow moved last. The state stays.
 func fault(tx Tx, f *Flow, failure error) error {
-	if f.State != Started && f.State != Preparing && f.State != Starting {
+	if f.State != Started && f.State != Preparing && f.State != Starting && !f.serving() {
 		return &StateError{Key: f.Key, State: f.State, Signal: SignalFinished}
 	}
 	text := failure.Error()

@@ -27,7 +27,11 @@ func (e *Engine) Retry(ctx context.Context, key Key) error {
 		}
 		rests = f.retryable() && (l.transfer == nil && l.work == nil || e.waits(l))
 		if !rests && callbacks == 0 {
-			return &StateError{Key: key, State: f.State, Signal: signalRetry, Why: "nothing of it has failed"}
+			why := "nothing of it has failed"
+			if f.Fault != "" && f.serving() {
+				why = "its control plane has to resume it: " + f.Fault
+			}
+			return &StateError{Key: key, State: f.State, Signal: signalRetry, Why: why}
 		}
 		if rests {
 			// What was reported stays known, so that the control plane does not hear it twice.

@@ -267,6 +267,52 @@ func TestAbort(t *testing.T) {
 	})
 }
 
+// What fails at an endpoint is told and kept, and the flow stays as it is, until a resume makes it good.
+func TestReport(t *testing.T) {
+	in(t, func(t *testing.T, w *world) {
+		must(t)(w.Start(bg, create("f", "pull")))
+		failure := sdk.Errorf(sdk.Denied, "tokens were revoked")
+		for range 2 {
+			if err := w.Report(bg, key("f"), failure); err != nil {
+				t.Fatal(err)
+			}
+		}
+		status := must(t)(w.Status(bg, message("f")))
+		if status.State != flow.Started || status.Fault != "tokens were revoked" {
+			t.Errorf("status %+v", status)
+		}
+		if err := w.Retry(bg, key("f")); err == nil || !strings.Contains(err.Error(), "has to resume it: tokens were revoked") {
+			t.Errorf("retry: %v", err)
+		}
+		must(t)(w.Suspend(bg, message("f"), ""))
+		wantRefused(t, w.Report(bg, key("f"), failure))
+		must(t)(w.Resume(bg, message("f"), nil))
+		if f := w.flow("f"); f.Fault != "" {
+			t.Errorf("after resume: %q", f.Fault)
+		}
+		if err := w.Report(bg, key("f"), failure); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"errored STARTED pending", "errored STARTED pending"}, w.callbacks("f")); diff != "" {
+			t.Error(diff)
+		}
+
+		c := create("in", "push")
+		c.DataAddress = nil
+		must(t)(w.Prepare(bg, c)) // takes data already
+		if err := w.Report(bg, key("in"), failure); err != nil {
+			t.Error(err)
+		}
+		must(t)(w.Started(bg, message("in"), nil))
+		if f := w.flow("in"); f.Fault == "" {
+			t.Error("started makes nothing good")
+		}
+		if err := w.Report(bg, key("none"), failure); !errors.Is(err, flow.ErrNotFound) {
+			t.Errorf("no flow: %v", err)
+		}
+	})
+}
+
 // Why a flow waits is said by its transfer, and before that from outside: whoever asks hears it, its control plane too.
 func TestWhyAFlowWaits(t *testing.T) {
 	w := newWorld(t)

@@ -162,6 +162,18 @@ func (e *Engine) NextIndex(ctx context.Context, key Key) (index uint64, err erro
 	return index, err
 }
 
+// Report keeps a failure with a flow that serves its endpoint, and tells the control plane, unless it has heard the same since the flow
+// moved last.
+func (e *Engine) Report(ctx context.Context, key Key, failure error) error {
+	return e.Store.Update(ctx, key, func(tx Tx) error {
+		f, err := tx.Flow()
+		if err != nil {
+			return err
+		}
+		return fault(tx, f, failure)
+	})
+}
+
 // edit changes a flow without moving it.
 func (e *Engine) edit(ctx context.Context, key Key, change func(Tx, *Flow) error) error {
 	return e.Store.Update(ctx, key, func(tx Tx) error {

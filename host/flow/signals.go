@@ -116,4 +116,6 @@ type Service interface {
 	Seal(ctx context.Context, key Key, check func(parts []Part) error) error
 	// NextIndex returns an index for a new part of an ingest, never the same twice.
 	NextIndex(ctx context.Context, key Key) (uint64, error)
+	// Report keeps a failure with a flow that serves its endpoint, and tells the control plane by errored, once. The state stays.
+	Report(ctx context.Context, key Key, failure error) error
 }

@@ -18,6 +18,7 @@ type flows struct {
 	parts  map[flow.Key]map[string]flow.Part
 	next   map[flow.Key]uint64
 	inside map[flow.Key]*visitors
+	faults map[flow.Key][]string
 	broken error // what everything but Join returns
 }
 
@@ -34,7 +35,7 @@ var errSuspended = errors.New("suspended by the control plane")
 func newFlows() *flows {
 	return &flows{
 		flows: map[flow.Key]*flow.Flow{}, parts: map[flow.Key]map[string]flow.Part{},
-		next: map[flow.Key]uint64{}, inside: map[flow.Key]*visitors{},
+		next: map[flow.Key]uint64{}, inside: map[flow.Key]*visitors{}, faults: map[flow.Key][]string{},
 	}
 }
 
@@ -152,6 +153,19 @@ func (s *flows) Seal(_ context.Context, key flow.Key, check func([]flow.Part) er
 	}
 	s.flows[key].Sealed = true
 	return nil
+}
+
+func (s *flows) Report(_ context.Context, key flow.Key, failure error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults[key] = append(s.faults[key], failure.Error())
+	return s.broken
+}
+
+func (s *flows) reported(key flow.Key) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.faults[key])
 }
 
 func (s *flows) NextIndex(_ context.Context, key flow.Key) (uint64, error) {

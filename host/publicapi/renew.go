@@ -10,6 +10,7 @@ import (
 	"github.com/towpath-dataplane/towpath/host/flow"
 	"github.com/towpath-dataplane/towpath/host/identity"
 	"github.com/towpath-dataplane/towpath/host/token"
+	"github.com/towpath-dataplane/towpath/sdk"
 )
 
 // Renewals renews tokens. A *token.Authority is one; the errors are those of its methods.
@@ -93,7 +94,19 @@ func (h *Handler) renewFor(ctx context.Context, key flow.Key, p *proof, r token.
 		return token.Issued{}, unproven.refuse("the JWT is for somebody else: aud is not this participant")
 	}
 	issued, err := h.Renewal.Tokens.Renew(ctx, r)
+	if errors.Is(err, token.ErrReused) {
+		h.reportReuse(context.WithoutCancel(ctx), key)
+	}
 	return issued, renewalRefusal(err)
+}
+
+// errReuse is what the control plane of a flow hears, since nobody else can give the counterparty new tokens.
+var errReuse = sdk.Errorf(sdk.Denied, "a refresh token was used twice, so two may have it: all tokens were revoked; resume after suspend issues new ones")
+
+func (h *Handler) reportReuse(ctx context.Context, key flow.Key) {
+	if err := h.Flows.Report(ctx, key, errReuse); err != nil {
+		h.Logger.ErrorContext(ctx, "reuse of a refresh token not reported", "flow", key.String(), "err", err)
+	}
 }
 
 // proof is what a client has signed to show who it is.

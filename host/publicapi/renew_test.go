@@ -596,6 +596,9 @@ func TestLostAnswerOfARenewal(t *testing.T) {
 	if !strings.Contains(w.log.String(), "level=WARN") {
 		t.Error("the reuse is not in the log")
 	}
+	if got := w.flows.reported(key("f")); len(got) != 1 || !strings.Contains(got[0], "used twice") {
+		t.Errorf("reported %q", got)
+	}
 	// A resume makes good again.
 	resumed := w.offer("f", them)
 	w.renew(p, resumed).wantTokens(t, resumed)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
 )
 
 // enrolment keeps this data plane registered at one control plane.
@@ -121,13 +123,47 @@ func (e *enrolment) now(ctx context.Context, withdraw bool) error {
 	}
 	defer e.give()
 	defer e.wakeUp()
-	e.update(func(s *RegistrationStatus) { s.Withdrawn, s.Attempts, s.Next = withdraw, 0, time.Time{} })
+	keep := e.resume
 	attempt := e.register
 	if withdraw {
+		keep = func(ctx context.Context) error {
+			return e.withdraw(ctx, "the host has stopped before the control plane answered")
+		}
 		attempt = e.deregister
 	}
-	if failed := attempt(ctx); failed != nil {
+	if err := keep(ctx); err != nil {
+		return err
+	}
+	e.update(func(s *RegistrationStatus) { s.Withdrawn, s.Attempts, s.Next = withdraw, 0, time.Time{} })
+	failed := attempt(ctx)
+	if withdraw {
+		text := ""
+		if failed != nil {
+			text = failed.text
+		}
+		if err := e.withdraw(context.WithoutCancel(ctx), text); err != nil {
+			return err
+		}
+	}
+	if failed != nil {
 		return fmt.Errorf("control plane %q: %s", e.id, failed.text)
+	}
+	return nil
+}
+
+// withdraw stores that this data plane is not to be registered, and why the control plane may not know.
+func (e *enrolment) withdraw(ctx context.Context, failed string) error {
+	document := flow.Document{Kind: withdrawnKind, Context: e.context, ID: e.id, Content: encode(withdrawal{failed}), Updated: e.clock().UTC()}
+	if err := e.documents.PutDocument(ctx, document); err != nil {
+		return fmt.Errorf("store that the registration with %q is withdrawn: %w", e.id, err)
+	}
+	return nil
+}
+
+// resume stores that it is to be registered.
+func (e *enrolment) resume(ctx context.Context) error {
+	if _, err := e.documents.DeleteDocument(ctx, withdrawnKind, e.context, e.id); err != nil {
+		return fmt.Errorf("store that the registration with %q is wanted: %w", e.id, err)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package signaling
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
 )
 
 // RegistrarOptions say what a Registrar registers, and where.
@@ -21,6 +24,8 @@ type RegistrarOptions struct {
 	Profiles func(participantContext string) []string
 	// Changed gets a value when Profiles may return others. nil: they stay.
 	Changed <-chan struct{}
+	// Documents keeps which registrations were withdrawn, so that the next process does not make them again.
+	Documents flow.Documents
 	// Clock tells the time. nil: time.Now.
 	Clock func() time.Time
 	// Logger gets a line for each attempt. nil: none.
@@ -35,6 +40,7 @@ type Registrar struct {
 	dataPlane  string
 	profiles   func(participantContext string) []string
 	changed    <-chan struct{}
+	documents  flow.Documents
 	clock      func() time.Time
 	log        *slog.Logger
 	metrics    registrationMetrics
@@ -53,7 +59,7 @@ type RegistrationStatus struct {
 	Since time.Time
 	// Profiles are those it is registered with.
 	Profiles []string
-	// Withdrawn says that it is not to be registered, until Register says otherwise.
+	// Withdrawn says that it is not to be registered, until Register says otherwise. It outlives the process.
 	Withdrawn bool
 	// Attempts is how many have failed in a row.
 	Attempts int
@@ -77,12 +83,13 @@ func (s RegistrationStatus) State() string {
 	}
 }
 
-// NewRegistrar returns a Registrar that registers when it runs.
-func NewRegistrar(o RegistrarOptions) *Registrar {
+// NewRegistrar returns a Registrar that registers when it runs, but for what was withdrawn.
+func NewRegistrar(ctx context.Context, o RegistrarOptions) (*Registrar, error) {
 	r := &Registrar{
 		dataPlane: o.DataPlane,
 		profiles:  o.Profiles,
 		changed:   o.Changed,
+		documents: o.Documents,
 		clock:     o.Clock,
 		log:       o.Logger,
 		metrics:   newRegistrationMetrics(o.Registerer),
@@ -99,7 +106,38 @@ func NewRegistrar(o RegistrarOptions) *Registrar {
 			r.metrics.registered.WithLabelValues(m.ID).Set(0)
 		}
 	}
-	return r
+	return r, r.load(ctx)
+}
+
+// withdrawnKind is the kind of the documents that say which registrations were withdrawn.
+const withdrawnKind = "withdrawn_registration"
+
+// withdrawal is such a document.
+type withdrawal struct {
+	// Failed is why the control plane may not know of it. "": it does.
+	Failed string `json:"failed,omitempty"`
+}
+
+// load takes up what was withdrawn. A document about a control plane that this data plane does not register at any more stays.
+func (r *Registrar) load(ctx context.Context) error {
+	documents, err := r.documents.Documents(ctx, withdrawnKind)
+	if err != nil {
+		return fmt.Errorf("withdrawn registrations: %w", err)
+	}
+	for _, document := range documents {
+		for _, e := range r.enrolments {
+			if e.id != document.ID || e.context != document.Context {
+				continue
+			}
+			var w withdrawal
+			if json.Unmarshal(document.Content, &w) != nil {
+				w.Failed = "what was stored about it cannot be read"
+			}
+			e.status.Withdrawn, e.status.LastErr = true, w.Failed
+			r.log.WarnContext(ctx, "not registered, since an operator has taken that back", "control_plane", e.id)
+		}
+	}
+	return nil
 }
 
 // Run registers until ctx ends, and then ends those registrations that are to end with it. It returns when that is done. There is one
@@ -141,8 +179,9 @@ func (r *Registrar) Register(ctx context.Context, controlPlane string) error {
 	return e.now(ctx, false)
 }
 
-// Deregister ends the registration at a control plane, and has this data plane not registered there again until Register. The error is
-// ErrNoRegistration or says what the control plane answered: then it may send further flows, and Deregister can be called again.
+// Deregister ends the registration at a control plane, and has this data plane not registered there again until Register, by this
+// process or a later one. The error is ErrNoRegistration or says what the control plane answered: then it may send further flows, and
+// Deregister can be called again.
 func (r *Registrar) Deregister(ctx context.Context, controlPlane string) error {
 	e, err := r.at(controlPlane)
 	if err != nil {

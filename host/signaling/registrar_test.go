@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
 )
 
 // desk is a registrar in a synctest bubble, at the control planes a and b.
@@ -24,6 +26,7 @@ type desk struct {
 	t       *testing.T
 	net     *controlPlanes
 	planes  map[string]ControlPlane
+	shelf   *shelf
 	log     *syncBuffer
 	metrics *prometheus.Registry
 	changed chan struct{}
@@ -36,7 +39,7 @@ type desk struct {
 func newDesk(t *testing.T) *desk {
 	registration := func() *Registration { return &Registration{DataPlaneEndpoint: "https://dp.example/api/dataflows"} }
 	return &desk{t: t, net: &controlPlanes{answers: map[string]func(*http.Request) (*http.Response, error){}}, log: &syncBuffer{},
-		metrics: prometheus.NewPedanticRegistry(), changed: make(chan struct{}, 1), profiles: []string{"x-push", "x-pull"},
+		shelf: newShelf(), metrics: prometheus.NewPedanticRegistry(), changed: make(chan struct{}, 1), profiles: []string{"x-push", "x-pull"},
 		planes: map[string]ControlPlane{
 			"a": {Endpoint: "https://a.example/cp/", Registration: registration()},
 			"b": {Endpoint: "https://b.example", Registration: registration()},
@@ -52,12 +55,16 @@ func (d *desk) open() {
 		options.ControlPlanes = append(options.ControlPlanes, cp)
 	}
 	directory := newDirectory(d.t, options)
-	d.Registrar = NewRegistrar(RegistrarOptions{DataPlane: "dp/1", ControlPlanes: directory, Changed: d.changed,
-		Logger: slog.New(slog.NewTextHandler(d.log, nil)), Registerer: d.metrics, Profiles: func(string) []string {
+	var err error
+	d.Registrar, err = NewRegistrar(d.t.Context(), RegistrarOptions{DataPlane: "dp/1", ControlPlanes: directory, Changed: d.changed,
+		Documents: d.shelf, Logger: slog.New(slog.NewTextHandler(d.log, nil)), Registerer: d.metrics, Profiles: func(string) []string {
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			return slices.Clone(d.profiles)
 		}})
+	if err != nil {
+		d.t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
@@ -272,6 +279,70 @@ func TestDeregisterAndRegister(t *testing.T) {
 				t.Errorf("%s: %v", id, err)
 			}
 		}
+	})
+}
+
+// What an operator has taken back is not made again by the next process, and what could not be said is shown by it.
+func TestWithdrawnForGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t)
+		restart := func() {
+			t.Helper()
+			d.stop()
+			d.metrics = prometheus.NewPedanticRegistry()
+			d.open()
+			time.Sleep(time.Hour)
+		}
+		d.open()
+		synctest.Wait()
+		if err := d.Deregister(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		d.net.set("b.example", status(500))
+		if err := d.Deregister(t.Context(), "b"); err == nil {
+			t.Error("nothing failed")
+		}
+		before := len(d.net.arrivals())
+		restart()
+		if after := len(d.net.arrivals()); after != before {
+			t.Errorf("%d requests were made", after-before)
+		}
+		if s := d.of("a"); s.State() != "deregistered" || !s.Withdrawn {
+			t.Errorf("%+v", s)
+		}
+		if s := d.of("b"); s.State() != "failed" || !s.Withdrawn || s.LastErr != "answered 500 Internal Server Error" {
+			t.Errorf("%+v", s)
+		}
+
+		d.shelf.broken = errors.New("disk on fire")
+		for _, change := range []func(context.Context, string) error{d.Register, d.Deregister} {
+			if err := change(t.Context(), "a"); !errors.Is(err, d.shelf.broken) {
+				t.Errorf("broken store: %v", err)
+			}
+		}
+		if s := d.of("a"); s.State() != "deregistered" {
+			t.Errorf("what was not stored has happened: %+v", s)
+		}
+		if _, err := NewRegistrar(t.Context(), RegistrarOptions{ControlPlanes: newDirectory(t, DirectoryOptions{}), Documents: d.shelf}); err == nil {
+			t.Error("a store that cannot be read is taken for empty")
+		}
+		d.shelf.broken = nil
+
+		if err := d.Register(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		restart()
+		if s := d.of("a"); s.State() != "registered" {
+			t.Errorf("after a restart: %+v", s)
+		}
+
+		d.shelf.PutDocument(t.Context(), flow.Document{Kind: withdrawnKind, Context: "default", ID: "a", Content: []byte("?")})
+		d.shelf.PutDocument(t.Context(), flow.Document{Kind: withdrawnKind, Context: "other", ID: "b", Content: []byte("{}")})
+		restart()
+		if s := d.of("a"); s.State() != "failed" || !s.Withdrawn {
+			t.Errorf("after nonsense: %+v", s)
+		}
+		d.stop()
 	})
 }
 

@@ -47,7 +47,7 @@ registered: that tells the control plane the present endpoint, profiles and labe
 func controlPlanesDeregisterCommand() command {
 	return registrationCommand("deregister", "take the registration with a control plane back", `
 Takes back the registration of the data plane with a control plane, which then sends no new flows. Those that
-there are go on. The next start of the host registers it again.`)
+there are go on. The host does not register it again, also when it is started anew, until "controlplanes register".`)
 }
 
 // registrationCommand changes a registration by the verb, which is also the end of the path.

@@ -75,8 +75,8 @@ Puts a dataset into a running host, which keeps it; the file, or - for standard 
    "source": {"type": "File", "properties": {"path": "outbox/orders.csv"}},
    "sink":   {"type": "File", "properties": {"path": "inbox"}}}
 
-Only the id is required. The source is read when this side provides the dataset, the sink is written when it
-consumes it; "context" names another participant context than the default one. Both addresses are checked by
+The id is required, and a source, a sink or both. The source is read when this side provides the dataset, the sink
+is written when it consumes it; "context" names another participant context than the default one. Both addresses are checked by
 their plugins first. Flows that use the dataset go on with what it was before.`,
 		flags: func(fs *flag.FlagSet) func(context.Context, []string, io.Writer, io.Writer) error {
 			to, asJSON, participant := addAdminFlags(fs), jsonFlag(fs), contextFlag(fs)

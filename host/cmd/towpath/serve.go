@@ -202,8 +202,11 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		return err
 	}
 	offers := newCapabilities(cfg, catalog, plugins)
-	registrar := signaling.NewRegistrar(signaling.RegistrarOptions{DataPlane: cfg.DataPlane.ID, ControlPlanes: directory,
-		Profiles: offers.Profiles, Changed: offers.changed, Logger: logger, Registerer: metrics})
+	registrar, err := signaling.NewRegistrar(ctx, signaling.RegistrarOptions{DataPlane: cfg.DataPlane.ID, ControlPlanes: directory,
+		Profiles: offers.Profiles, Changed: offers.changed, Documents: db, Logger: logger, Registerer: metrics})
+	if err != nil {
+		return err
+	}
 	var ready atomic.Bool
 	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Motion: engine.Motion, Metrics: metrics, Logger: logger,
 		Token: cfg.Admin.Token.Reveal(), Limits: limits, Movement: share.movement, Operations: engine, Read: local.Data, Datasets: known,
