@@ -244,7 +244,7 @@ func TestOperatorsCommands(t *testing.T) {
 		"new.json":     `{"id": "a/b", "context": "alice", "source": {"type": "File", "properties": {"path": "planted-secret"}}}`,
 		"wrong.json":   `{"id": "c", "source": {"type": "File", "properties": {"pth": "planted-secret"}}}`,
 		"typo.json":    `{"id": "c", "sorce": {}}`,
-		"orders.json":  `{"id": "orders"}`,
+		"orders.json":  `{"id": "orders", "source": {"type": "File", "properties": {"path": "x"}}}`,
 		"no-id.json":   `{"context": "alice"}`,
 		"no-json.json": "{\n",
 	} {
@@ -378,7 +378,7 @@ func TestJSONOfCommands(t *testing.T) {
 	server := httptest.NewServer(newOperated(t).handler(t, ""))
 	defer server.Close()
 	put := filepath.Join(t.TempDir(), "new.json")
-	if err := os.WriteFile(put, []byte(`{"id": "new"}`), 0o600); err != nil {
+	if err := os.WriteFile(put, []byte(`{"id": "new", "source": {"type": "File", "properties": {"path": "x"}}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, line := range []string{"flows list", "flows show f/1", "flows retry f/1", "flows skip f/1", "flows resend f/1", "flows address f/1", "datasets list", "datasets show orders",
