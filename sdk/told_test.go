@@ -8,13 +8,15 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// queue is a source of one part, whose server forgets what was acknowledged. It is silent for as long as nobody asks for a checkpoint.
+// queue is a source of one part, whose server has nothing until it is opened.
 type queue struct {
 	records int
+	opened  chan struct{}
 
 	mu     sync.Mutex // guards what follows
 	stored []string   // tokens, in the order in which they were acknowledged
@@ -30,19 +32,19 @@ func (q *queue) Read(context.Context, sdk.ReadRequest) iter.Seq2[sdk.Part, error
 
 type queueReader struct {
 	*queue
-	next, silent int
+	next int
 }
 
 func (r *queueReader) Next(context.Context) ([]sdk.Record, []byte, error) {
-	token := []byte(strconv.Itoa(r.next))
-	switch {
-	case r.next == r.records:
-		return nil, nil, io.EOF
-	case r.silent < 3:
-		r.silent++
-		return nil, token, nil
+	select {
+	case <-r.opened:
+	case <-time.After(time.Millisecond):
+		return nil, []byte(strconv.Itoa(r.next)), nil
 	}
-	r.next, r.silent = r.next+1, 0
+	if r.next == r.records {
+		return nil, nil, io.EOF
+	}
+	r.next++
 	return []sdk.Record{{Value: []byte("x")}}, []byte(strconv.Itoa(r.next)), nil
 }
 
@@ -61,7 +63,7 @@ func (r *queueReader) Close() error {
 
 // A reader that listens learns what is stored: places inside its part, and the last one even after the end.
 func TestAcknowledge(t *testing.T) {
-	q := &queue{records: 3}
+	q := &queue{records: 3, opened: make(chan struct{})}
 	source := sdk.NewDataSource(sdk.SourceType{AddressType: sdk.AddressType{Type: "Queue"}, Source: q})
 	s, err := source.Read(t.Context(), sdk.ReadOpen{Address: sdk.DataAddress{Type: "Queue"}})
 	if err != nil {
@@ -79,8 +81,11 @@ func TestAcknowledge(t *testing.T) {
 		}
 		switch f := f.(type) {
 		case *sdk.PartBegin:
-			s.RequestCheckpoint() // nothing has come, and an empty batch is enough
+			s.RequestCheckpoint() // it comes although there is no record
 		case *sdk.Checkpoint:
+			if len(checkpoints) == 0 {
+				close(q.opened)
+			}
 			checkpoints = append(checkpoints, f.Sequence)
 		}
 		sdk.Release(f)
