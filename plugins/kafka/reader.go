@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/towpath-dataplane/towpath/sdk"
@@ -261,7 +262,7 @@ func (r *reader) ended(ctx context.Context) (bool, error) {
 	}
 	r.asked = time.Now()
 	committed, err := r.admin.FetchOffsets(ctx, r.group)
-	if err != nil {
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // which is so before its first commit
 		return false, r.failure(fmt.Sprintf("ask for offsets of group %q", r.group), err)
 	}
 	r.mu.Lock()

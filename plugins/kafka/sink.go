@@ -67,7 +67,9 @@ func (s *sink) Write(ctx context.Context, req sdk.WriteRequest, parts iter.Seq2[
 	if err != nil {
 		return err
 	}
-	w, err := s.env.newWriter(ctx, d, req)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	w, err := s.env.newWriter(ctx, stop, d, req)
 	if err != nil {
 		return err
 	}

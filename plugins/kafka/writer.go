@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -39,7 +40,8 @@ type writer struct {
 	failed error      // why the first message that failed did
 }
 
-func (e *environment) newWriter(ctx context.Context, d *destination, req sdk.WriteRequest) (*writer, error) {
+// newWriter opens a topic. stop ends ctx, when the writer gives up.
+func (e *environment) newWriter(ctx context.Context, stop func(), d *destination, req sdk.WriteRequest) (*writer, error) {
 	s := e.settings
 	w := &writer{destination: d, limit: int(s.MaxMessage), stretch: time.Duration(s.TransactionTimeout) / 3, flow: flowName(req.Flow),
 		patience: time.Duration(s.DeliveryTimeout)}
@@ -62,7 +64,7 @@ func (e *environment) newWriter(ctx context.Context, d *destination, req sdk.Wri
 		return nil, err
 	}
 	w.connection = c
-	w.stuck = time.AfterFunc(w.patience, w.giveUp)
+	w.stuck = time.AfterFunc(w.patience, func() { w.giveUp(stop) })
 	if err := w.open(ctx, req.Redelivery); err != nil {
 		w.close()
 		return nil, err
@@ -71,10 +73,10 @@ func (e *environment) newWriter(ctx context.Context, d *destination, req sdk.Wri
 }
 
 // giveUp fails the flow if messages wait to be stored.
-func (w *writer) giveUp() {
+func (w *writer) giveUp(stop func()) {
 	if w.BufferedProduceRecords() > 0 {
 		w.fail(sdk.Retryf(sdk.Unavailable, "the brokers have stored nothing for %s", w.patience))
-		w.guard.cancel()
+		stop()
 	}
 }
 
@@ -271,12 +273,15 @@ func (w *writer) fail(err error) {
 	}
 }
 
-// failure says why a message could not be written. After the end of the flow that is all that counts.
+// failure says why a message could not be written.
 func (w *writer) failure(ctx context.Context) error {
 	w.mu.Lock()
 	err := w.failed
 	w.mu.Unlock()
+	var gaveUp *sdk.Error
 	switch {
+	case errors.As(err, &gaveUp):
+		return gaveUp
 	case ctx.Err() != nil:
 		return sdk.ErrInterrupted
 	case err != nil:
