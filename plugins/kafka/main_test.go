@@ -11,14 +11,10 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"go.uber.org/goleak"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // block is a configuration block.
 type block map[string]any
@@ -47,28 +43,24 @@ func newTestPlugin(t *testing.T, b block) sdk.Plugin {
 	return p
 }
 
-// cluster is a Kafka cluster of the test, with a client to look at it from behind.
+// cluster is a Kafka cluster, with a client to look at it from behind. See newCluster.
 type cluster struct {
-	*kfake.Cluster
-	t      testing.TB
-	client *kgo.Client
-	admin  *kadm.Client
+	t       testing.TB
+	servers []string
+	client  *kgo.Client
+	admin   *kadm.Client
 }
 
-func newCluster(t testing.TB, opts ...kfake.Opt) *cluster {
+func clusterAt(t testing.TB, servers []string) *cluster {
 	t.Helper()
-	fake, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(fake.Close)
-	client := newClient(t, fake.ListenAddrs())
-	return &cluster{fake, t, client, kadm.NewClient(client)}
+	client := newClient(t, servers)
+	return &cluster{t, servers, client, kadm.NewClient(client)}
 }
 
 func newClient(t testing.TB, servers []string, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(servers...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableClientMetrics()}, opts...)...)
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(servers...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.DisableClientMetrics(),
+		kgo.MetadataMinAge(10 * time.Millisecond)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,14 +71,45 @@ func newClient(t testing.TB, servers []string, opts ...kgo.Opt) *kgo.Client {
 // topic makes a topic whose messages may have 4 MiB.
 func (c *cluster) topic(name string, partitions int32) {
 	c.t.Helper()
-	if err := c.CreateTopic(name, partitions, map[string]string{"max.message.bytes": "4194304"}); err != nil {
+	size := "4194304"
+	configs := map[string]*string{"max.message.bytes": &size}
+	if _, err := c.admin.CreateTopic(context.Background(), partitions, 1, configs, name); err != nil {
 		c.t.Fatal(err)
 	}
 }
 
+func (c *cluster) deleteTopic(name string) {
+	c.t.Helper()
+	if _, err := c.admin.DeleteTopic(context.Background(), name); err != nil {
+		c.t.Fatal(err)
+	}
+	c.client.PurgeTopicsFromClient(name)
+}
+
+// deleteRecords deletes those of partition 0 before an offset.
+func (c *cluster) deleteRecords(topic string, before int64) {
+	c.t.Helper()
+	offsets := kadm.Offsets{}
+	offsets.AddOffset(topic, 0, before, -1)
+	if _, err := c.admin.DeleteRecords(context.Background(), offsets); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// partitions is the number of a topic's partitions, 0 if there is no such topic.
+func (c *cluster) partitions(topic string) int {
+	c.t.Helper()
+	// A client of its own: the other's knows what was so a while ago.
+	details, err := kadm.NewClient(newClient(c.t, c.servers)).ListTopics(context.Background(), topic)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return len(details[topic].Partitions)
+}
+
 // address returns an address of the cluster.
 func (c *cluster) address(topic string, properties ...string) sdk.DataAddress {
-	return address(append([]string{"topic", topic, "kafka.bootstrap.servers", strings.Join(c.ListenAddrs(), ","),
+	return address(append([]string{"topic", topic, "kafka.bootstrap.servers", strings.Join(c.servers, ","),
 		"kafka.security.protocol", protocolPlain}, properties...)...)
 }
 
@@ -121,7 +144,7 @@ func (c *cluster) fill(topic string, partitions int32, from, to int) {
 // messages reads what is committed in a topic.
 func (c *cluster) messages(topic string) []*kgo.Record {
 	c.t.Helper()
-	return messages(c.t, topic, c.ListenAddrs())
+	return messages(c.t, topic, c.servers)
 }
 
 func messages(t testing.TB, topic string, servers []string) []*kgo.Record {

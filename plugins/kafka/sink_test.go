@@ -8,9 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 )
@@ -274,81 +272,12 @@ func TestSinkRefuses(t *testing.T) {
 	}
 }
 
-// Brokers that store nothing make the flow wait, and at last fail in a way that can pass.
-func TestStuckBrokers(t *testing.T) {
-	c := newCluster(t)
-	c.topic("inbox", 1)
-	c.Control(func(req kmsg.Request) (kmsg.Response, error, bool) {
-		c.KeepControl()
-		produce, ok := req.(*kmsg.ProduceRequest)
-		if !ok {
-			return nil, nil, false
-		}
-		resp := produce.ResponseKind().(*kmsg.ProduceResponse)
-		for _, topic := range produce.Topics {
-			rt := kmsg.NewProduceResponseTopic()
-			rt.Topic, rt.TopicID = topic.Topic, topic.TopicID
-			for _, partition := range topic.Partitions {
-				rp := kmsg.NewProduceResponseTopicPartition()
-				rp.Partition, rp.ErrorCode = partition.Partition, 19 // NOT_ENOUGH_REPLICAS
-				rt.Partitions = append(rt.Partitions, rp)
-			}
-			resp.Topics = append(resp.Topics, rt)
-		}
-		return resp, nil, true
-	})
-	p := newTestPlugin(t, loopback().with("delivery_timeout", "1s"))
-	err := startWriting(t, p, c.address("inbox"), nil, false).begin().send(plainRecords(0, 10)...).finish()
-	wantError(t, err, sdk.Unavailable, true, "have stored nothing for 1s")
-}
-
-// What a flow is ahead of the brokers is bounded.
-func TestBackpressure(t *testing.T) {
-	c := newCluster(t)
-	c.topic("inbox", 1)
-	release := make(chan struct{})
-	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		c.SleepControl(func() { <-release })
-		return nil, nil, false
-	})
-	p := newTestPlugin(t, loopback().with("send_ahead", "1MiB"))
-	w := startWriting(t, p, c.address("inbox"), nil, false).begin()
-	sent := make(chan int)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for i := range 8 {
-			w.send(slices.Repeat([]sdk.Record{{Value: make([]byte, 100_000)}}, 10)...)
-			sent <- i
-		}
-	}()
-	most := 0
-	for waiting := true; waiting; {
-		select {
-		case most = <-sent:
-		case <-time.After(500 * time.Millisecond):
-			waiting = false
-		}
-	}
-	if most > 6 {
-		t.Errorf("%d MB were taken although at most 1 MiB and some frames may be", most+1)
-	}
-	close(release)
-	for most < 7 {
-		most = <-sent
-	}
-	<-done
-	if err := w.finish(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // A topic for a counterparty is made once, its address has no secrets of ours, and it goes with the flow if so configured.
 func TestProvision(t *testing.T) {
-	c := newCluster(t, kfake.NumBrokers(1))
+	c := newCluster(t)
 	for _, remove := range []bool{false, true} {
 		b := loopback().with("provision", map[string]string{
-			"kafka.bootstrap.servers": c.ListenAddrs()[0], "kafka.security.protocol": protocolPlain, "kafka.client.id": "ours",
+			"kafka.bootstrap.servers": c.servers[0], "kafka.security.protocol": protocolPlain, "kafka.client.id": "ours",
 		}).with("hand_out", map[string]string{"username": "guest", "password": "welcome"}).with("partitions", 3).with("retention", "1h").
 			with("remove_topics", remove)
 		sink := dataSink(newTestPlugin(t, b))
@@ -361,14 +290,13 @@ func TestProvision(t *testing.T) {
 		if err != nil || !maps.Equal(a.Properties, again.Properties) {
 			t.Errorf("a second call gives %v, %v", again, err)
 		}
-		want := map[string]string{"topic": a.Get("topic"), "kafka.bootstrap.servers": c.ListenAddrs()[0], "kafka.security.protocol": protocolPlain,
+		want := map[string]string{"topic": a.Get("topic"), "kafka.bootstrap.servers": c.servers[0], "kafka.security.protocol": protocolPlain,
 			"username": "guest", "password": "welcome"}
-		if !maps.Equal(a.Properties, want) || a.Endpoint != "kafka://"+c.ListenAddrs()[0] || a.Type != addressType {
+		if !maps.Equal(a.Properties, want) || a.Endpoint != "kafka://"+c.servers[0] || a.Type != addressType {
 			t.Errorf("the address handed out is %v, %v", a.Endpoint, a.Properties)
 		}
-		info := c.TopicInfo(a.Get("topic"))
-		if info == nil || len(c.PartitionInfos(a.Get("topic"))) != 3 {
-			t.Fatalf("the topic is %+v", info)
+		if n := c.partitions(a.Get("topic")); n != 3 {
+			t.Fatalf("the topic has %d partitions", n)
 		}
 		c.put(&kgo.Record{Topic: a.Get("topic"), Value: []byte("theirs")})
 		for range 2 {
@@ -378,36 +306,10 @@ func TestProvision(t *testing.T) {
 				}
 			}
 		}
-		if got := c.TopicInfo(a.Get("topic")) == nil; got != remove {
+		if got := c.partitions(a.Get("topic")) == 0; got != remove {
 			t.Errorf("remove_topics %t: the topic is gone: %t", remove, got)
 		}
 	}
 	_, err := dataSink(newTestPlugin(t, loopback())).Provision(t.Context(), flow("flow-7"), sdk.DataAddress{Type: addressType})
 	wantError(t, err, sdk.Unsupported, false, "provision")
-}
-
-// The place of a flow goes with it. Brokers that are not there any more are no reason to ask for ever.
-func TestPlaceIsRemoved(t *testing.T) {
-	c := newCluster(t)
-	c.topic("inbox", 1)
-	p := newTestPlugin(t, loopback().with("timeout", "1s"))
-	a := c.address("inbox", "transactional", "true")
-	if err := startWriting(t, p, a, nil, false).begin().send(plainRecords(0, 10)...).finish(); err != nil {
-		t.Fatal(err)
-	}
-	if c.GroupInfo(flowName(flow("flow-1"))) == nil {
-		t.Fatal("no place is kept")
-	}
-	for range 2 {
-		if err := dataSink(p).Deprovision(t.Context(), flow("flow-1"), a); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if c.GroupInfo(flowName(flow("flow-1"))) != nil {
-		t.Error("the place is still kept")
-	}
-	c.Close()
-	if err := dataSink(p).Deprovision(t.Context(), flow("flow-1"), a); err != nil {
-		t.Errorf("with brokers that are gone: %v", err)
-	}
 }

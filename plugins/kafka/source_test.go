@@ -156,66 +156,6 @@ func (c *cluster) committed(group string) (n int64) {
 	return n
 }
 
-// Members come and go. Nothing is lost, and nothing that was stored comes again.
-func TestRebalance(t *testing.T) {
-	c := newCluster(t)
-	c.topic("events", 4)
-	p := newTestPlugin(t, loopback())
-	a := c.address("events", "kafka.group.id", "readers")
-	first := startReading(t, p, a, nil)
-	c.fill("events", 4, 0, 50)
-	first.until(200).checkpoint()
-	first.stream.Acknowledge(first.last)
-
-	second := startReading(t, p, a, nil)
-	got := map[*reading]chan string{first: make(chan string, 1000), second: make(chan string, 1000)}
-	for r, into := range got {
-		seen := len(r.records)
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			for {
-				if _, err := r.next(); err != nil {
-					return
-				}
-				for _, v := range r.values()[seen:] {
-					into <- v
-				}
-				seen = len(r.records)
-			}
-		}()
-		t.Cleanup(func() {
-			r.stream.Close()
-			<-done
-		})
-	}
-	if _, err := c.WaitGroupStable(t.Context(), "readers", 2); err != nil {
-		t.Fatal(err)
-	}
-	c.fill("events", 4, 50, 100)
-	seen, both := map[string]bool{}, map[bool]bool{}
-	for len(seen) < 200 {
-		var v string
-		select {
-		case v = <-got[first]:
-			both[false] = true
-		case v = <-got[second]:
-			both[true] = true
-		case <-time.After(20 * time.Second):
-			t.Fatalf("%d of 200 messages came", len(seen))
-		}
-		var partition, n int
-		fmt.Sscanf(v, "%d/%d", &partition, &n)
-		if n < 50 {
-			t.Errorf("%s was stored, and came again", v)
-		}
-		seen[v] = true
-	}
-	if len(both) != 2 {
-		t.Error("one member got everything")
-	}
-}
-
 // Messages that are gone are an error, unless the address says that they may be skipped.
 func TestLoss(t *testing.T) {
 	c := newCluster(t)
@@ -225,9 +165,7 @@ func TestLoss(t *testing.T) {
 	first := startReading(t, p, c.address("events"), nil).until(20).checkpoint()
 	first.close()
 	c.fill("events", 1, 20, 50)
-	if err := c.DeleteRecords("events", 0, 30); err != nil {
-		t.Fatal(err)
-	}
+	c.deleteRecords("events", 30)
 	err := startReading(t, p, c.address("events"), first.token).rest()
 	wantError(t, err, sdk.Corrupt, false, "partition 0", "offset 20", "30 to 50")
 	err = startReading(t, p, c.address("events", "start", "0:60"), nil).rest()
@@ -254,9 +192,7 @@ func TestLossInGroup(t *testing.T) {
 	if err := c.admin.CommitAllOffsets(t.Context(), "readers", offsets); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.DeleteRecords("events", 0, 30); err != nil {
-		t.Fatal(err)
-	}
+	c.deleteRecords("events", 30)
 	err := startReading(t, newTestPlugin(t, loopback()), c.address("events", "kafka.group.id", "readers"), nil).rest()
 	wantError(t, err, sdk.Corrupt, false, "partition 0", "OFFSET_OUT_OF_RANGE")
 }
@@ -269,9 +205,7 @@ func TestTopicMadeAgain(t *testing.T) {
 	p := newTestPlugin(t, loopback())
 	r := startReading(t, p, c.address("events"), nil).until(10).checkpoint()
 	r.close()
-	if err := c.DeleteTopic("events"); err != nil {
-		t.Fatal(err)
-	}
+	c.deleteTopic("events")
 	c.topic("events", 1)
 	wantError(t, startReading(t, p, c.address("events"), r.token).rest(), sdk.Corrupt, false, "another one of the same name")
 }
@@ -280,7 +214,7 @@ func TestTopicMadeAgain(t *testing.T) {
 func TestTransactionsOfOthers(t *testing.T) {
 	c := newCluster(t)
 	c.topic("events", 1)
-	writer := newClient(t, c.ListenAddrs(), kgo.TransactionalID("writer"))
+	writer := newClient(t, c.servers, kgo.TransactionalID("writer"))
 	for i, end := range []kgo.TransactionEndTry{kgo.TryCommit, kgo.TryAbort} {
 		if err := writer.BeginTransaction(); err != nil {
 			t.Fatal(err)
