@@ -76,6 +76,11 @@ func (c *cluster) topic(name string, partitions int32) {
 	if _, err := c.admin.CreateTopic(context.Background(), partitions, 1, configs, name); err != nil {
 		c.t.Fatal(err)
 	}
+	// A broker learns later than the controller of it.
+	eventually(c.t, "topic "+name+" is there", func() bool {
+		ends, err := c.admin.ListEndOffsets(context.Background(), name)
+		return err == nil && ends.Error() == nil && len(ends[name]) == int(partitions)
+	})
 }
 
 func (c *cluster) deleteTopic(name string) {
