@@ -31,7 +31,7 @@ func (b block) with(name string, value any) block {
 func newTestPlugin(t *testing.T, b block) sdk.Plugin {
 	t.Helper()
 	p := newPlugin()
-	text, err := json.Marshal(b)
+	text, err := jsonOf(b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,9 +39,13 @@ func newTestPlugin(t *testing.T, b block) sdk.Plugin {
 		t.Fatal(err)
 	}
 	// Fake brokers do not notice that nobody waits any more, and suites count their goroutines.
-	p.Sources[0].Source.(*source).env.fetchWait = 50 * time.Millisecond
+	environmentOf(p).fetchWait = 50 * time.Millisecond
 	return p
 }
+
+func jsonOf(b block) ([]byte, error) { return json.Marshal(b) }
+
+func environmentOf(p sdk.Plugin) *environment { return p.Sources[0].Source.(*source).env }
 
 // cluster is a Kafka cluster, with a client to look at it from behind. See newCluster.
 type cluster struct {
@@ -161,13 +165,20 @@ func messages(t testing.TB, topic string, servers []string) []*kgo.Record {
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	ends, err := kadm.NewClient(client).ListCommittedOffsets(ctx, topic)
-	if err == nil {
-		err = ends.Error()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	var ends kadm.ListedOffsets
+	admin := kadm.NewClient(client)
+	eventually(t, "no transaction is under way", func() bool { // brokers end them behind their answer
+		all, err := admin.ListEndOffsets(ctx, topic)
+		if err == nil {
+			ends, err = admin.ListCommittedOffsets(ctx, topic)
+		}
+		if err != nil || ends.Error() != nil {
+			t.Fatal(err, ends.Error())
+		}
+		settled := true
+		all.Each(func(o kadm.ListedOffset) { settled = settled && ends[topic][o.Partition].Offset == o.Offset })
+		return settled
+	})
 	from, left := map[int32]kgo.Offset{}, map[int32]int64{}
 	ends.Each(func(o kadm.ListedOffset) {
 		if o.Offset > 0 {
