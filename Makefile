@@ -2,7 +2,7 @@
 
 GOFLAGS     += -trimpath
 export GOFLAGS
-PLUGINS     := file http s3 synthetic
+PLUGINS     := file http kafka s3 synthetic
 BIN         := .towpath/bin
 # The sample configurations trust a directory that nobody else can write to, nor any folder above it. Where the checkout is in a folder
 # that a group can write to, the plugins built here are trusted as they are.
@@ -10,10 +10,11 @@ OPEN_FOLDER := $(shell d="$(CURDIR)"; while [ "$$d" != / ]; do find "$$d" -maxde
 ifneq ($(OPEN_FOLDER),)
 export TOWPATH_TRUST := off
 endif
+KAFKA       := 4.3.1
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
-.PHONY: help build demo run test check format vet static servers unit race e2e torture fuzz bench proto clean
+.PHONY: help build demo run test check format vet static servers unit race e2e kafka torture fuzz bench proto clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +36,7 @@ run: build ## one host with configs/quickstart.hcl
 	@mkdir -p .towpath/quickstart/files/outbox
 	$(BIN)/towpath serve -config configs/quickstart.hcl
 
-test: check unit e2e ## everything that has to pass
+test: check unit e2e kafka ## everything that has to pass
 
 check: format vet static ## formatting, vet, static analysis
 
@@ -66,6 +67,18 @@ SEED ?= 1
 RUNS ?= 3000
 torture: servers ## kill, freeze, cut, fill while RUNS flows run, from seed SEED on
 	TOWPATH_SWEEP_SEED=$(SEED) TOWPATH_SWEEP_RUNS=$(RUNS) go test -count 1 -timeout 0 -v -run '^TestKillSweep$$' ./e2e
+
+kafka: ## the plugin kafka against a broker of Apache Kafka; where Java 17 and Maven are, elsewhere it says so
+	@if ! command -v java >/dev/null || ! command -v mvn >/dev/null || ! java --version 2>&1 | awk '{split($$2, v, "."); exit v[1] < 17} {exit}'; then \
+	  echo "make kafka: there is no Java 17 with Maven here: the plugin kafka was tested against a fake broker only"; exit 0; fi; \
+	set -e; jars=.towpath/kafka-$(KAFKA); \
+	if ! [ -d $$jars ]; then \
+	  echo "mvn dependency:copy-dependencies: Apache Kafka $(KAFKA)"; \
+	  mvn -q -B -f plugins/kafka/testdata/broker/pom.xml -Dkafka.version=$(KAFKA) dependency:copy-dependencies \
+	    -DoutputDirectory=$(CURDIR)/$$jars.new || \
+	    { echo "make kafka: Apache Kafka cannot be fetched: the plugin kafka was tested against a fake broker only"; exit 0; }; \
+	  mv $$jars.new $$jars; fi; \
+	TOWPATH_KAFKA_JARS=$(CURDIR)/$$jars go test -tags broker -timeout 3m -count 1 ./plugins/kafka
 
 fuzz: servers ## every fuzz test for 30 seconds
 	@for p in $$(go list ./...); do \

@@ -19,9 +19,9 @@ func TestConfigurationsThatAreWrong(t *testing.T) {
 		want   string
 	}{
 		"unknown type of address":    {"dataset \"x\" {\n  source \"Fiel\" {\n    path = \"x\"\n  }\n}", "2:3", `File`},
-		"unknown type in a profile":  {"profile \"x-push\" {\n  type = \"Kafka\"\n}", "2:10", "Kafka"},
+		"unknown type in a profile":  {"profile \"x-push\" {\n  type = \"Gopher\"\n}", "2:10", "Gopher"},
 		"type that cannot be read":   {"dataset \"x\" {\n  source \"Discard\" {}\n}", "2:3", "Discard"},
-		"plugin is missing":          {"plugin \"kafka\" {}", "1:1", "kafka"},
+		"plugin is missing":          {"plugin \"gopher\" {}", "1:1", "gopher"},
 		"property missing":           {"dataset \"x\" {\n  source \"File\" {}\n}", "2:3", "path"},
 		"unknown property":           {"dataset \"x\" {\n  source \"File\" {\n    path = \"x\"\n    pathh = \"y\"\n  }\n}", "4:13", "pathh"},
 		"property of the wrong kind": {"dataset \"x\" {\n  source \"Generate\" {\n    size = \"much\"\n  }\n}", "3:12", "much"},
@@ -51,7 +51,7 @@ func TestConfigurationsThatAreWrong(t *testing.T) {
 // All mistakes are reported at once.
 func TestTwoMistakes(t *testing.T) {
 	t.Parallel()
-	h := newHost(t, "host", "plugin \"kafka\" {}\ndataset \"x\" {\n  source \"Fiel\" {}\n}\n")
+	h := newHost(t, "host", "plugin \"gopher\" {}\ndataset \"x\" {\n  source \"Fiel\" {}\n}\n")
 	code, _, stderr := towpath(t, h.env, "validate", "-config", h.config)
 	if code != 3 || !strings.Contains(stderr, "story.hcl:1:1:") || !strings.Contains(stderr, "story.hcl:3:3:") {
 		t.Errorf("exit code %d:\n%s", code, stderr)

@@ -24,7 +24,7 @@ var binaries struct {
 }
 
 // pluginNames are the plugins that hosts run with.
-var pluginNames = []string{"file", "http", "s3", "synthetic"}
+var pluginNames = []string{"file", "http", "kafka", "s3", "synthetic"}
 
 // TestMain builds the programs once. TOWPATH_E2E_BIN names a folder to take them from instead: towpath, and plugins/ with
 // towpath-plugin-<name>, which only its owner can write to.

@@ -188,7 +188,7 @@ func TestOperatorsCommands(t *testing.T) {
 	if err := json.Unmarshal([]byte(expectOutput(nil, "flows", "list", "-admin", h.admin, "-json")), &list); err != nil || len(list.Flows) != 1 {
 		t.Errorf("flows as JSON: %v %v", list, err)
 	}
-	expectOutput([]string{"file", "http", "s3", "synthetic", "HttpData", "AmazonS3", "Generate", "Discard"}, "plugins", "list", "-config", h.config)
+	expectOutput([]string{"file", "http", "kafka", "s3", "synthetic", "HttpData", "AmazonS3", "Generate", "Discard"}, "plugins", "list", "-config", h.config)
 	expectOutput([]string{"root", "collision"}, "plugins", "describe", "file", "-config", h.config)
 	expectOutput([]string{`"root"`}, "plugins", "describe", "file", "-config", h.config, "-json")
 	expectOutput([]string{"towpath"}, "version")

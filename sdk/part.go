@@ -52,8 +52,18 @@ type Part struct {
 type RecordReader interface {
 	// Next returns the records that are there, at least one, waiting if there is none, and a token for the place behind them. The
 	// batch is the caller's until the next call. The error is io.EOF at the end.
+	//
+	// A reader whose server can be silent for long returns an empty batch now and then, with the token: a checkpoint that was asked
+	// for is given then.
 	Next(ctx context.Context) (batch []Record, token []byte, err error)
 	Close() error
+}
+
+// Acknowledger is a RecordReader that tells its server what need not be sent again.
+type Acknowledger interface {
+	// Acknowledge says that the place behind token, and all before it, are stored. It does not wait. It is called beside Next, and
+	// behind its io.EOF, until Close, which comes when the last place is stored or the flow has ended.
+	Acknowledge(token []byte)
 }
 
 // Record is one message of a part that is a stream of messages.

@@ -51,7 +51,7 @@ func (d dataSource) Read(ctx context.Context, open ReadOpen) (ReadStream, error)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &readStream{ctx: ctx, cancel: cancel, source: d.Source, open: open, place: place,
-		frames: make(chan Frame, ahead)}
+		frames: make(chan Frame, ahead), done: make(chan struct{})}
 	go s.run()
 	return s, nil
 }
@@ -84,15 +84,19 @@ type readStream struct {
 	cancel context.CancelFunc
 	source Source
 	open   ReadOpen
-	frames chan Frame // closed when the author's code has returned
-	err    error      // what Recv says at the end; set before frames is closed
+	frames chan Frame    // closed when no more will come
+	err    error         // what Recv says at the end; set before frames is closed
+	done   chan struct{} // closed when the author's code has let go of the flow
 
 	wantCheckpoint atomic.Bool
 	closing        sync.Once
 
+	told told
+
 	// Only run uses what follows.
-	place readToken
-	sent  uint64 // parts begun in this stream
+	place   readToken
+	reached []byte // token of the last batch of records
+	sent    uint64 // parts begun in this stream
 }
 
 func (s *readStream) Recv() (Frame, error) {
@@ -112,8 +116,13 @@ func (s *readStream) RequestCheckpoint() error {
 	return nil
 }
 
-// Acknowledge has nothing to tell a Source: what it yields does not depend on what is stored.
-func (s *readStream) Acknowledge(uint64) error { return nil }
+func (s *readStream) Acknowledge(sequence uint64) error {
+	s.told.acknowledge(sequence)
+	return nil
+}
+
+// Settled is closed when the source has let go of the flow. After End it can still be waiting for the last Acknowledge.
+func (s *readStream) Settled() <-chan struct{} { return s.done }
 
 func (s *readStream) Close() error {
 	var err error
@@ -128,13 +137,18 @@ func (s *readStream) Close() error {
 func (s *readStream) drain() error {
 	timer := time.NewTimer(closeWait)
 	defer timer.Stop()
-	for {
+	for frames := s.frames; ; {
 		select {
-		case f, ok := <-s.frames:
+		case f, ok := <-frames:
 			if !ok {
-				return nil
+				frames = nil // what is left is to wait for done
 			}
 			Release(f)
+		case <-s.done:
+			for f := range s.frames {
+				Release(f)
+			}
+			return nil
 		case <-timer.C:
 			return Errorf(Internal, "the source did not let go of its flow within %s", closeWait)
 		}
@@ -142,13 +156,9 @@ func (s *readStream) drain() error {
 }
 
 func (s *readStream) run() {
-	defer close(s.frames)
-	defer func() {
-		if r := recover(); r != nil {
-			s.err = Errorf(Internal, "the source panicked: %v", r)
-		}
-	}()
-	err := s.sendParts()
+	defer close(s.done)
+	defer s.told.close()
+	err := s.sendAll()
 	switch {
 	case err == nil:
 		s.err = io.EOF
@@ -157,6 +167,19 @@ func (s *readStream) run() {
 	default:
 		s.err = AsError(err)
 	}
+	close(s.frames)
+	if err == nil {
+		s.told.await(s.ctx)
+	}
+}
+
+func (s *readStream) sendAll() (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = Errorf(Internal, "the source panicked: %v", r)
+		}
+	}()
+	return s.sendParts()
 }
 
 func (s *readStream) send(f Frame) error {
@@ -289,6 +312,7 @@ func (s *readStream) header(p Part, offset int64) *PartBegin {
 
 func (s *readStream) sendPart(p Part) error {
 	s.begin(p)
+	s.told.close() // of the part before
 	var digest *Digester
 	var err error
 	switch {
@@ -328,6 +352,7 @@ func (s *readStream) sendCheckpoint() error {
 	if err != nil {
 		return err
 	}
+	s.told.sent(s.place.Sequence, s.reached)
 	return s.send(&Checkpoint{Sequence: s.place.Sequence, Token: token})
 }
 
@@ -508,7 +533,12 @@ func (s *readStream) sendRecords(p Part) (*Digester, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer records.Close()
+	if _, ok := records.(Acknowledger); ok {
+		s.told.begin(records)
+	} else {
+		defer records.Close()
+	}
+	s.reached = s.place.Token
 	if err := s.send(s.header(p, digest.Size())); err != nil {
 		return nil, err
 	}
@@ -524,6 +554,7 @@ func (s *readStream) sendRecords(p Part) (*Digester, error) {
 			return nil, err
 		}
 		s.place.Token = bytes.Clone(token)
+		s.reached = s.place.Token
 		if s.wantCheckpoint.Load() {
 			s.place.Offset, s.place.Digest = digest.Size(), digest.State()
 			if err := s.sendCheckpoint(); err != nil {

@@ -430,7 +430,7 @@ func (r *receiver) incoming(begin *PartBegin) (*IncomingPart, error) {
 	}
 	p := &IncomingPart{PartInfo: begin.PartInfo, Offset: begin.Offset}
 	p.body = &incomingBody{receiver: r, part: p, digest: NewDigester(r.algorithms...)}
-	goesOn := !r.resumed && r.place.Offset > 0 && begin.Index == r.place.Index && begin.Offset == r.place.Offset
+	goesOn := !r.resumed && (r.place.Offset > 0 || r.place.Records > 0) && begin.Index == r.place.Index && begin.Offset == r.place.Offset
 	r.resumed = true
 	switch {
 	case goesOn:

@@ -177,7 +177,13 @@ func (s sourceServer) read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, plug
 	defer frames.Close()
 	// Ends with the stream, which ends when this function has returned.
 	go func() { cancel(listen(stream, frames)) }()
-	return sendFrames(stream, offer, frames)
+	if err := sendFrames(stream, offer, frames); err != nil {
+		return err
+	}
+	if s, ok := frames.(interface{ Settled() <-chan struct{} }); ok {
+		<-s.Settled() // after End the host still says what is stored
+	}
+	return nil
 }
 
 func receiveOpen(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame]) (sdk.ReadOpen, *pluginv1.LaneOffer, error) {

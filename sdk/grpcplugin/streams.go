@@ -149,6 +149,9 @@ func (r *readClient) say(up *pluginv1.ReadUp) error {
 }
 
 func (r *readClient) Recv() (sdk.Frame, error) {
+	if r.ended && r.ctx.Err() == nil {
+		return nil, io.EOF // the source may wait for what the host stores before it ends its half
+	}
 	m, err := r.receive()
 	if r.ctx.Err() != nil {
 		sdk.Release(m.frame)
