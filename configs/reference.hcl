@@ -214,6 +214,27 @@ plugin "http" {
   }
 }
 
+plugin "kafka" {
+  config {
+    allow           = ["loopback", "10.20.0.0/16"] # as for http; it holds for the brokers that a cluster advertises too
+    allow_plaintext = false                        # true: connect without TLS to other hosts than loopback. The default
+    #: ca_file = path("tls/internal-ca.pem")
+
+    # Topics that are made for counterparties to read, by profiles with provision = "Kafka": where, and what the address that is
+    # handed out has besides, or in place of, the topic, the brokers and how they are secured.
+    provision = {
+      "kafka.bootstrap.servers" = "127.0.0.1:9092"
+      "kafka.security.protocol" = "PLAINTEXT"
+      "transactional"           = "true" # every message exactly once
+    }
+    hand_out           = { "kafka.bootstrap.servers" = "kafka.provider.example:9093", "kafka.security.protocol" = "SSL" }
+    partitions         = 1
+    replication_factor = -1     # -1: the brokers' own
+    retention          = "168h" # 0s: the brokers' own
+    remove_topics      = false  # true: with what is in them, when their flows end
+  }
+}
+
 plugin "synthetic" {}
 
 # At least one. The label is the profile's value in messages, as it is: an absolute URL in dataspaces that follow the profile
