@@ -222,13 +222,34 @@ plugin "http" {
   }
 }
 
+plugin "kafka" {
+  config {
+    allow           = ["loopback", "10.20.0.0/16"] # as for http; it holds for the brokers that a cluster advertises too
+    allow_plaintext = false                        # true: connect without TLS to other hosts than loopback. The default
+    #: ca_file = path("tls/internal-ca.pem")
+
+    # Topics that are made for counterparties to read, by profiles with provision = "Kafka": where, and what the address that is
+    # handed out has besides, or in place of, the topic, the brokers and how they are secured.
+    provision = {
+      "kafka.bootstrap.servers" = "127.0.0.1:9092"
+      "kafka.security.protocol" = "PLAINTEXT"
+      "transactional"           = "true" # every message exactly once
+    }
+    hand_out           = { "kafka.bootstrap.servers" = "kafka.provider.example:9093", "kafka.security.protocol" = "SSL" }
+    partitions         = 1
+    replication_factor = -1     # -1: the brokers' own
+    retention          = "168h" # 0s: the brokers' own
+    remove_topics      = false  # true: with what is in them, when their flows end
+  }
+}
+
 plugin "s3" {
   config {
     allow               = ["10.30.0.0/16"]     # as above: for stores of one's own
     default_credentials = ["towpath-*",        # buckets at Amazon, and at a store, for which addresses without credentials,
       "https://store.example.internal/exports" # a peer's too, may use those of the operator
     ]
-    access_key_id = "AKIAIOSFODNN7EXAMPLE" # of the operator. Default: what shared files, roles and web identities give
+    access_key_id = "towpath" # of the operator. Default: what shared files, roles and web identities give
     #: secret_access_key = secret("s3.secret")
     part_size = "16MiB"
     memory    = "256MiB" # of all flows together, to read ahead and to send parts side by side

@@ -30,6 +30,21 @@ func shippedPlugins() []sdk.Description {
 			Sinks:   []sdk.AddressType{{Type: "HttpData", Address: httpSchema("method")}},
 		},
 		{
+			Name: "kafka",
+			Config: sdk.Schema{Fields: []sdk.Field{
+				{Name: "allow", Kind: sdk.StringList},
+				{Name: "allow_plaintext", Kind: sdk.Bool},
+				{Name: "ca_file"},
+				{Name: "provision", Kind: sdk.StringMap, Sensitive: true},
+				{Name: "hand_out", Kind: sdk.StringMap, Sensitive: true},
+				{Name: "partitions", Kind: sdk.Int},
+				{Name: "replication_factor", Kind: sdk.Int},
+				{Name: "retention", Kind: sdk.Duration},
+				{Name: "remove_topics", Kind: sdk.Bool},
+			}},
+			Sinks: []sdk.AddressType{{Type: "Kafka", Provisions: true}},
+		},
+		{
 			Name: "s3",
 			Config: sdk.Schema{Fields: []sdk.Field{
 				{Name: "allow", Kind: sdk.StringList},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"io/fs"
+	"maps"
 	"mime"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/towpath-dataplane/towpath/sdk"
 	"github.com/towpath-dataplane/towpath/sdk/sdktest"
 )
@@ -28,7 +32,7 @@ var shipped = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, name := range []string{"file", "http", "s3", "synthetic"} {
+	for _, name := range []string{"file", "http", "kafka", "s3", "synthetic"} {
 		out := filepath.Join(dir, filePrefix+name)
 		build := exec.Command("go", "build", "-ldflags=-s -w", "-o", out, "github.com/towpath-dataplane/towpath/plugins/"+name)
 		if text, err := build.CombinedOutput(); err != nil {
@@ -271,6 +275,63 @@ func shippedHTTPSink(t *testing.T, lane Lane) {
 			Names:   r.names, Content: r.content,
 		}
 	}})
+}
+
+var kafkaConfig = map[string][]byte{"kafka": []byte(`{"allow":["loopback"],"max_message":"3MiB"}`)}
+
+// newKafka returns a cluster with a topic, and the topic's address.
+func newKafka(t *testing.T, topic string, properties map[string]string) (*kfake.Cluster, sdk.DataAddress) {
+	t.Helper()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	if err := c.CreateTopic(topic, 1, map[string]string{"max.message.bytes": "4194304"}); err != nil {
+		t.Fatal(err)
+	}
+	a := sdk.DataAddress{Type: "Kafka", Properties: map[string]string{"topic": topic, "kafka.bootstrap.servers": c.ListenAddrs()[0],
+		"kafka.security.protocol": "PLAINTEXT"}}
+	maps.Copy(a.Properties, properties)
+	return c, a
+}
+
+func TestShippedKafkaSource(t *testing.T) {
+	c, address := newKafka(t, "events", map[string]string{"stop": "latest"})
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	var records []sdk.Record
+	for i := range 600 {
+		r := sdk.Record{Key: []byte{byte(i)}, Value: sdktest.Pattern(i, 5000), Time: time.UnixMilli(1_700_000_000_000).UTC(),
+			Headers: map[string][]byte{"n": {byte(i)}}}
+		m := &kgo.Record{Topic: "events", Key: r.Key, Value: r.Value, Timestamp: r.Time, Headers: []kgo.RecordHeader{{Key: "n", Value: []byte{byte(i)}}}}
+		if err := client.ProduceSync(t.Context(), m).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		records = append(records, r)
+	}
+	nothing := address.Clone()
+	nothing.Properties["topic"] = "nothing"
+	sdktest.TestSource(t, sdktest.SourceCase{
+		New:     func(t *testing.T) sdk.DataSource { return sourceOf(t, LaneAuto, "Kafka", kafkaConfig) },
+		Address: address, Parts: []sdktest.Content{{Name: "events", Records: records}},
+		Bad: []sdktest.BadAddress{{Name: "no such topic", Address: nothing, Code: sdk.NotFound}},
+	})
+}
+
+func TestShippedKafkaSink(t *testing.T) {
+	for _, transactional := range []string{"false", "true"} {
+		t.Run("transactional "+transactional, func(t *testing.T) {
+			sdktest.TestSink(t, sdktest.SinkCase{Records: true, New: func(t *testing.T) sdktest.Store {
+				_, address := newKafka(t, "inbox", map[string]string{"transactional": transactional})
+				// What is in the topic is looked at in the plugin's own tests.
+				return sdktest.Store{Sink: sinkOf(t, LaneAuto, "Kafka", kafkaConfig), Address: address}
+			}})
+		})
+	}
 }
 
 // receiver stores a part when it has all of it, as an ingest does.

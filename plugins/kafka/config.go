@@ -68,8 +68,9 @@ func configSchema() sdk.Schema {
 			"it too (`max.message.bytes`)."},
 		{Name: "fetch_ahead", Kind: sdk.Size, Default: "4MiB", Documentation: "How much a flow fetches ahead of each broker."},
 		{Name: "send_ahead", Kind: sdk.Size, Default: "8MiB", Documentation: "How much a flow sends ahead of what the brokers have stored."},
-		{Name: "provision", Kind: sdk.StringMap, Sensitive: true, Documentation: "Where topics are made for counterparties to write to: " +
-			"properties of an address, such as `kafka.bootstrap.servers` and credentials, which are not handed out."},
+		{Name: "provision", Kind: sdk.StringMap, Sensitive: true, Documentation: "Where flows have topics of their own, made for " +
+			"counterparties to read: properties of the sink's address, such as `kafka.bootstrap.servers`, credentials (which are not handed out) " +
+			"and `transactional`."},
 		{Name: "hand_out", Kind: sdk.StringMap, Sensitive: true, Documentation: "Properties of the address that is handed out for such a topic, " +
 			"besides or in place of the topic, the servers and how they are secured: credentials of the counterparty, public names of brokers."},
 		{Name: "topic_prefix", Kind: sdk.String, Default: "towpath-", Documentation: "What the name of such a topic begins with."},
@@ -97,6 +98,9 @@ func (s settings) check() error {
 	refuse(s.ReplicationFactor < -1 || s.ReplicationFactor == 0 || s.ReplicationFactor > 100, "replication_factor", "is not -1 or a number from 1 to 100")
 	refuse(s.Retention < 0, "retention", "is less than 0")
 	refuse(!isTopic(s.TopicPrefix+"x") || len(s.TopicPrefix) > 200, "topic_prefix", "has other characters than letters, digits, '.', '_' and '-'")
+	for _, wrong := range sinkSchema().Check(sdk.DataAddress{Type: addressType, Properties: s.Provision}) {
+		refuse(true, "provision", wrong.String())
+	}
 	return sdk.InvalidFields(fields)
 }
 

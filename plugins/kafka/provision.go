@@ -16,11 +16,15 @@ import (
 
 // Provision makes a topic for the flow and returns the address to hand out. Credentials are in it only if the operator says so.
 func (s *sink) Provision(ctx context.Context, flow sdk.FlowContext, a sdk.DataAddress) (sdk.DataAddress, error) {
-	t, err := s.provisioned(flow, a)
+	a, err := s.resolve(flow, a)
 	if err != nil {
 		return sdk.DataAddress{}, err
 	}
-	c, err := s.env.connect(t)
+	d, err := newDestination(a)
+	if err != nil {
+		return sdk.DataAddress{}, err
+	}
+	c, err := s.env.connect(d.target)
 	if err != nil {
 		return sdk.DataAddress{}, err
 	}
@@ -31,33 +35,27 @@ func (s *sink) Provision(ctx context.Context, flow sdk.FlowContext, a sdk.DataAd
 		text := strconv.FormatInt(time.Duration(set.Retention).Milliseconds(), 10)
 		configs["retention.ms"] = &text
 	}
-	_, err = c.admin.CreateTopic(ctx, int32(set.Partitions), int16(set.ReplicationFactor), configs, t.topic)
+	_, err = c.admin.CreateTopic(ctx, int32(set.Partitions), int16(set.ReplicationFactor), configs, d.topic)
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return sdk.DataAddress{}, c.failure("make a topic for the flow", err)
 	}
-	return s.handedOut(t, a), nil
+	return s.handedOut(d.target, a), nil
 }
 
-// provisioned is the topic of a flow, and the cluster where such topics are made.
-func (s *sink) provisioned(flow sdk.FlowContext, a sdk.DataAddress) (*target, error) {
-	where := a.Clone()
-	where.Properties = s.merged(a)
-	if where.Get("kafka.bootstrap.servers") == "" && where.Endpoint == "" {
-		return nil, sdk.Errorf(sdk.Unsupported, "no brokers are configured to make topics at (provision)")
+// resolve returns the address of the flow's own topic for one that names no topic: that which Provision makes.
+func (s *sink) resolve(flow sdk.FlowContext, a sdk.DataAddress) (sdk.DataAddress, error) {
+	if a.Get("topic") != "" {
+		return a, nil
 	}
-	r := addressReader{address: where}
-	t := r.cluster()
-	t.topic = s.env.settings.TopicPrefix + strings.TrimPrefix(flowName(flow), "towpath-")
-	return t, sdk.InvalidFields(r.errs)
-}
-
-func (s *sink) merged(a sdk.DataAddress) map[string]string {
 	all := maps.Clone(s.env.settings.Provision)
 	if all == nil {
-		all = map[string]string{}
+		return a, sdk.InvalidFields([]sdk.FieldError{{Field: "topic", Message: "is required, because no brokers are configured to make topics at " +
+			"(provision)"}})
 	}
 	maps.Copy(all, a.Properties)
-	return all
+	all["topic"] = s.env.settings.TopicPrefix + strings.TrimPrefix(flowName(flow), "towpath-")
+	a.Properties = all
+	return a, nil
 }
 
 // handedOut are the properties of a provisioned topic that a counterparty may see.
@@ -66,9 +64,8 @@ func (s *sink) handedOut(t *target, a sdk.DataAddress) sdk.DataAddress {
 		"topic":                   t.topic,
 		"kafka.bootstrap.servers": strings.Join(t.servers, ","),
 	}}
-	from := sdk.DataAddress{Properties: s.merged(a)}
 	for _, name := range []string{"kafka.security.protocol", "kafka.sasl.mechanism"} {
-		if v := from.Get(name); v != "" {
+		if v := a.Get(name); v != "" {
 			out.Properties[name] = v
 		}
 	}
@@ -77,19 +74,26 @@ func (s *sink) handedOut(t *target, a sdk.DataAddress) sdk.DataAddress {
 	return out
 }
 
-// Deprovision removes the flow's topic, if such topics are to be removed, or the place that a transactional flow has kept.
+// Deprovision removes the place that a transactional flow has kept, and its own topic if such topics are to be removed.
 func (s *sink) Deprovision(ctx context.Context, flow sdk.FlowContext, a sdk.DataAddress) error {
-	if a.Get("topic") == "" {
-		return s.removeTopic(ctx, flow, a)
-	}
-	d, err := newDestination(a)
-	if err != nil || !d.transactional {
+	own := a.Get("topic") == ""
+	a, err := s.resolve(flow, a)
+	if err != nil {
 		return err
 	}
-	// The brokers forget the place by themselves after a while. That they cannot be reached any more, or do not allow it, is no reason to
-	// ask for ever.
-	if err := s.removePlace(ctx, d, flowName(flow)); err != nil {
-		slog.Warn("the place of a flow stays with the brokers until they forget it", "group", flowName(flow), "err", err)
+	d, err := newDestination(a)
+	if err != nil {
+		return err
+	}
+	if d.transactional {
+		// The brokers forget the place by themselves after a while. That they cannot be reached any more, or do not allow it, is no reason
+		// to ask for ever.
+		if err := s.removePlace(ctx, d, flowName(flow)); err != nil {
+			slog.Warn("the place of a flow stays with the brokers until they forget it", "group", flowName(flow), "err", err)
+		}
+	}
+	if own && s.env.settings.RemoveTopics {
+		return s.removeTopic(ctx, d)
 	}
 	return nil
 }
@@ -106,21 +110,14 @@ func (s *sink) removePlace(ctx context.Context, d *destination, group string) er
 	return nil
 }
 
-func (s *sink) removeTopic(ctx context.Context, flow sdk.FlowContext, a sdk.DataAddress) error {
-	if !s.env.settings.RemoveTopics {
-		return nil
-	}
-	t, err := s.provisioned(flow, a)
-	if err != nil {
-		return err
-	}
-	c, err := s.env.connect(t)
+func (s *sink) removeTopic(ctx context.Context, d *destination) error {
+	c, err := s.env.connect(d.target)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	if _, err := c.admin.DeleteTopic(ctx, t.topic); err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
-		return c.failure("remove the topic of the flow", err)
+	if _, err := c.admin.DeleteTopic(ctx, d.topic); err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
+		return c.failure("remove the topic of a flow", err)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 // sourceSchema lists the properties of an address that is read.
 func sourceSchema() sdk.Schema {
 	return sdk.Schema{Fields: slices.Concat(commonFields(), []sdk.Field{
+		{Name: "topic", Required: true, Documentation: "Name of the topic."},
 		{Name: "name", Documentation: "Name of the part. Otherwise it is that of the topic."},
 		{Name: "kafka.group.id", Documentation: "Consumer group to read in. Its members share the topic, with others if there are any, and its " +
 			"offsets are committed when the host has stored them. Without it the flow reads every partition, or those of `partitions`, and " +
@@ -31,6 +32,7 @@ func sourceSchema() sdk.Schema {
 // sinkSchema lists the properties of an address that is written to.
 func sinkSchema() sdk.Schema {
 	return sdk.Schema{Fields: slices.Concat(commonFields(), []sdk.Field{
+		{Name: "topic", Documentation: "Name of the topic. Without it the flow has one of its own, as the plugin's configuration says (`provision`)."},
 		{Name: "transactional", Kind: sdk.Bool, Default: "false", Documentation: "Write in transactions, together with the place that the flow has " +
 			"reached: consumers that read what is committed get every message exactly once, whatever is killed. Transaction and group are named " +
 			"`towpath-` and a digest of the flow's id, which the user has to be allowed to use."},
@@ -45,7 +47,6 @@ var ignoredFields = []string{"kafka.key.serializer", "kafka.value.serializer", "
 
 func commonFields() []sdk.Field {
 	fields := []sdk.Field{
-		{Name: "topic", Required: true, Documentation: "Name of the topic."},
 		{Name: "kafka.bootstrap.servers", Documentation: "Brokers to begin with, as `host:port`, separated by commas. An address's endpoint stands for it, " +
 			"with or without `kafka://`."},
 		{Name: "kafka.security.protocol", OneOf: []string{protocolPlain, protocolTLS, protocolSASLPlain, protocolSASLTLS}, Documentation: "How brokers " +

@@ -26,7 +26,10 @@ var (
 
 // Validate says what is wrong with the properties, each by itself and together.
 func (s *sink) Validate(_ context.Context, a sdk.DataAddress) error {
-	_, err := newDestination(a)
+	a, err := s.resolve(sdk.FlowContext{}, a)
+	if err == nil {
+		_, err = newDestination(a)
+	}
 	return err
 }
 
@@ -63,7 +66,11 @@ func newDestination(a sdk.DataAddress) (*destination, error) {
 
 // Write makes each record a message, and each part of bytes one too.
 func (s *sink) Write(ctx context.Context, req sdk.WriteRequest, parts iter.Seq2[*sdk.IncomingPart, error]) (err error) {
-	d, err := newDestination(req.Address)
+	a, err := s.resolve(req.Flow, req.Address)
+	if err != nil {
+		return err
+	}
+	d, err := newDestination(a)
 	if err != nil {
 		return err
 	}

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
@@ -280,13 +278,14 @@ func TestProvision(t *testing.T) {
 			"kafka.bootstrap.servers": c.servers[0], "kafka.security.protocol": protocolPlain, "kafka.client.id": "ours",
 		}).with("hand_out", map[string]string{"username": "guest", "password": "welcome"}).with("partitions", 3).with("retention", "1h").
 			with("remove_topics", remove)
-		sink := dataSink(newTestPlugin(t, b))
+		p := newTestPlugin(t, b)
+		sink := dataSink(p)
 		target := sdk.DataAddress{Type: addressType}
-		a, err := sink.Provision(t.Context(), flow("flow-7"), target)
+		a, err := sink.Provision(t.Context(), flow("flow-1"), target)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := sink.Provision(t.Context(), flow("flow-7"), target)
+		again, err := sink.Provision(t.Context(), flow("flow-1"), target)
 		if err != nil || !maps.Equal(a.Properties, again.Properties) {
 			t.Errorf("a second call gives %v, %v", again, err)
 		}
@@ -298,9 +297,12 @@ func TestProvision(t *testing.T) {
 		if n := c.partitions(a.Get("topic")); n != 3 {
 			t.Fatalf("the topic has %d partitions", n)
 		}
-		c.put(&kgo.Record{Topic: a.Get("topic"), Value: []byte("theirs")})
+		w := startWriting(t, p, target, nil, false)
+		if err := w.begin().send(plainRecords(0, 3)...).finish(); err != nil { // this is flow-1
+			t.Error(err)
+		}
 		for range 2 {
-			for _, id := range []string{"flow-7", "flow-8"} {
+			for _, id := range []string{"flow-1", "flow-8"} {
 				if err := sink.Deprovision(t.Context(), flow(id), target); err != nil {
 					t.Fatal(err)
 				}
@@ -310,6 +312,6 @@ func TestProvision(t *testing.T) {
 			t.Errorf("remove_topics %t: the topic is gone: %t", remove, got)
 		}
 	}
-	_, err := dataSink(newTestPlugin(t, loopback())).Provision(t.Context(), flow("flow-7"), sdk.DataAddress{Type: addressType})
-	wantError(t, err, sdk.Unsupported, false, "provision")
+	_, err := dataSink(newTestPlugin(t, loopback())).Provision(t.Context(), flow("flow-1"), sdk.DataAddress{Type: addressType})
+	wantError(t, err, sdk.Invalid, false, "provision")
 }

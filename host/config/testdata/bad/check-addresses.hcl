@@ -17,7 +17,7 @@ dataset "unknown types" {
   source "Fil" {
     path = "x"
   }
-  sink "Kafka" {}
+  sink "Gopher" {}
 }
 dataset "of a plugin without its configuration" {
   source "Tape" {}
