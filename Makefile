@@ -83,7 +83,7 @@ kafka: ## the plugin kafka against a broker of Apache Kafka; where Java 17 and M
 fuzz: servers ## every fuzz test for 30 seconds
 	@for p in $$(go list ./...); do \
 	  for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
-	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s $$p || exit 1; done; done
+	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s -fuzzminimizetime 10x $$p || exit 1; done; done
 
 bench: ## speed as ratios, memory; needs a quiet machine
 	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./host/cmd/towpath

@@ -104,7 +104,8 @@ control_plane "connector" {
     #: resource       = "https://connector.example.com"
   }
 
-  # Makes this data plane known to it, at every start. Without this block an operator does.
+  # Makes this data plane known to it, at every start, unless `towpath controlplanes deregister` has taken that back. Without this block
+  # an operator does.
   registration {
     endpoint           = "https://connector.example.com/management/v4"    # PUT <endpoint>/dataplanes. Default: the control plane's endpoint
     dataplane_endpoint = "https://signaling.example.com/api/v1/dataflows" # where it calls us. Default: this, from listen "signaling"

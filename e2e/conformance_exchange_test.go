@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -16,6 +17,7 @@ func exchangeRules() []rule {
 			"a caller is client_id or else sub, in its participant context", checkExchangedCaller},
 		{"X3", "1.7 token exchange, trap 44, trap 43", "iss, aud, scope and exp are looked at", checkExchangedClaims},
 		{"X4", "1.7 token exchange", "an exchange that is refused is tried again", checkExchangeRefused},
+		{"X5", "trap 46, trap 22", "a registration can name the metadata of its authorization server", checkExchangeMetadata},
 	}
 }
 
@@ -109,4 +111,32 @@ func checkExchangeRefused(t *testing.T, w *world) {
 	})
 	w.writeSubjectToken(t, h, i)
 	c.office.expect(t, g.id, "completed")
+}
+
+func checkExchangeMetadata(t *testing.T, w *world) {
+	at := w.contexts(t, "alice-1")
+	at.authorize = header("X-Api-Key", w.known("registration key of alice"))
+	i := w.issuer(t)
+	register := func(from string, changes message) reply {
+		return at.send(http.MethodPut, "/controlplanes", message{"controlplaneId": "alice-" + newID()[:8], "endpoint": "http://127.0.0.1:1/x",
+			"authorization": message{"type": "oauth2_token_exchange", "metadataEndpoint": from}.with(changes)})
+	}
+	// All that is wrong with it is what only the metadata can say: who the issuer is. That one's tokens name alice-1.
+	if r := register(i.url+"/.well-known/openid-configuration", nil); r.code != http.StatusConflict || !strings.Contains(r.Detail, "issuer") {
+		t.Errorf("metadata: %d %s", r.code, r.text)
+	}
+	for what, c := range map[string]struct {
+		from    string
+		changes message
+		field   string
+	}{
+		"another issuer": {i.url + "/.well-known/openid-configuration", message{"issuer": "https://other.example"}, "authorization.issuer"},
+		"not there":      {i.url + "/nowhere", nil, "authorization.metadataEndpoint"},
+		"in a network":   {"https://10.0.0.1/metadata", nil, "authorization.metadataEndpoint"},
+		"no URL":         {"metadata", nil, "authorization.metadataEndpoint"},
+	} {
+		if r := register(c.from, c.changes); r.code != http.StatusBadRequest || r.Field != c.field {
+			t.Errorf("%s: %d %s", what, r.code, r.text)
+		}
+	}
 }

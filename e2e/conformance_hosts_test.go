@@ -441,6 +441,7 @@ func (w *world) setUpContexts(t testing.TB, s *site, i *issuer) {
 		"E2E_ISSUER="+i.url, "E2E_TOKENS="+i.tokenEndpoint(), "E2E_JWKS="+i.jwksURI(), "E2E_SUBJECT_TOKEN="+subjectToken)...)
 	w.writeSubjectToken(t, s.host, i)
 	s.writeSecrets(t, map[string]string{
+		"alice":    w.newSecret("registration key of alice"),
 		"bob-1-in": w.newSecret("inbound key of bob-1"), "bob-1-out": w.known("outbound key of bob-1"),
 		"bob-2-in": w.newSecret("inbound token of bob-2"), "bob-2-out": w.known("outbound token of bob-2"),
 	})
@@ -466,7 +467,10 @@ func (w *world) writeSubjectToken(t testing.TB, h *host, i *issuer) string {
 }
 
 const contextsConfiguration = `
-participant_context "alice" {}
+participant_context "alice" {
+  registration_key = secret("alice.secret")
+}
+
 participant_context "bob" {}
 
 control_plane "alice-1" {

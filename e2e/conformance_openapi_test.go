@@ -112,6 +112,11 @@ func (a *api) check(t testing.TB, base string, req *http.Request, r reply) {
 	path := strings.TrimPrefix(req.URL.EscapedPath(), root.EscapedPath())
 	route, params := a.route(req.Method, path)
 	if route == nil {
+		// What the documents say once is so for HEAD and OPTIONS, and for paths with a prefix, too.
+		said := req.Method == http.MethodHead || req.Method == http.MethodOptions || a.name == "signaling" || strings.HasPrefix(path, "/contexts/")
+		if !said && r.code != http.StatusNotFound && r.code != http.StatusMethodNotAllowed {
+			t.Errorf("%s %s is not in %s.yaml, and is answered by %d %s", req.Method, path, a.name, r.code, r.text)
+		}
 		return
 	}
 	body := r.text

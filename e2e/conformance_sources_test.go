@@ -122,6 +122,5 @@ var sources = map[string]string{
 // unseen are the sources that cannot be told from outside, or that ask nothing of a data plane.
 var unseen = map[string]string{
 	"trap 12": "a data plane hears only its own control plane, so who suspended cannot be told",
-	"trap 46": "the specification's example names a member that nothing defines",
 	"trap 60": "the specification has no field for it",
 }

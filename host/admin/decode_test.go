@@ -2,9 +2,14 @@ package admin
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
 )
 
 // Whatever is put, it is refused with fields named, or stored and read again as it was.
@@ -72,6 +77,30 @@ func FuzzLimit(f *testing.F) {
 		again, wrong := decodeLimit(stored, members)
 		if len(wrong) > 0 || !reflect.DeepEqual(l, again) {
 			t.Errorf("%s was stored as %s, which is read as %+v, %v", body, stored, again, wrong)
+		}
+	})
+}
+
+func FuzzFilter(f *testing.F) {
+	for _, seed := range []string{"", "state=started&state=PREPARED&limit=7&before=2026-01-02T15:04:05Z&context=a", "limit=0", "limit=1e3",
+		"before=now", "state=", "state=INITIALIZED", "limit=%zz;", "before=0000-01-01T00:00:00Z"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		filter, err := parseFilter(&http.Request{URL: &url.URL{RawQuery: query}})
+		if err != nil {
+			if !strings.Contains(err.Error(), ": ") {
+				t.Errorf("what is wrong is not named: %v", err)
+			}
+			return
+		}
+		if filter.Limit < 1 || filter.Limit > maxLimit {
+			t.Errorf("limit %d", filter.Limit)
+		}
+		for _, s := range filter.States {
+			if !slices.Contains(flow.States(), s) {
+				t.Errorf("state %q", s)
+			}
 		}
 	})
 }

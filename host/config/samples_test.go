@@ -144,8 +144,9 @@ func TestReferenceShowsEverything(t *testing.T) {
 	schemas := []*hcl.BodySchema{
 		rootSchema, dataPlaneSchema, tlsSchema, storeSchema, pluginsSchema, pluginSchema, profileSchema, datasetSchema, controlPlaneSchema,
 		clientTLSSchema, registrationSchema, participantContextSchema, signalingSchema, outboundSchema, tokenSchema, transferSchema,
-		retrySchema, telemetrySchema,
+		retrySchema, watchdogSchema, limitsSchema, ownLimitsSchema, telemetrySchema,
 	}
+	schemas = slices.AppendSeq(schemas, maps.Values(limitSchemas))
 	schemas = slices.AppendSeq(schemas, maps.Values(listenSchemas))
 	schemas = slices.AppendSeq(schemas, maps.Values(authorizationSchemas))
 	schemas = slices.AppendSeq(schemas, maps.Values(entrySchemas))

@@ -2,8 +2,11 @@ package publicapi
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,4 +163,92 @@ func TestEscapeName(t *testing.T) {
 			t.Errorf("%q came back as %q", name, r.name)
 		}
 	}
+}
+
+// FuzzIngest sends bodies of any media type. Whatever they are, it is no fault of ours, and what is said to be stored is.
+func FuzzIngest(f *testing.F) {
+	const two = "--b\r\nContent-Disposition: attachment; filename=\"a\"\r\nContent-Length: 1\r\n\r\nx\r\n" +
+		"--b\r\nContent-Disposition: form-data; name=\"c\"\r\nLast-Modified: Wed, 04 Mar 2026 05:06:07 GMT\r\n\r\nyz\r\n--b--\r\n"
+	f.Add("multipart/mixed; boundary=b", "", "", two)
+	f.Add("multipart/form-data; boundary=b", "", "", two[:len(two)-8])
+	f.Add("multipart/mixed", "attachment; filename=x", "", "--\r\n\r\n--")
+	f.Add("text/csv; charset=utf-8", `attachment; filename*=UTF-8''%e2%82%ac`, "sha-256=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:", "a,b")
+	f.Add("a/b; c", "x", "crc32c=:AAAAAA==:", "")
+	whole := newWorld(f, nil)
+	flows := 0
+	f.Fuzz(func(t *testing.T, mediaType, disposition, digest, body string) {
+		w := *whole
+		w.t = t
+		flows++
+		id := strconv.Itoa(flows)
+		a := w.add(flow.Flow{Key: key(id), Role: flow.Consumer, Direction: flow.Push, Local: w.memory.Address(id)})
+		r, err := http.NewRequest(http.MethodPost, a.Endpoint, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range map[string]string{"Authorization": "Bearer " + a.Get("authorization"), "Content-Type": mediaType,
+			"Content-Disposition": disposition, "Content-Digest": digest} {
+			if value != "" {
+				r.Header.Set(name, value)
+			}
+		}
+		res, err := w.client.Do(r)
+		if err != nil {
+			return // no client sends such a field
+		}
+		defer res.Body.Close()
+		text, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var said struct {
+			storedPart
+			Parts, Stored []storedPart
+		}
+		if err := json.Unmarshal(text, &said); err != nil || res.StatusCode >= 500 {
+			t.Fatalf("%d %s: %v\n%s", res.StatusCode, text, err, w.log)
+		}
+		parts := append(said.Parts, said.Stored...)
+		if res.StatusCode < 300 && said.Name != "" {
+			parts = append(parts, said.storedPart)
+		}
+		if res.StatusCode < 300 && len(parts) == 0 {
+			t.Errorf("%d, and no part: %s", res.StatusCode, text)
+		}
+		for _, p := range parts {
+			if stored, ok, err := w.flows.Part(t.Context(), key(id), p.Name); err != nil || !ok || stored.Size != p.Size {
+				t.Errorf("%+v is said to be stored, and %+v is: %v", p, stored, err)
+			}
+		}
+	})
+}
+
+// FuzzUpload reads what header fields say of a part.
+func FuzzUpload(f *testing.F) {
+	f.Add("text/plain", "attachment; filename=a/b", "Wed, 04 Mar 2026 05:06:07 GMT", "identity", "")
+	f.Add("text/", "inline", "yesterday", "gzip", "bytes 0-1/2")
+	f.Fuzz(func(t *testing.T, mediaType, disposition, modified, coding, contentRange string) {
+		up, err := newUpload(http.Header{"Content-Type": {mediaType}, "Content-Disposition": {disposition}, "Last-Modified": {modified},
+			"Content-Encoding": {coding}, "Content-Range": {contentRange}}, 1)
+		if err != nil {
+			if p := problemOf(err); p.Status/100 != 4 || p.Title == "" {
+				t.Errorf("%d %v", p.Status, err)
+			}
+			return
+		}
+		if up.info.MediaType != mediaType || contentRange != "" || !up.info.Modified.IsZero() && modified == "" {
+			t.Errorf("%+v", up.info)
+		}
+	})
+}
+
+func FuzzAccept(f *testing.F) {
+	f.Add("multipart/mixed;q=0.5, */*")
+	f.Add("multipart/mixed; q=0")
+	f.Add(",;=")
+	f.Fuzz(func(t *testing.T, field string) {
+		if acceptsMultipart(http.Header{"Accept": {field}}) && !strings.Contains(strings.ToLower(field), "multipart/mixed") {
+			t.Errorf("%q is no wish for several parts", field)
+		}
+	})
 }

@@ -538,3 +538,27 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// FuzzAddress reads addresses that counterparties made: no life is longer than the longest, and nothing but HTTP is called.
+func FuzzAddress(f *testing.F) {
+	f.Add("https://dp.example/x", "https://dp.example/token", "300", "r", "a")
+	f.Add("", "http://10.0.0.1", "1e99", "r", "a")
+	f.Add("https://u:p@x", "", "-1", "r", "a")
+	f.Add("x", "file:///etc/passwd#x", "", "", "")
+	c := New(Options{HTTP: http.DefaultClient, AllowHTTP: func(string) bool { return false }})
+	f.Fuzz(func(t *testing.T, endpoint, refreshAt, expires, refreshing, accessing string) {
+		a := sdk.DataAddress{Endpoint: endpoint, Properties: map[string]string{
+			refreshEndpoint: refreshAt, expiresIn: expires, refreshToken: refreshing, authorization: accessing}}
+		life, ok := c.Renewable(&flow.Flow{}, a)
+		if life < 0 || life > maxLife || ok && (refreshing == "" || accessing == "") {
+			t.Errorf("%v, %t", life, ok)
+		}
+		u, err := c.checkEndpoint(refreshAddress(a))
+		switch {
+		case err != nil && sdk.AsError(err).Code != sdk.Denied:
+			t.Error(err)
+		case err == nil && (u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != ""):
+			t.Errorf("%s would be called", u)
+		}
+	})
+}

@@ -172,6 +172,9 @@ func (h *Handler) register(r *request) (answer, error) {
 		return answer{}, err
 	}
 	r.to.id = registration.ID
+	if err := h.controlPlanes.discover(r.Context(), registration.Authorization); err != nil {
+		return answer{}, err
+	}
 	return answer{code: http.StatusOK}, h.controlPlanes.register(context.WithoutCancel(r.Context()), r.context, registration)
 }
 

@@ -26,6 +26,8 @@ type AuthorizationEntry struct {
 	Resource              string          `json:"resource,omitempty"`
 	Audience              string          `json:"audience,omitempty"`
 	Scope                 string          `json:"scope,omitempty"`
+	// MetadataEndpoint stands for TokenExchangeEndpoint, Issuer and JWKSURI, and is taken, but never sent or kept.
+	MetadataEndpoint string `json:"metadataEndpoint,omitempty"`
 }
 
 const supported = "the types are " + AuthClientCredentials + " and " + AuthTokenExchange
@@ -100,6 +102,7 @@ func (f *fields) authorization() *AuthorizationEntry {
 		Resource:              f.text("resource"),
 		Audience:              f.text("audience"),
 		Scope:                 f.text("scope"),
+		MetadataEndpoint:      f.text("metadataEndpoint"),
 	}
 }
 

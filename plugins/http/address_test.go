@@ -2,6 +2,7 @@ package main
 
 import (
 	"flag"
+	"io"
 	"net/http"
 	"net/http/httputil"
 	"os"
@@ -198,4 +199,36 @@ func TestSchemasTakeWhatPeersSend(t *testing.T) {
 		t.Error(err)
 	}
 	wantError(t, sdk.NewDataSource(p.Sources[0]).Validate(t.Context(), edc("https://a.example/", "proxyPath", "maybe")), sdk.Invalid, false)
+}
+
+// FuzzAddress reads addresses that counterparties made. What is accepted can be sent, and what is refused repeats no secret.
+func FuzzAddress(f *testing.F) {
+	f.Add("https://x.example/a?b=c", "/d e", "?f=g", "Bearer", "secret-value", "X-Field", "value")
+	f.Add("http://x.example:0", "%zz", "#", "", "secret-value", "Host", "a\nb")
+	f.Add("//x", "", "", "basic", "", "", "")
+	f.Fuzz(func(t *testing.T, endpoint, path, query, authType, token, name, value string) {
+		a := sdk.DataAddress{Type: "HttpData", Endpoint: endpoint, Properties: map[string]string{"path": path, "queryParams": query,
+			"authType": authType, "authorization": token, "header:" + name: value}}
+		to, err := newTarget(a, http.MethodGet)
+		if err != nil {
+			if e := sdk.AsError(err); e.Code != sdk.Invalid && e.Code != sdk.Unsupported {
+				t.Error(err)
+			}
+			if token == "secret-value" && strings.Contains(err.Error(), token) {
+				t.Errorf("the token is in %v", err)
+			}
+			return
+		}
+		r := &http.Request{Method: to.method, URL: to.url, Header: to.header}
+		if err := r.Write(io.Discard); err != nil || to.url.Host == "" || to.url.User != nil || to.url.Fragment != "" {
+			t.Errorf("%s %s: %v", to.method, to.url, err)
+		}
+		for name, values := range to.header {
+			for _, v := range values {
+				if strings.ContainsAny(name+v, "\r\n\x00") {
+					t.Errorf("%q: %q", name, v)
+				}
+			}
+		}
+	})
 }

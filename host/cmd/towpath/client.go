@@ -145,6 +145,9 @@ func (a adminFlags) target() (target, error) {
 			return t, err
 		}
 	}
+	if u, err := url.Parse(t.base); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return t, fmt.Errorf("-admin: %q is no http or https URL", t.base)
+	}
 	t.token = cmp.Or(os.Getenv("TOWPATH_ADMIN_TOKEN"), t.token)
 	if *a.tokenFile != "" {
 		text, err := os.ReadFile(*a.tokenFile)

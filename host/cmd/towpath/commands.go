@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -33,11 +34,14 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		overview(stderr)
 		return errUsage
 	}
-	if isHelp(args[0]) {
-		overview(stdout)
-		return nil
-	}
 	all := commands()
+	if isHelp(args[0]) {
+		if len(args) == 1 {
+			overview(stdout)
+			return nil
+		}
+		args = append(slices.Clone(args[1:]), "--help") // help on a command, said the other way round
+	}
 	for _, c := range all {
 		words := strings.Fields(c.name)
 		if len(args) >= len(words) && strings.Join(args[:len(words)], " ") == c.name {
@@ -67,6 +71,8 @@ func unknown(all []command, args []string, stdout, stderr io.Writer) error {
 		return err
 	case len(args) > 1 && isHelp(args[1]):
 		out, err = stdout, nil
+	case len(args) > 1:
+		fmt.Fprintf(stderr, "towpath: there is no command %q\n\n", args[0]+" "+args[1])
 	}
 	fmt.Fprintf(out, "Usage: towpath %s COMMAND\n\n", args[0])
 	list(out, group)

@@ -15,6 +15,7 @@ import (
 	"unicode"
 
 	"github.com/towpath-dataplane/towpath/host/admin"
+	"github.com/towpath-dataplane/towpath/host/flow"
 )
 
 func flowsListCommand() command {
@@ -27,13 +28,20 @@ Lists data flows, newest first, with what is durable of them and why they wait, 
 			participant := fs.String("context", "", "only flows of this participant `context`")
 			state := fs.String("state", "", "only flows in these `states`, as STARTED,SUSPENDED")
 			limit := fs.Int("limit", 100, "at most so many, up to 1000")
-			return func(ctx context.Context, _ []string, stdout, _ io.Writer) error {
+			return func(ctx context.Context, _ []string, stdout, stderr io.Writer) error {
 				query := inContext(*participant)
 				query.Set("limit", fmt.Sprint(*limit))
+				if *limit < 1 || *limit > 1000 {
+					return wrongUsage(stderr, "flows list", "-limit is from 1 to 1000")
+				}
 				for s := range strings.SplitSeq(*state, ",") {
-					if s != "" {
-						query.Add("state", s)
+					if s == "" {
+						continue
 					}
+					if !slices.Contains(flow.States(), flow.State(strings.ToUpper(s))) {
+						return wrongUsage(stderr, "flows list", fmt.Sprintf("there is no state %q", s))
+					}
+					query.Add("state", s)
 				}
 				var list admin.FlowList
 				if err := to.get(ctx, "/api/v1/flows", query, &list); err != nil {
