@@ -34,6 +34,7 @@ func renewalRules() []rule {
 		{"T12", "trap 50", "two renewals at once have one answer", checkRenewAtOnce},
 		{"T13", "trap 55, trap 49", "nothing is renewed while a flow is SUSPENDED, and resume issues anew", checkRenewSuspended},
 		{"T14", "trap 50, trap 49", "the access token before the present one proves a client too", checkRenewPrevious},
+		{"T15", "trap 22, trap 52", "no DID leads into a private network", checkRenewDIDGuarded},
 	}
 }
 
@@ -401,6 +402,17 @@ func checkRenewDIDs(t *testing.T, w *world) {
 	f := w.newRenewableOf(t, p)
 	f.adopt(f.renew(w))
 	f.renew(w)
+}
+
+func checkRenewDIDGuarded(t *testing.T, w *world) {
+	for _, host := range []string{"10.1.2.3", "169.254.169.254"} {
+		did := "did:web:" + host
+		f := w.newRenewableOf(t, &party{did: did, kid: did + "#key-1", key: newKey(t)})
+		f.expectError(did, f.try(), 401, "invalid_client")
+		if log := f.host.process.stderr.String(); !strings.Contains(log, "connections to "+host) {
+			t.Errorf("an operator does not see that %s is not called:\n%s", host, log)
+		}
+	}
 }
 
 func checkRenewAtOnce(t *testing.T, w *world) {
