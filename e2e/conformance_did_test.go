@@ -4,12 +4,15 @@ package e2e_test
 
 import (
 	"crypto"
-	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"math/big"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -59,7 +62,7 @@ func (h *didHost) publish(path, document string) {
 // party is a participant of a dataspace: a DID with a key.
 type party struct {
 	did  string
-	key  *ecdsa.PrivateKey
+	key  crypto.Signer
 	kid  string // absolute
 	host *didHost
 	path string
@@ -97,10 +100,35 @@ func (p *party) publish(t testing.TB, kid string) {
 // assertion returns the JWT with which the participant asks another one to renew a token.
 func (p *party) assertion(t testing.TB, audience, accessToken string, changes map[string]any) string {
 	t.Helper()
-	return signJWT(t, jose.ES256, p.key, p.kid, merged(map[string]any{
+	return signJWT(t, p.algorithm(), p.key, p.kid, merged(map[string]any{
 		"iss": p.did, "sub": p.did, "aud": audience, "token": accessToken,
 		"iat": time.Now().Unix(), "exp": time.Now().Add(time.Minute).Unix(), "jti": newID(),
 	}, changes))
+}
+
+// algorithm is what the participant signs with.
+func (p *party) algorithm() jose.SignatureAlgorithm {
+	switch p.key.(type) {
+	case ed25519.PrivateKey:
+		return jose.EdDSA
+	case *rsa.PrivateKey:
+		return jose.RS256
+	}
+	return jose.ES256
+}
+
+// didKey returns the DID that an Ed25519 key is by its bytes, and the name of the key.
+func didKey(key ed25519.PublicKey) (did, kid string) {
+	const alphabet = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+	n, digit := new(big.Int).SetBytes(append([]byte{0xed, 0x01}, key...)), new(big.Int)
+	var text []byte
+	for n.Sign() > 0 {
+		n.DivMod(n, big.NewInt(int64(len(alphabet))), digit)
+		text = append(text, alphabet[digit.Int64()])
+	}
+	slices.Reverse(text)
+	did = "did:key:z" + string(text)
+	return did, did + "#z" + string(text)
 }
 
 // didJWK returns the DID that a public key is by itself, and the name of the key.

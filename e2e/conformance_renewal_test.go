@@ -3,6 +3,9 @@
 package e2e_test
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -30,10 +33,11 @@ func renewalRules() []rule {
 		{"T8", "trap 50", "an answer that was lost is given again, until the new token is used", checkRenewLost},
 		{"T9", "trap 50, 1.3 errored", "a refresh token that is used again after that ends all tokens of the flow", checkRenewReuse},
 		{"T10", "trap 52, 2.2 client", "a client's keys can change, and be named in more than one way", checkRenewKeys},
-		{"T11", "trap 52", "a DID can carry its key", checkRenewDIDs},
+		{"T11", "trap 52", "keys can be of three kinds, and be in the DID itself", checkRenewDIDs},
 		{"T12", "trap 50", "two renewals at once have one answer", checkRenewAtOnce},
 		{"T13", "trap 55, trap 49", "nothing is renewed while a flow is SUSPENDED, and resume issues anew", checkRenewSuspended},
 		{"T14", "trap 50, trap 49", "the access token before the present one proves a client too", checkRenewPrevious},
+		{"T15", "trap 22, trap 52", "no DID leads into a private network", checkRenewDIDGuarded},
 	}
 }
 
@@ -396,11 +400,38 @@ func checkRenewKeys(t *testing.T, w *world) {
 }
 
 func checkRenewDIDs(t *testing.T, w *world) {
-	p := &party{key: newKey(t)}
-	p.did, p.kid = didJWK(t, p.key.Public())
-	f := w.newRenewableOf(t, p)
-	f.adopt(f.renew(w))
-	f.renew(w)
+	_, edwards, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	large, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	published := w.dids.newParty(t, strings.ToLower(newID()[:10]))
+	published.key = large
+	published.publish(t, published.kid)
+	parties := []*party{published, {key: newKey(t)}, {key: large}, {key: edwards}, {key: edwards}}
+	for _, p := range parties[1:] {
+		p.did, p.kid = didJWK(t, p.key.Public())
+	}
+	parties[4].did, parties[4].kid = didKey(edwards.Public().(ed25519.PublicKey))
+	for _, p := range parties {
+		f := w.newRenewableOf(t, p)
+		f.adopt(f.renew(w))
+		f.renew(w)
+	}
+}
+
+func checkRenewDIDGuarded(t *testing.T, w *world) {
+	for _, host := range []string{"10.1.2.3", "169.254.169.254"} {
+		did := "did:web:" + host
+		f := w.newRenewableOf(t, &party{did: did, kid: did + "#key-1", key: newKey(t)})
+		f.expectError(did, f.try(), 401, "invalid_client")
+		if log := f.host.process.stderr.String(); !strings.Contains(log, "connections to "+host) {
+			t.Errorf("an operator does not see that %s is not called:\n%s", host, log)
+		}
+	}
 }
 
 func checkRenewAtOnce(t *testing.T, w *world) {

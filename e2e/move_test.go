@@ -205,7 +205,7 @@ func TestOperatorsCommands(t *testing.T) {
 	}{
 		{4, []string{"flows", "show", "nobody", "-admin", h.admin}},
 		{4, []string{"plugins", "describe", "nobody", "-config", h.config}},
-		{1, []string{"flows", "list", "-state", "LOST", "-admin", h.admin}},
+		{2, []string{"flows", "list", "-state", "LOST", "-admin", h.admin}},
 		{1, []string{"flows", "list", "-admin", "http://" + freeAddress(t)}},
 		{2, []string{"flows", "show", "-admin", h.admin}},
 		{2, []string{"flow"}},

@@ -149,9 +149,12 @@ func (h *Handler) verifyProof(ctx context.Context, p *proof) error {
 	ctx, cancel := context.WithTimeout(ctx, proofTime)
 	defer cancel()
 	_, err := identity.Verify(ctx, p.raw, h.Renewal.Keys(p.Issuer), rules)
+	var guard *sdk.Error
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, identity.ErrKeys) && errors.As(err, &guard) && guard.Code == sdk.Denied:
+		return unproven.refuse("the client's DID leads to where this data plane makes no requests").from(err)
 	case errors.Is(err, identity.ErrKeys):
 		return later.refuse("the keys of the client's DID are not available").from(err).retryAfter(5 * time.Second)
 	case errors.Is(err, identity.ErrClaims), errors.Is(err, identity.ErrExpired):

@@ -756,6 +756,10 @@ func TestFailuresOfARenewal(t *testing.T) {
 	if res.Header.Get("Retry-After") != "5" {
 		t.Errorf("Retry-After %q", res.Header.Get("Retry-After"))
 	}
+	w.wallet.broken = fmt.Errorf("%w: %w", identity.ErrKeys, sdk.Errorf(sdk.Denied, "connections to 10.1.2.3 are not allowed"))
+	if description := w.renew(p, a).wantRefusal(t, "keys out of reach", http.StatusUnauthorized, "invalid_client"); strings.Contains(description, "10.1") {
+		t.Errorf("the client is told %q", description)
+	}
 	w.wallet.broken = nil
 
 	store.Break(errors.New("disk on fire"))
@@ -777,7 +781,7 @@ func TestFailuresOfARenewal(t *testing.T) {
 	}
 	service.Service = w.flows
 	w.renew(p, a).wantTokens(t, a)
-	w.wantRenewals(t, map[string]float64{"temporarily_unavailable": 2, "server_error": 1, "renewed": 1})
+	w.wantRenewals(t, map[string]float64{"temporarily_unavailable": 2, "invalid_client": 1, "server_error": 1, "renewed": 1})
 	log := w.log.String()
 	for name, secret := range map[string]string{"access": a.Get("authorization"), "refresh": a.Get("refreshToken")} {
 		if strings.Contains(log, secret) {

@@ -156,7 +156,11 @@ func (c *Client) ask(ctx context.Context, endpoint *url.URL, refresh, proof stri
 	if err != nil {
 		return tokens{}, sdk.Retryf(sdk.Unavailable, "read the answer of %s: %w", endpoint.Host, err)
 	}
-	return parseAnswer(endpoint.Host, body)
+	t, err := parseAnswer(endpoint.Host, body)
+	if err != nil && ctx.Err() != nil { // a server that sees us go may end its answer as if that were all
+		return tokens{}, noAnswer(endpoint.Host, ctx.Err())
+	}
+	return t, err
 }
 
 // noAnswer says why a request was not answered: because of us, which is final, or of the other side or the network.

@@ -2,6 +2,7 @@ package signaling
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 )
@@ -50,7 +51,7 @@ func (d *Directory) metadata(ctx context.Context, from string) (AuthorizationEnt
 	defer cancel()
 	r, err := newRequest(ctx, http.MethodGet, from, nil)
 	if err != nil {
-		return AuthorizationEntry{}, fmt.Errorf("is not a URL that can be called")
+		return AuthorizationEntry{}, errors.New("is not a URL that can be called")
 	}
 	answer, err := (&peer{http: d.guarded}).send(r, maxMetadata+1)
 	switch {
