@@ -2,11 +2,10 @@ package main
 
 import (
 	"crypto/tls"
-	"crypto/x509"
-	"os"
 	"time"
 
 	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/outbound"
 )
 
 // settings is the plugin's configuration block.
@@ -80,40 +79,7 @@ func (s settings) check() error {
 }
 
 func (s settings) tlsConfig() (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if s.CAFile != "" {
-		roots, err := trusted(s.CAFile)
-		if err != nil {
-			return nil, err
-		}
-		config.RootCAs = roots
-	}
-	if (s.ClientCertificate == "") != (s.ClientKey == "") {
-		return nil, invalidField("client_certificate", "needs client_key, and the other way round")
-	}
-	if s.ClientCertificate != "" {
-		pair, err := tls.LoadX509KeyPair(s.ClientCertificate, s.ClientKey)
-		if err != nil {
-			return nil, invalidField("client_certificate", err.Error())
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	return config, nil
-}
-
-func trusted(file string) (*x509.CertPool, error) {
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		roots = x509.NewCertPool() // a machine without certificates of its own
-	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, invalidField("ca_file", err.Error())
-	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, invalidField("ca_file", "has no PEM certificate")
-	}
-	return roots, nil
+	return outbound.TLSFromFiles(s.CAFile, s.ClientCertificate, s.ClientKey)
 }
 
 func invalidField(field, message string) error {
