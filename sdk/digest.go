@@ -56,31 +56,52 @@ func (d Digests) String() string {
 
 // Digester computes several digests over the same bytes, and can be stored halfway. The zero value computes none.
 type Digester struct {
-	hashes map[Algorithm]hash.Hash
+	hashes []namedHash
 	size   int64
+}
+
+type namedHash struct {
+	algorithm Algorithm
+	hash.Hash
 }
 
 // NewDigester returns a Digester for those of the algorithms that are known.
 func NewDigester(algorithms ...Algorithm) *Digester {
-	d := &Digester{hashes: map[Algorithm]hash.Hash{}}
-	for _, a := range algorithms {
+	d := &Digester{}
+	for i, a := range algorithms {
+		if slices.Contains(algorithms[:i], a) {
+			continue
+		}
 		switch a {
 		case CRC32C:
-			d.hashes[a] = crc32.New(castagnoli)
+			d.hashes = append(d.hashes, namedHash{a, crc32.New(castagnoli)})
 		case SHA256:
-			d.hashes[a] = sha256.New()
+			d.hashes = append(d.hashes, namedHash{a, sha256.New()})
 		}
 	}
 	return d
 }
 
+func (d *Digester) algorithms() []Algorithm {
+	var out []Algorithm
+	for _, h := range d.hashes {
+		out = append(out, h.algorithm)
+	}
+	return out
+}
+
 // Write adds bytes. It never fails.
 func (d *Digester) Write(p []byte) (int, error) {
-	for _, h := range d.hashes {
-		h.Write(p)
-	}
+	d.hash(p)
 	d.size += int64(len(p))
 	return len(p), nil
+}
+
+// hash adds bytes that Size does not count.
+func (d *Digester) hash(p []byte) {
+	for i := range d.hashes {
+		d.hashes[i].Write(p)
+	}
 }
 
 // Size is the number of bytes added.
@@ -89,8 +110,8 @@ func (d *Digester) Size() int64 { return d.size }
 // Sum returns the digests of what was added so far.
 func (d *Digester) Sum() Digests {
 	out := Digests{}
-	for a, h := range d.hashes {
-		out[a] = h.Sum(nil)
+	for _, h := range d.hashes {
+		out[h.algorithm] = h.Sum(nil)
 	}
 	return out
 }
@@ -104,10 +125,10 @@ type DigestState struct {
 // State returns the digester's state.
 func (d *Digester) State() DigestState {
 	s := DigestState{Size: d.size, States: map[Algorithm][]byte{}}
-	for a, h := range d.hashes {
-		state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
+	for _, h := range d.hashes {
+		state, err := h.Hash.(encoding.BinaryMarshaler).MarshalBinary()
 		if err == nil {
-			s.States[a] = state
+			s.States[h.algorithm] = state
 		}
 	}
 	return s
@@ -122,9 +143,9 @@ func (s DigestState) Digester() (*Digester, error) {
 	slices.Sort(algorithms)
 	d := NewDigester(algorithms...)
 	d.size = s.Size
-	for a, h := range d.hashes {
-		if err := h.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.States[a]); err != nil {
-			return nil, fmt.Errorf("state of %s: %w", a, err)
+	for _, h := range d.hashes {
+		if err := h.Hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(s.States[h.algorithm]); err != nil {
+			return nil, fmt.Errorf("state of %s: %w", h.algorithm, err)
 		}
 	}
 	return d, nil

@@ -1,9 +1,7 @@
 package sdk
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -90,6 +88,7 @@ type readStream struct {
 
 	wantCheckpoint atomic.Bool
 	closing        sync.Once
+	gathered       gathered
 
 	told told
 
@@ -100,6 +99,11 @@ type readStream struct {
 }
 
 func (s *readStream) Recv() (Frame, error) {
+	if s.ctx.Err() == nil {
+		if b := s.gathered.take(s.idle); b != nil {
+			return &RecordBatch{b}, nil
+		}
+	}
 	select {
 	case f, ok := <-s.frames:
 		if ok {
@@ -148,6 +152,9 @@ func (s *readStream) drain() error {
 			for f := range s.frames {
 				Release(f)
 			}
+			if b := s.gathered.take(nil); b != nil {
+				b.Release()
+			}
 			return nil
 		case <-timer.C:
 			return Errorf(Internal, "the source did not let go of its flow within %s", closeWait)
@@ -159,6 +166,9 @@ func (s *readStream) run() {
 	defer close(s.done)
 	defer s.told.close()
 	err := s.sendAll()
+	if flushErr := s.flush(); err == nil {
+		err = flushErr
+	}
 	switch {
 	case err == nil:
 		s.err = io.EOF
@@ -182,7 +192,27 @@ func (s *readStream) sendAll() (err error) {
 	return s.sendParts()
 }
 
+// send sends a frame behind what was gathered.
 func (s *readStream) send(f Frame) error {
+	if err := s.flush(); err != nil {
+		Release(f)
+		return err
+	}
+	return s.pass(f)
+}
+
+// flush sends what was gathered.
+func (s *readStream) flush() error {
+	if b := s.gathered.take(nil); b != nil {
+		return s.pass(&RecordBatch{b})
+	}
+	return nil
+}
+
+// idle reports whether the receiver has taken everything that was sent.
+func (s *readStream) idle() bool { return len(s.frames) == 0 }
+
+func (s *readStream) pass(f Frame) error {
 	select {
 	case s.frames <- f:
 		return nil
@@ -226,7 +256,7 @@ func (s *readStream) sendParts() error {
 			}
 		}
 		if slices.Contains(s.open.Skip, part.Name) {
-			s.pass(part)
+			s.passOver(part)
 			continue
 		}
 		if s.open.Select != nil {
@@ -273,8 +303,8 @@ func (s *readStream) begin(p Part) {
 	s.sent++
 }
 
-// pass moves the place behind a part that is not sent.
-func (s *readStream) pass(p Part) {
+// passOver moves the place behind a part that is not sent.
+func (s *readStream) passOver(p Part) {
 	s.begin(p)
 	s.place.Position = Position{Part: p.Name, Finished: true}
 	s.place.Digest, s.place.Records = DigestState{}, 0
@@ -453,7 +483,7 @@ func (s *readStream) openBytes(p Part) (io.ReadCloser, *Digester, error) {
 
 // skip reads n bytes and reports whether they are those that want was computed over.
 func skip(r io.Reader, n int64, want *Digester) (bool, error) {
-	got := NewDigester(slices.Collect(maps.Keys(want.hashes))...)
+	got := NewDigester(want.algorithms()...)
 	if _, err := io.CopyN(got, r, n); err == io.EOF {
 		return false, nil
 	} else if err != nil {
@@ -521,87 +551,4 @@ func (s *readStream) sendPiece(p Part, sel Selection) (int64, error) {
 		return n, Errorf(Corrupt, "has %d bytes of the %d announced", sel.Offset+n, p.Size)
 	}
 	return n, nil
-}
-
-// sendRecords sends the records of p, from the place on, and returns the digester of the whole part.
-func (s *readStream) sendRecords(p Part) (*Digester, error) {
-	digest, err := s.place.Digest.Digester()
-	if err != nil {
-		return nil, Errorf(Invalid, "resume token: %w", err)
-	}
-	records, err := p.OpenRecords(s.ctx, s.place.Token)
-	if err != nil {
-		return nil, err
-	}
-	if _, ok := records.(Acknowledger); ok {
-		s.told.begin(records)
-	} else {
-		defer records.Close()
-	}
-	s.reached = s.place.Token
-	if err := s.send(s.header(p, digest.Size())); err != nil {
-		return nil, err
-	}
-	for {
-		batch, token, err := records.Next(s.ctx)
-		if err == io.EOF {
-			return digest, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if err := s.sendBatch(batch, digest); err != nil {
-			return nil, err
-		}
-		s.place.Token = bytes.Clone(token)
-		s.reached = s.place.Token
-		if s.wantCheckpoint.Load() {
-			s.place.Offset, s.place.Digest = digest.Size(), digest.State()
-			if err := s.sendCheckpoint(); err != nil {
-				return nil, err
-			}
-		}
-	}
-}
-
-// sendBatch lends the author's batch to the receiver and waits until it is given back.
-func (s *readStream) sendBatch(batch []Record, digest *Digester) error {
-	if len(batch) == 0 {
-		return nil
-	}
-	digestRecords(digest, batch)
-	s.place.Records += int64(len(batch))
-	lent := &lentBatch{RecordsBatch: batch, back: make(chan struct{})}
-	if err := s.send(&RecordBatch{lent}); err != nil {
-		return err
-	}
-	select {
-	case <-lent.back:
-		return nil
-	case <-s.ctx.Done():
-		// The receiver may still read the author's memory. It is told to stop by the same context; the author's next call waits.
-		<-lent.back
-		return context.Cause(s.ctx)
-	}
-}
-
-type lentBatch struct {
-	RecordsBatch
-	back chan struct{}
-}
-
-func (l *lentBatch) Release() { close(l.back) }
-
-// digestRecords adds records to a digest: key and value, each behind its length. Size counts keys and values only.
-func digestRecords(d *Digester, records []Record) {
-	var length [4]byte
-	for _, r := range records {
-		for _, field := range [][]byte{r.Key, r.Value} {
-			binary.BigEndian.PutUint32(length[:], uint32(len(field)))
-			for _, h := range d.hashes {
-				h.Write(length[:])
-			}
-			d.Write(field)
-		}
-	}
 }

@@ -84,6 +84,17 @@ type ReadOpen struct {
 	// Unread lets Recv give a frame whose payload is still on its way. It is then read by whoever wants it, or never comes into this
 	// process, if a sink can be sent it as it is.
 	Unread bool
+	// Pack, if not nil, makes the source copy records into a Packer, small batches together while the receiver is busy. Without it a
+	// batch is the author's memory, lent until it is released.
+	Pack func() Packer
+}
+
+// Packer gathers records into a Batch. It is not safe for concurrent use.
+type Packer interface {
+	// Add copies records, or reports false if they do not fit beside those it has. An empty Packer takes any number.
+	Add(records []Record) bool
+	// Batch returns what was added. The Packer is not used after that.
+	Batch() Batch
 }
 
 // ErrUnread says that a payload could not be read, see ReadOpen. The next Recv of the stream that it came from says why.

@@ -110,9 +110,12 @@ func marshalBatch(b sdk.Batch) (mem.BufferSlice, error) {
 
 // encodedBatch returns a batch as a Frame, and releases it.
 func encodedBatch(b sdk.Batch) (sdk.Payload, error) {
-	if w, ok := b.(*wireBatch); ok {
-		raw := w.take()
+	switch b := b.(type) {
+	case *wireBatch:
+		raw := b.take()
 		return &wirePayload{raw: raw, size: raw.Len()}, nil
+	case *packedBatch:
+		return b.Payload, nil
 	}
 	defer b.Release()
 	records, err := b.Records()
@@ -226,8 +229,8 @@ func (p *wirePayload) take() mem.BufferSlice {
 type wireBatch struct {
 	raw     mem.BufferSlice
 	count   int
-	records []sdk.Record
-	decoded mem.Buffer // what records point into
+	records *[]sdk.Record // nil until someone asks
+	decoded sdk.Payload   // what records point into, if raw is in pieces
 }
 
 func newWireBatch(data mem.BufferSlice, header int) (*wireBatch, error) {
@@ -262,16 +265,27 @@ func (b *wireBatch) Len() int  { return b.count }
 func (b *wireBatch) Size() int { return b.raw.Len() }
 
 func (b *wireBatch) Records() ([]sdk.Record, error) {
-	if b.decoded != nil {
-		return b.records, nil
+	if b.records != nil {
+		return *b.records, nil
 	}
-	b.decoded = b.raw.MaterializeToBuffer(mem.DefaultBufferPool())
-	records, err := decodeRecords(b.decoded.ReadOnlyData())
-	if err == nil && b.count != 0 && len(records) != b.count {
-		err = fmt.Errorf("a batch of %d records has %d", b.count, len(records))
+	records, err := decodeRecords(b.whole())
+	if err == nil && b.count != 0 && len(*records) != b.count {
+		err = fmt.Errorf("a batch of %d records has %d", b.count, len(*records))
 	}
 	b.records = records
-	return records, err
+	return *records, err
+}
+
+// whole returns the message in one piece.
+func (b *wireBatch) whole() []byte {
+	if len(b.raw) == 1 {
+		return b.raw[0].ReadOnlyData()
+	}
+	body := newBody(b.raw.Len())
+	n := b.raw.CopyTo(body.space())
+	body.fill(n)
+	b.decoded = body.Payload
+	return body.space()[:n]
 }
 
 func (b *wireBatch) Release() { b.take().Free() }
@@ -279,8 +293,9 @@ func (b *wireBatch) Release() { b.take().Free() }
 func (b *wireBatch) take() mem.BufferSlice {
 	raw := b.raw
 	if b.decoded != nil {
-		b.decoded.Free()
+		b.decoded.Release()
 	}
+	releaseRecords(b.records)
 	b.raw, b.decoded, b.records = nil, nil, nil
 	return raw
 }

@@ -127,8 +127,13 @@ func (c *laneConn) sendBatch(b sdk.Batch) error {
 func (c *laneConn) sendBody(i item, body sdk.Payload) error {
 	defer body.Release()
 	h := i.header()
-	if b, ok := body.(*sdk.Buffer); ok {
+	switch b := body.(type) {
+	case *sdk.Buffer:
 		_, err := c.Write(b.WithHeader(h[:]))
+		return err
+	case *pooled:
+		copy(b.memory, h[:])
+		_, err := c.Write(b.memory[:itemHeader+b.n])
 		return err
 	}
 	pieces := pieces{h[:]}
@@ -250,11 +255,11 @@ func (u *unread) load() (sdk.Payload, error) {
 		return u.loaded, u.err
 	}
 	body := newBody(u.item.size)
-	var h [itemHeader]byte
-	if _, err := io.ReadFull(u.reader.conn, body.withHeader(h)); err != nil {
+	if _, err := io.ReadFull(u.reader.conn, body.memory[:itemHeader+u.item.size]); err != nil {
 		body.Release()
 		return nil, u.fail(err)
 	}
+	body.fill(u.item.size)
 	u.loaded, u.reader.held = body.Payload, nil
 	return u.loaded, nil
 }
@@ -291,30 +296,61 @@ func (u *unread) moveTo(to *laneConn) error {
 // body is memory for the body of an item, with room for its header before it.
 type body struct {
 	sdk.Payload
-	withHeader func(h [itemHeader]byte) []byte
+	memory []byte // with the header
+	fill   func(n int)
 }
 
-func newBody(size int) body {
-	if size <= sdk.BufferSize {
+// newBody returns one with room for at least so many bytes. It is filled once.
+func newBody(room int) body {
+	if room <= sdk.BufferSize {
 		b := sdk.NewBuffer()
-		b.Grow(size)
-		return body{b, func(h [itemHeader]byte) []byte { return b.WithHeader(h[:]) }}
+		whole := b.WithHeader(make([]byte, itemHeader))
+		return body{b, whole[:itemHeader+sdk.BufferSize], b.Grow}
 	}
-	whole := mem.DefaultBufferPool().Get(itemHeader + size)
-	return body{&pooled{whole}, func([itemHeader]byte) []byte { return *whole }}
+	p := takePooled(itemHeader + room)
+	return body{p, p.memory, func(n int) { p.n = n }}
 }
+
+// space is the room behind the header.
+func (b body) space() []byte { return b.memory[itemHeader:] }
 
 // pooled is a body that is larger than a sdk.Buffer.
-type pooled struct{ whole *[]byte }
+type pooled struct {
+	memory []byte // with the header
+	n      int    // bytes filled behind the header
+	pool   *sync.Pool
+	bytes  []byte // what gRPC holds
+}
 
-func (p *pooled) Len() int { return len(*p.whole) - itemHeader }
+// pools have memory of smallestPooled bytes and twice, four times that, and so on.
+var pools [8]sync.Pool
+
+const smallestPooled = 256 << 10
+
+func takePooled(size int) *pooled {
+	room := smallestPooled
+	for i := range pools {
+		if size <= room {
+			p, ok := pools[i].Get().(*pooled)
+			if !ok {
+				p = &pooled{memory: make([]byte, room), pool: &pools[i]}
+			}
+			p.n = 0
+			return p
+		}
+		room *= 2
+	}
+	return &pooled{memory: make([]byte, size), pool: &sync.Pool{}}
+}
+
+func (p *pooled) Len() int { return p.n }
 
 func (p *pooled) WriteTo(w io.Writer) (int64, error) {
-	n, err := w.Write((*p.whole)[itemHeader:])
+	n, err := w.Write(p.memory[itemHeader:][:p.n])
 	return int64(n), err
 }
 
-func (p *pooled) Release() { mem.DefaultBufferPool().Put(p.whole) }
+func (p *pooled) Release() { p.pool.Put(p) }
 
 // wire returns the body as gRPC has it, and takes it over.
 func wire(p sdk.Payload) mem.BufferSlice {
@@ -322,8 +358,8 @@ func wire(p sdk.Payload) mem.BufferSlice {
 	case *sdk.Buffer:
 		return mem.BufferSlice{lend(p, nil)}
 	case *pooled:
-		rest := (*p.whole)[itemHeader:]
-		return mem.BufferSlice{mem.NewBuffer(&rest, p)}
+		p.bytes = p.memory[itemHeader:][:p.n]
+		return mem.BufferSlice{mem.NewBuffer(&p.bytes, p)}
 	}
 	panic(fmt.Sprintf("grpcplugin: the body of an item is a %T", p))
 }

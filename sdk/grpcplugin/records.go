@@ -3,6 +3,7 @@ package grpcplugin
 import (
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -23,22 +24,77 @@ const (
 
 var errRecords = errors.New("malformed batch of records")
 
-// encodeRecords returns a Frame with these records. It is written by hand because the generated code needs an object per record.
+// packer gathers records as a Frame. The encoding is written by hand because the generated code needs an object per record. Lengths
+// that are known only at the end have room for the longest.
+type packer struct {
+	body  body
+	bytes []byte // of body, as far as it is filled
+	count int
+}
+
+// packHeader is the tag and length of the Frame's field, and the tag and value of the batch's count.
+const packHeader = 2 * (1 + paddedVarint)
+
+const paddedVarint = 5
+
+func newPacker() sdk.Packer { return &packer{} }
+
+// encodeRecords returns a Frame with these records.
 func encodeRecords(records []sdk.Record) sdk.Payload {
-	size := protowire.SizeTag(countField) + protowire.SizeVarint(uint64(len(records)))
+	var p packer
+	p.Add(records)
+	return p.payload()
+}
+
+func (p *packer) Add(records []sdk.Record) bool {
+	size := 0
 	for i := range records {
 		size += protowire.SizeTag(recordField) + protowire.SizeBytes(recordSize(&records[i]))
 	}
-	out := newBody(protowire.SizeTag(recordsField) + protowire.SizeBytes(size))
-	b := out.withHeader([itemHeader]byte{})[:itemHeader]
-	b = protowire.AppendTag(b, recordsField, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(size))
-	b = protowire.AppendTag(b, countField, protowire.VarintType)
-	b = protowire.AppendVarint(b, uint64(len(records)))
-	for i := range records {
-		b = appendRecord(b, &records[i])
+	switch {
+	case p.bytes == nil:
+		p.body = newBody(packHeader + size)
+		p.bytes = p.body.space()[:packHeader]
+	case len(p.bytes)+size > cap(p.bytes):
+		return false
 	}
-	return out.Payload
+	for i := range records {
+		p.bytes = appendRecord(p.bytes, &records[i])
+	}
+	p.count += len(records)
+	return true
+}
+
+func (p *packer) payload() sdk.Payload {
+	b := append(p.bytes[:0], byte(protowire.EncodeTag(recordsField, protowire.BytesType)))
+	b = appendPadded(b, len(p.bytes)-(1+paddedVarint))
+	b = append(b, byte(protowire.EncodeTag(countField, protowire.VarintType)))
+	appendPadded(b, p.count)
+	p.body.fill(len(p.bytes))
+	return p.body.Payload
+}
+
+func (p *packer) Batch() sdk.Batch { return &packedBatch{Payload: p.payload(), count: p.count} }
+
+// appendPadded appends a varint of paddedVarint bytes.
+func appendPadded(b []byte, n int) []byte {
+	return append(b, byte(n)|0x80, byte(n>>7)|0x80, byte(n>>14)|0x80, byte(n>>21)|0x80, byte(n>>28))
+}
+
+// packedBatch is records as a Frame that no transport has seen yet.
+type packedBatch struct {
+	sdk.Payload
+	count int
+}
+
+func (b *packedBatch) Len() int  { return b.count }
+func (b *packedBatch) Size() int { return b.Payload.Len() }
+
+func (b *packedBatch) Records() ([]sdk.Record, error) {
+	var whole pieces
+	b.WriteTo(&whole)
+	records, err := decodeRecords(whole[0])
+	return *records, err
 }
 
 func recordSize(r *sdk.Record) int {
@@ -95,37 +151,47 @@ func micros(t time.Time) int64 {
 	return t.UnixMicro()
 }
 
-// decodeRecords returns the records of a Frame. They point into frame.
-func decodeRecords(frame []byte) ([]sdk.Record, error) {
+// recordSlices are those that decodeRecords fills.
+var recordSlices = sync.Pool{New: func() any { return new([]sdk.Record) }}
+
+// mostSpareRecords bounds what one slice keeps.
+const mostSpareRecords = 4096
+
+func releaseRecords(records *[]sdk.Record) {
+	if records == nil || cap(*records) > mostSpareRecords {
+		return
+	}
+	clear(*records)
+	*records = (*records)[:0]
+	recordSlices.Put(records)
+}
+
+// decodeRecords returns the records of a Frame. They point into frame. The caller can give the slice back to releaseRecords.
+func decodeRecords(frame []byte) (*[]sdk.Record, error) {
+	records := recordSlices.Get().(*[]sdk.Record)
 	_, _, n := protowire.ConsumeTag(frame)
 	if n < 0 {
-		return nil, errRecords
+		return records, errRecords
 	}
 	body, m := protowire.ConsumeBytes(frame[n:])
 	if m < 0 {
-		return nil, errRecords
+		return records, errRecords
 	}
-	var records []sdk.Record
-	err := eachField(body, func(field protowire.Number, value []byte, number uint64) error {
+	return records, eachField(body, func(field protowire.Number, value []byte, number uint64) error {
 		switch field {
 		case countField:
 			// A count that is wrong is found by whoever compares; one that is absurd must not cost memory.
-			records = slices.Grow(records, int(min(number, uint64(len(body))/2)))
+			*records = slices.Grow(*records, int(min(number, uint64(len(body))/2)))
 		case recordField:
-			r, err := decodeRecord(value)
-			if err != nil {
-				return err
-			}
-			records = append(records, r)
+			*records = append(*records, sdk.Record{})
+			return decodeRecord(value, &(*records)[len(*records)-1])
 		}
 		return nil
 	})
-	return records, err
 }
 
-func decodeRecord(b []byte) (sdk.Record, error) {
-	var r sdk.Record
-	err := eachField(b, func(field protowire.Number, value []byte, number uint64) error {
+func decodeRecord(b []byte, r *sdk.Record) error {
+	return eachField(b, func(field protowire.Number, value []byte, number uint64) error {
 		switch field {
 		case valueField:
 			r.Value = value
@@ -134,11 +200,10 @@ func decodeRecord(b []byte) (sdk.Record, error) {
 		case timeField:
 			r.Time = time.UnixMicro(int64(number)).UTC()
 		case headersField:
-			return decodeHeader(&r, value)
+			return decodeHeader(r, value)
 		}
 		return nil
 	})
-	return r, err
 }
 
 func decodeHeader(r *sdk.Record, entry []byte) error {

@@ -170,6 +170,7 @@ func (s sourceServer) read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, plug
 	}
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
+	open.Pack = newPacker
 	frames, err := source.Read(ctx, open)
 	if err != nil {
 		return err
