@@ -16,16 +16,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -387,12 +384,20 @@ var flows atomic.Int64
 
 // move moves n bytes or records. written, if not nil, is told of what is durable.
 func (p pair) move(ctx context.Context, n int64, from, to map[string]string, written func([]pipeline.Part)) error {
+	return p.run(ctx, n, from, to, written, nil)
+}
+
+// run is move; observe, if not nil, is that of the job.
+func (p pair) run(ctx context.Context, n int64, from, to map[string]string, written func([]pipeline.Part),
+	observe func(func() pipeline.Step)) error {
 	properties := map[string]string{"size": fmt.Sprint(n)}
 	maps.Copy(properties, from)
 	job := pipeline.Job{
 		Flow: sdk.FlowContext{ID: fmt.Sprint("bench-", flows.Add(1))},
 		From: sdk.DataAddress{Type: "Pattern", Properties: properties},
 		To:   sdk.DataAddress{Type: "Null", Properties: to},
+
+		Observe: observe,
 		Store: func(_ context.Context, _ pipeline.Place, parts []pipeline.Part) error {
 			if written != nil {
 				written(parts)
@@ -593,144 +598,6 @@ func BenchmarkRecords(b *testing.B) {
 			}
 			c.ratio("grpc", "relay")
 			c.ratio("fd1", "relay")
-		})
-	}
-}
-
-// BenchmarkLatency is what one small record takes from one process to the other, through an idle pipeline.
-func BenchmarkLatency(b *testing.B) {
-	for _, lane := range []struct {
-		name string
-		pair pair
-	}{{"grpc", grpcPair(b)}, {"fd1", besidePair(b, 0)}} {
-		b.Run(lane.name, func(b *testing.B) {
-			var p50, p99 float64
-			for b.Loop() {
-				from := map[string]string{"batch": "1", "pause": "1ms"}
-				err := lane.pair.move(context.Background(), 3000, from, nil, func(parts []pipeline.Part) {
-					for _, p := range parts {
-						fmt.Sscan(p.Location, &p50, &p99)
-					}
-				})
-				if err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(p50, "p50-us")
-			b.ReportMetric(p99, "p99-us")
-			b.ReportMetric(0, "ns/op")
-		})
-	}
-}
-
-// peakMemory returns the most that this process, the host, has had resident since the last call, in MiB.
-func peakMemory(b *testing.B) float64 {
-	b.Helper()
-	status, err := os.ReadFile("/proc/self/status")
-	if err == nil {
-		err = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
-	}
-	if err != nil {
-		b.Fatal(err)
-	}
-	_, line, _ := strings.Cut(string(status), "VmHWM:")
-	kib := 0.0
-	fmt.Sscan(line, &kib)
-	return kib / 1024
-}
-
-// together runs so many flows at a time, each with its share of n bytes.
-func (p pair) together(flows int, n int64) error {
-	var all errgroup.Group
-	for range flows {
-		all.Go(func() error { return p.lane(n/int64(flows)/message*message, 0) })
-	}
-	return all.Wait()
-}
-
-// BenchmarkFlows moves the same bytes as 1, 10, 100 and 1,000 flows at a time, on one source process and one sink process.
-func BenchmarkFlows(b *testing.B) {
-	const n, rounds = 16000 * message, 3
-	for _, lane := range []struct {
-		name string
-		pair func(*testing.B) pair
-	}{{"grpc", grpcPair}, {"fd1", func(b *testing.B) pair { return besidePair(b, 0) }}} {
-		b.Run(lane.name, func(b *testing.B) {
-			p, counts := lane.pair(b), []int{1, 10, 100, 1000}
-			speeds, memory := map[int][]float64{}, map[int]float64{}
-			for b.Loop() {
-				for range rounds {
-					for _, flows := range counts {
-						debug.FreeOSMemory()
-						peakMemory(b)
-						start := time.Now()
-						if err := p.together(flows, n); err != nil {
-							b.Fatal(err)
-						}
-						speeds[flows] = append(speeds[flows], n/float64(1<<30)/time.Since(start).Seconds())
-						memory[flows] = max(memory[flows], peakMemory(b))
-					}
-				}
-			}
-			for _, flows := range counts {
-				b.ReportMetric(median(speeds[flows]), fmt.Sprint(flows, "-GiB/s"))
-				b.ReportMetric(memory[flows], fmt.Sprint(flows, "-host-MiB"))
-			}
-			b.ReportMetric(median(speeds[1000])/median(speeds[1]), "1000/1")
-			b.ReportMetric(0, "ns/op")
-		})
-	}
-}
-
-// stall begins flows whose sink takes nothing. They end with stop.
-func (p pair) stall(b *testing.B, flows int) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var all sync.WaitGroup
-	for range flows {
-		all.Go(func() { p.move(ctx, 64<<30, nil, map[string]string{"stall": "true"}, nil) })
-	}
-	return func() { cancel(); all.Wait() }
-}
-
-// BenchmarkStalledNeighbours moves bytes alone and beside flows whose sink has stopped, on the same two plugin processes.
-func BenchmarkStalledNeighbours(b *testing.B) {
-	const n, rounds = 1 << 30, 5
-	for _, lane := range []struct {
-		name    string
-		pair    func(*testing.B) pair
-		stalled int
-	}{
-		{"grpc-1", grpcPair, 1}, {"grpc-100", grpcPair, 100},
-		{"fd1-1", func(b *testing.B) pair { return besidePair(b, 0) }, 1}, {"fd1-100", func(b *testing.B) pair { return besidePair(b, 0) }, 100},
-	} {
-		b.Run(lane.name, func(b *testing.B) {
-			p := lane.pair(b)
-			speed := func() float64 {
-				start := time.Now()
-				if err := p.lane(n, 0); err != nil {
-					b.Fatal(err)
-				}
-				return float64(n) / (1 << 30) / time.Since(start).Seconds()
-			}
-			var alone, beside []float64
-			memory := 0.0
-			for b.Loop() {
-				for range rounds {
-					alone = append(alone, speed())
-					debug.FreeOSMemory()
-					peakMemory(b)
-					stop := p.stall(b, lane.stalled)
-					time.Sleep(time.Second) // until they are stalled
-					beside = append(beside, speed())
-					memory = max(memory, peakMemory(b))
-					stop()
-				}
-			}
-			b.ReportMetric(median(alone), "alone-GiB/s")
-			b.ReportMetric(median(beside), "beside-GiB/s")
-			b.ReportMetric(median(beside)/median(alone), "of-alone")
-			b.ReportMetric(memory, "host-MiB")
-			b.ReportMetric(0, "ns/op")
 		})
 	}
 }
