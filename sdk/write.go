@@ -597,7 +597,7 @@ func (b *incomingBody) checkpoint(c *Checkpoint) error {
 		return err
 	}
 	r.place.Index, r.place.Offset, r.place.Records = b.part.Index, b.digest.Size(), b.records
-	r.place.Token, r.place.Digest = token, b.digest.State()
+	r.place.Token, r.place.Copied, r.place.Digest = token, 0, b.digest.State()
 	answer, err := r.answer(c)
 	if err != nil {
 		return err
