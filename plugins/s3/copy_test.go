@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -278,30 +279,58 @@ func TestCopyIsRefused(t *testing.T) {
 	}
 }
 
-// A store that knows no condition copies some of the old and some of the new content. No object is made of that.
+// An object that changes while ranges of it are copied is copied anew, even by a store that does not heed the condition and has copied some
+// of each.
 func TestCopyIsNeverMixed(t *testing.T) {
-	c := newCopied(t)
-	c.from.put("in/a", sdktest.Pattern(1, 12<<20))
-	var once atomic.Bool
-	c.intercept(func(_ http.ResponseWriter, req *http.Request) bool {
-		// The signature is over it too: the store gets a condition that always holds.
-		if req.URL.Query().Get("partNumber") == "3" && once.CompareAndSwap(false, true) {
-			c.from.put("in/a", sdktest.Pattern(2, 12<<20))
-		}
-		return false
+	for _, heeds := range []bool{true, false} {
+		t.Run(fmt.Sprintf("store heeds conditions %t", heeds), func(t *testing.T) {
+			c := newCopied(t)
+			before, after := sdktest.Pattern(1, 12<<20), sdktest.Pattern(2, 12<<20)
+			c.from.put("in/a", before)
+			var once atomic.Bool
+			c.intercept(func(w http.ResponseWriter, req *http.Request) bool {
+				if req.URL.Query().Get("partNumber") != "3" || !once.CompareAndSwap(false, true) {
+					return false
+				}
+				c.from.put("in/a", after)
+				if !heeds {
+					c.to.copyPart(w, req)
+				}
+				return !heeds
+			})
+			_, err := c.run(t, false)
+			if e := sdk.AsError(err); err == nil || e.Code != sdk.Corrupt || !e.Retryable {
+				t.Fatalf("error %v", err)
+			}
+			if keys, err := c.to.keys("", false); err != nil || len(keys) > 0 {
+				t.Errorf("there are %q, %v", keys, err)
+			}
+			c.to.expectNothingBegun(t)
+			if _, err := c.run(t, true); err != nil {
+				t.Fatal(err)
+			}
+			c.to.expect(t, "a", after)
+		})
+	}
+}
+
+// copyPart does what a request asks for, but for its condition.
+func (b *bucket) copyPart(w http.ResponseWriter, req *http.Request) {
+	number, err := strconv.Atoi(req.URL.Query().Get("partNumber"))
+	if err != nil {
+		b.t.Error(err)
+	}
+	out, err := b.client.UploadPartCopy(req.Context(), &s3.UploadPartCopyInput{
+		Bucket: &b.name, Key: aws.String(strings.TrimPrefix(req.URL.Path, "/"+b.name+"/")), UploadId: aws.String(req.URL.Query().Get("uploadId")),
+		PartNumber: aws.Int32(int32(number)), CopySource: aws.String(req.Header.Get("X-Amz-Copy-Source")),
+		CopySourceRange: aws.String(req.Header.Get("X-Amz-Copy-Source-Range")),
 	})
-	_, err := c.run(t, false)
-	if e := sdk.AsError(err); err == nil || e.Code != sdk.Corrupt || !e.Retryable {
-		t.Fatalf("error %v", err)
+	if err != nil {
+		b.t.Error(err)
+		panic(http.ErrAbortHandler)
 	}
-	if keys, err := c.to.keys("", false); err != nil || len(keys) > 0 {
-		t.Errorf("there are %q, %v", keys, err)
-	}
-	c.to.expectNothingBegun(t)
-	if _, err := c.run(t, true); err != nil {
-		t.Fatal(err)
-	}
-	c.to.expect(t, "a", sdktest.Pattern(2, 12<<20))
+	w.Header().Set("Content-Type", "application/xml")
+	fmt.Fprintf(w, "<CopyPartResult><ETag>%s</ETag></CopyPartResult>", aws.ToString(out.CopyPartResult.ETag))
 }
 
 // A flow that is cut keeps what is copied. When it is over, nothing of it is left.
