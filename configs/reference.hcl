@@ -245,6 +245,10 @@ plugin "kafka" {
 }
 
 plugin "s3" {
+  # true: what goes from one address to another of the same store, with the same credentials, is copied by the store, and its bytes pass
+  # neither the plugin nor the host: no rate in limits holds it up. For plugins whose stores can do that. Default: false
+  server_side_copy = true
+
   config {
     allow               = ["10.30.0.0/16"]     # as above: for stores of one's own
     default_credentials = ["towpath-*",        # buckets at Amazon, and at a store, for which addresses without credentials,
@@ -252,8 +256,9 @@ plugin "s3" {
     ]
     access_key_id = "towpath" # of the operator. Default: what shared files, roles and web identities give
     #: secret_access_key = secret("s3.secret")
-    part_size = "16MiB"
-    memory    = "256MiB" # of all flows together, to read ahead and to send parts side by side
+    part_size      = "16MiB"
+    memory         = "256MiB" # of all flows together, to read ahead and to send parts side by side
+    copy_part_size = "256MiB" # what a store copies by one request; larger objects in ranges, side by side. This is the default
   }
 }
 
@@ -390,7 +395,7 @@ token {
 
 # How data is moved.
 transfer {
-  digests             = ["crc32c", "sha256"] # for every part. crc32c is computed in any case
+  digests             = ["crc32c", "sha256"] # for every part that moves. crc32c is computed in any case
   checkpoint_interval = "1s"                 # how much work a crash may cost. This is the default
   upload_lifetime     = "168h"               # how long an upload to us that was cut can go on where it was. This is the default
 

@@ -32,7 +32,7 @@ limits {
 
 // movement is what the admin API shows of how a flow moves.
 type movement struct {
-	Bytes          int64
+	Bytes, Copied  int64
 	WaitsFor       string
 	BlockedSeconds map[string]float64
 }

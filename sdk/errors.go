@@ -22,6 +22,7 @@ const (
 	Conflict    Code = "conflict"    // there is something else under that name
 	Exhausted   Code = "exhausted"   // no room, or a limit is reached
 	Unsupported Code = "unsupported" // the plugin does not do this
+	NotCopied   Code = "not copied"  // the store does not copy this part, which can move as bytes
 )
 
 // Error is the error that a source or sink returns when the code matters. Any other error counts as Internal and not retryable.

@@ -9,12 +9,14 @@ import (
 // the time of one part; never by two at once.
 type IncomingPart struct {
 	PartInfo
-	// Offset is where in the part the bytes begin: more than 0 only if an earlier run gave a checkpoint inside the part.
+	// Offset is where in the part the bytes begin: more than 0 only if an earlier run gave a checkpoint inside the part. Of a part with a
+	// Reference it is what an earlier run has copied.
 	Offset int64
-	// Token is what that run's checkpoint function returned.
+	// Token is what that run's checkpoint function returned, or what it gave to Copied.
 	Token []byte
 
 	body       *incomingBody
+	copying    *copying // nil for a part without a Reference
 	checkpoint func() ([]byte, error)
 	committed  bool
 	location   string

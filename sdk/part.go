@@ -33,7 +33,14 @@ type PartInfo struct {
 	TotalParts int
 	// TotalBytes is the size of all parts of the flow together, 0 if not known.
 	TotalBytes int64
+	// Reference, if not nil, stands for the content: it is what a Copier of the same plugin needs to copy that content, and no other, inside
+	// their store. A Source sets it when it is asked for references, of parts of bytes whose Size it knows. It is opaque to all others,
+	// has no secrets, and at most MaxReference bytes.
+	Reference []byte
 }
+
+// MaxReference is the most bytes of a Reference.
+const MaxReference = 64 << 10
 
 // Part is what a Source yields. Exactly one of Open and OpenRecords is set.
 type Part struct {

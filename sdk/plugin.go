@@ -32,6 +32,8 @@ type AddressType struct {
 	Records bool
 	// Provisions: a sink that hands out addresses by Provision.
 	Provisions bool
+	// Copies: a Copier. Description sets it.
+	Copies bool
 }
 
 // SourceType is a Source with the type it reads.
@@ -62,11 +64,14 @@ type Description struct {
 func (p Plugin) Description() Description {
 	d := Description{Name: p.Name, Version: p.Version, Documentation: p.Documentation, Config: p.Config, Digests: Algorithms()}
 	for _, s := range p.Sources {
-		d.Sources = append(d.Sources, s.AddressType)
+		t := s.AddressType
+		_, t.Copies = s.Source.(Copier)
+		d.Sources = append(d.Sources, t)
 	}
 	for _, s := range p.Sinks {
 		t := s.AddressType
 		_, t.Provisions = s.Sink.(Provisioner)
+		_, t.Copies = s.Sink.(Copier)
 		d.Sinks = append(d.Sinks, t)
 	}
 	return d
@@ -112,6 +117,15 @@ type Validator interface {
 	Validate(ctx context.Context, a DataAddress) error
 }
 
+// Copier is a Source or a Sink whose addresses lie in stores that copy content by themselves. Between a Source and a Sink of one plugin,
+// at addresses in one store, parts then need not move: the Source yields them with a Reference, and the Sink copies.
+type Copier interface {
+	// Store names the store that an address lies in. The name is equal for two addresses if, and only if, the Sink can copy from one to the
+	// other with what the two addresses give it: the same store, reached with the same credentials. It is opaque and short, and no
+	// secret can be learned from it. "" means that nothing can be copied. Store has no effects.
+	Store(ctx context.Context, a DataAddress) (string, error)
+}
+
 // Provisioner is a Sink that makes what a counterparty needs to fetch a flow's data by the sink's own protocol.
 type Provisioner interface {
 	// Provision returns the address to hand out. It is idempotent.
@@ -146,6 +160,8 @@ type ReadRequest struct {
 	Skip []string
 	// List says that no part will be opened.
 	List bool
+	// ByReference asks a Copier for parts with a Reference.
+	ByReference bool
 	// After is the place to go on from, nil for the beginning. A source may use it to skip what lies before, or yield from the
 	// first part; the SDK skips the rest.
 	After *Position

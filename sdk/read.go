@@ -39,6 +39,10 @@ func validate(ctx context.Context, t AddressType, impl any, a DataAddress) error
 	return nil
 }
 
+func (d dataSource) Store(ctx context.Context, a DataAddress) (string, error) {
+	return storeOf(ctx, d.AddressType, d.Source, a)
+}
+
 func (d dataSource) Read(ctx context.Context, open ReadOpen) (ReadStream, error) {
 	if err := d.Validate(ctx, open.Address); err != nil {
 		return nil, err
@@ -223,7 +227,8 @@ func (s *readStream) pass(f Frame) error {
 }
 
 func (s *readStream) request() ReadRequest {
-	req := ReadRequest{Flow: s.open.Flow, Address: s.open.Address, List: s.open.List, Request: s.open.Request, Skip: s.open.Skip}
+	req := ReadRequest{Flow: s.open.Flow, Address: s.open.Address, List: s.open.List, Request: s.open.Request, Skip: s.open.Skip,
+		ByReference: s.open.ByReference}
 	if s.open.Select != nil {
 		req.Part = s.open.Select.Name
 	}
@@ -334,6 +339,7 @@ func (s *readStream) header(p Part, offset int64) *PartBegin {
 	info.Index = s.place.Index
 	info.Records = p.OpenRecords != nil
 	info.Properties = maps.Clone(info.Properties)
+	info.Reference = nil
 	if info.Records {
 		info.Size = SizeUnknown
 	}
@@ -348,6 +354,8 @@ func (s *readStream) sendPart(p Part) error {
 	switch {
 	case s.open.List:
 		return s.sendListed(p)
+	case s.isReferred(p):
+		return s.sendReference(p)
 	case p.OpenRecords != nil:
 		digest, err = s.sendRecords(p)
 	default:
@@ -359,10 +367,15 @@ func (s *readStream) sendPart(p Part) error {
 	if err := s.send(&PartEnd{Size: digest.Size(), Records: s.place.Records, Digests: digest.Sum()}); err != nil {
 		return err
 	}
+	return s.finish(p, digest.Size())
+}
+
+// finish moves the place behind a part that was sent whole.
+func (s *readStream) finish(p Part, size int64) error {
 	s.place.Position = Position{Part: p.Name, Finished: true}
 	s.place.Digest = DigestState{}
 	s.place.Totals.Parts++
-	s.place.Totals.Bytes += digest.Size()
+	s.place.Totals.Bytes += size
 	s.place.Totals.Records += s.place.Records
 	return s.sendCheckpoint()
 }

@@ -19,6 +19,8 @@ const ahead = 4
 type DataSource interface {
 	// Validate returns nil, an Error with code Invalid that lists fields, or the error of the attempt.
 	Validate(ctx context.Context, a DataAddress) error
+	// Store names the store that an address lies in, see Copier. The error has code Unsupported if the source is none.
+	Store(ctx context.Context, a DataAddress) (string, error)
 	// Read opens a stream. ctx is for the whole life of the stream: when it ends, so does the stream.
 	Read(ctx context.Context, open ReadOpen) (ReadStream, error)
 }
@@ -30,7 +32,7 @@ type ReadStream interface {
 	//
 	//	(PartBegin (Data | RecordBatch | Checkpoint)* PartEnd Checkpoint?)* End
 	//
-	// and io.EOF after End. Every other error is an *Error or the end of the context. The frame belongs to the caller, who releases
+	// and io.EOF after End. A part with a Reference has neither Data nor RecordBatch, and a Checkpoint at its start. Every other error is an *Error or the end of the context. The frame belongs to the caller, who releases
 	// it or sends it on.
 	Recv() (Frame, error)
 	// RequestCheckpoint asks for a Checkpoint at the next place where the source can give one. It does not wait.
@@ -43,8 +45,9 @@ type ReadStream interface {
 
 // DataSink is a sink as a host sees it. All methods may be called concurrently.
 type DataSink interface {
-	// Validate is as for DataSource.
+	// Validate and Store are as for DataSource.
 	Validate(ctx context.Context, a DataAddress) error
+	Store(ctx context.Context, a DataAddress) (string, error)
 	// Provision makes what a counterparty needs to fetch the flow's data, and returns the address to hand out. Idempotent.
 	// The error has code Unsupported if the sink does not do this.
 	Provision(ctx context.Context, flow FlowContext, a DataAddress) (DataAddress, error)
@@ -81,6 +84,9 @@ type ReadOpen struct {
 	Request *ProxyRequest
 	// Skip names parts that are not to be sent, nor read. The others keep their indexes.
 	Skip []string
+	// ByReference asks for parts with a Reference, but for those that ByBytes names and one that goes on in its middle.
+	ByReference bool
+	ByBytes     []string
 	// Unread lets Recv give a frame whose payload is still on its way. It is then read by whoever wants it, or never comes into this
 	// process, if a sink can be sent it as it is.
 	Unread bool
@@ -201,10 +207,11 @@ func Release(f Frame) {
 	}
 }
 
-// Up is what a sink says: *Durable, *Blocked, *PartWritten or *Done.
+// Up is what a sink says: *Durable, *Blocked, *Copied, *PartWritten or *Done.
 type Up interface{ up() }
 
-// Durable says that everything before the Checkpoint with this sequence survives a crash.
+// Durable says that everything before the Checkpoint with this sequence survives a crash. For the Checkpoint in a part with a Reference
+// it is said again whenever more is copied; the last one counts.
 type Durable struct {
 	Sequence uint64
 	Token    []byte // opaque to all but the sink
@@ -216,11 +223,18 @@ type Blocked struct {
 	Reason  string
 }
 
+// Copied says how much of a part with a Reference is in its place, what an earlier run has copied included; the part's size when all of
+// it is.
+type Copied struct {
+	Index uint64
+	Bytes int64
+}
+
 // PartWritten is the sink's receipt for a part: complete and durable under its final name.
 type PartWritten struct {
 	Index    uint64
 	Size     int64
-	Digests  Digests // of what was written, computed by the sink
+	Digests  Digests // of what was written, computed by the sink; of what was copied, as far as the store gives any
 	Location string  // for people
 }
 
@@ -229,6 +243,7 @@ type Done struct{ Totals }
 
 func (*Durable) up()     {}
 func (*Blocked) up()     {}
+func (*Copied) up()      {}
 func (*PartWritten) up() {}
 func (*Done) up()        {}
 

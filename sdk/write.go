@@ -61,6 +61,10 @@ func (d *dataSink) Validate(ctx context.Context, a DataAddress) error {
 	return validate(ctx, d.AddressType, d.Sink, a)
 }
 
+func (d *dataSink) Store(ctx context.Context, a DataAddress) (string, error) {
+	return storeOf(ctx, d.AddressType, d.Sink, a)
+}
+
 func (d *dataSink) Provision(ctx context.Context, flow FlowContext, a DataAddress) (DataAddress, error) {
 	p, ok := d.Sink.(Provisioner)
 	if !ok {
@@ -140,7 +144,8 @@ type writeToken struct {
 	Index   uint64      `json:"index"`            // of the part that is begun or comes next
 	Offset  int64       `json:"offset,omitempty"` // in that part
 	Records int64       `json:"records,omitempty"`
-	Token   []byte      `json:"token,omitempty"` // the author's
+	Token   []byte      `json:"token,omitempty"`  // the author's
+	Copied  int64       `json:"copied,omitempty"` // of a part with a Reference: then Offset is 0
 	Digest  DigestState `json:"digest"`
 	Totals  Totals      `json:"totals"` // of the parts that were finished
 }
@@ -150,7 +155,7 @@ func parseWriteToken(token []byte) (writeToken, error) {
 	if len(token) == 0 {
 		return t, nil
 	}
-	if err := json.Unmarshal(token, &t); err != nil || t.Offset < 0 {
+	if err := json.Unmarshal(token, &t); err != nil || t.Offset < 0 || t.Copied < 0 {
 		return t, Errorf(Invalid, "this is not a resume token of this sink")
 	}
 	return t, nil
@@ -401,6 +406,9 @@ func (r *receiver) part(begin *PartBegin, yield func(*IncomingPart, error) bool)
 	}
 	defer free()
 	r.current = p.Name
+	if p.Reference != nil {
+		return r.copy(p, yield)
+	}
 	more = yield(p, nil)
 	defer p.body.release()
 	if p.body.err == nil && !more {
@@ -430,6 +438,9 @@ func (r *receiver) incoming(begin *PartBegin) (*IncomingPart, error) {
 	}
 	p := &IncomingPart{PartInfo: begin.PartInfo, Offset: begin.Offset}
 	p.body = &incomingBody{receiver: r, part: p, digest: NewDigester(r.algorithms...)}
+	if begin.Reference != nil {
+		return p, r.incomingReference(p)
+	}
 	goesOn := !r.resumed && (r.place.Offset > 0 || r.place.Records > 0) && begin.Index == r.place.Index && begin.Offset == r.place.Offset
 	r.resumed = true
 	switch {
@@ -446,13 +457,17 @@ func (r *receiver) incoming(begin *PartBegin) (*IncomingPart, error) {
 }
 
 func (r *receiver) finish(p *IncomingPart) error {
-	size := p.body.digest.Size()
+	return r.receipt(p, p.body.digest.Size(), p.body.digest.Sum())
+}
+
+// receipt moves the place behind a part, and says that it is written, or will when that is known.
+func (r *receiver) receipt(p *IncomingPart, size int64, digests Digests) error {
 	r.place.Index = p.Index + 1
-	r.place.Offset, r.place.Records, r.place.Token, r.place.Digest = 0, 0, nil, DigestState{}
+	r.place.Offset, r.place.Copied, r.place.Records, r.place.Token, r.place.Digest = 0, 0, 0, nil, DigestState{}
 	r.place.Totals.Parts++
 	r.place.Totals.Bytes += size
 	r.place.Totals.Records += p.body.records
-	receipt := &PartWritten{Index: p.Index, Size: size, Digests: p.body.digest.Sum(), Location: p.location}
+	receipt := &PartWritten{Index: p.Index, Size: size, Digests: digests, Location: p.location}
 	if !p.committed || len(r.unsettled) > 0 {
 		r.unsettled = append(r.unsettled, receipt)
 		return nil
@@ -582,7 +597,7 @@ func (b *incomingBody) checkpoint(c *Checkpoint) error {
 		return err
 	}
 	r.place.Index, r.place.Offset, r.place.Records = b.part.Index, b.digest.Size(), b.records
-	r.place.Token, r.place.Digest = token, b.digest.State()
+	r.place.Token, r.place.Copied, r.place.Digest = token, 0, b.digest.State()
 	answer, err := r.answer(c)
 	if err != nil {
 		return err

@@ -53,6 +53,8 @@ type Movement struct {
 	// Bytes and Records were sent on, durable or not, and some of them more than once if the flow has gone on after a failure.
 	Bytes   int64 `json:"bytes"`
 	Records int64 `json:"records,omitempty"`
+	// Copied are bytes that never came here: a store has copied them inside itself.
+	Copied int64 `json:"copied,omitempty"`
 	// Condition is what the watchdog says of the flow's transfer: moving, blocked, idle or stalled; "" if it has none.
 	Condition string `json:"condition,omitempty"`
 	// WaitsFor is what the transfer waits for at this moment: source, host, sink, limit, queue or retry.

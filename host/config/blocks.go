@@ -38,7 +38,7 @@ var (
 
 	pluginSchema = &hcl.BodySchema{
 		Attributes: optional("binary", "sha256", "environment", "pass_environment", "start_timeout", "drain_timeout", "stop_timeout",
-			"lane", "lane_buffer", "mtls"),
+			"lane", "lane_buffer", "mtls", "server_side_copy"),
 		Blocks: []hcl.BlockHeaderSchema{{Type: "config"}},
 	}
 

@@ -70,6 +70,10 @@ func (k *checker) declared(p Plugin) {
 	}
 	encoded, diags := decodeConfig(k.config.configBlocks[p.Name], d.Config)
 	k.diags = append(k.diags, diags...)
+	copies := func(t sdk.AddressType) bool { return t.Copies }
+	if p.ServerSideCopy && !(slices.ContainsFunc(d.Sources, copies) && slices.ContainsFunc(d.Sinks, copies)) {
+		k.report(p.Range, "Unsuitable plugin setting", "server_side_copy: the plugin %q reads and writes no store that copies by itself.", p.Name)
+	}
 	k.use(d, encoded, p.Range)
 }
 

@@ -137,6 +137,8 @@ type Plugin struct {
 	Lane       Lane
 	LaneBuffer int64 // asked of the kernel for each flow, in bytes; 0: what a thousand flows can afford
 	MTLS       MTLS  // of the connection for control
+	// ServerSideCopy lets stores copy what goes from one address in them to another.
+	ServerSideCopy bool
 
 	Range hcl.Range
 }

@@ -197,6 +197,7 @@ func (l *loader) plugin(b *hcl.Block) Plugin {
 	set(f, "lane", &p.Lane, oneOf(LaneAuto, LaneGRPC))
 	set(f, "lane_buffer", &p.LaneBuffer, laneBuffer)
 	set(f, "mtls", &p.MTLS, oneOf(MTLSAuto, MTLSOn, MTLSOff))
+	set(f, "server_side_copy", &p.ServerSideCopy, boolean)
 	l.config.configBlocks[p.Name] = l.configBlock(f)
 	return p
 }

@@ -53,9 +53,10 @@ func shippedPlugins() []sdk.Description {
 				{Name: "secret_access_key", Sensitive: true},
 				{Name: "part_size", Kind: sdk.Size, Default: "8MiB"},
 				{Name: "memory", Kind: sdk.Size, Default: "256MiB"},
+				{Name: "copy_part_size", Kind: sdk.Size, Default: "256MiB"},
 			}},
-			Sources: []sdk.AddressType{{Type: "AmazonS3", Address: s3Schema("objectName", "objectPrefix")}},
-			Sinks:   []sdk.AddressType{{Type: "AmazonS3", Address: s3Schema("folderName", "collision")}},
+			Sources: []sdk.AddressType{{Type: "AmazonS3", Address: s3Schema("objectName", "objectPrefix"), Copies: true}},
+			Sinks:   []sdk.AddressType{{Type: "AmazonS3", Address: s3Schema("folderName", "collision"), Copies: true}},
 		},
 		{
 			Name: "synthetic",

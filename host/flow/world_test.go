@@ -394,6 +394,8 @@ type sink struct {
 	typ string
 }
 
+func (s sink) Store(context.Context, sdk.DataAddress) (string, error) { return "", nil }
+
 func (s sink) Deprovision(_ context.Context, f sdk.FlowContext, a sdk.DataAddress) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -52,6 +52,11 @@ type account struct {
 	blocked  *sdk.Blocked
 	from, to string // types of the addresses
 	stalled  bool
+	copied   int64 // bytes that stores have copied
+	copying  struct {
+		index uint64 // of the part that was copied last
+		bytes int64  // of it
+	}
 }
 
 // at says what the transfer waits for from now on.
@@ -137,6 +142,8 @@ type Movement struct {
 	Since time.Time
 	// Waited is how long the flow's transfers have waited for each hop.
 	Waited map[Hop]time.Duration
+	// Copied is how many bytes the store has copied, which this host has not seen.
+	Copied int64
 	// Condition and Text are what the watchdog says about it.
 	Condition Condition
 	Text      string
@@ -145,7 +152,7 @@ type Movement struct {
 func (a *account) movement(now time.Time) Movement {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	m := Movement{Runs: a.runs, Hop: Hops()[a.owner()], Since: a.since, Waited: map[Hop]time.Duration{}}
+	m := Movement{Runs: a.runs, Hop: Hops()[a.owner()], Since: a.since, Waited: map[Hop]time.Duration{}, Copied: a.copied}
 	for h, spent := range a.waited(now) {
 		m.Waited[Hops()[h]] = spent
 	}

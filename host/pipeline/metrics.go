@@ -9,6 +9,7 @@ import (
 // Metrics count what all transfers of a host do. A nil *Metrics counts nothing.
 type Metrics struct {
 	bytes, frames, recordCount, parts prometheus.Counter
+	copied                            prometheus.Counter
 	blockedSinks                      prometheus.Gauge
 	running                           prometheus.Gauge
 	storing                           prometheus.Histogram
@@ -24,6 +25,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		bytes:       counter("towpath_transfer_bytes_total", "Bytes of payload that transfers have moved."),
 		frames:      counter("towpath_transfer_frames_total", "Frames of payload that transfers have moved."),
 		recordCount: counter("towpath_transfer_records_total", "Records that transfers have moved."),
+		copied:      counter("towpath_transfer_copied_bytes_total", "Bytes that stores have copied inside themselves, for transfers of theirs."),
 		parts:       counter("towpath_transfer_parts_total", "Parts that transfers have made durable."),
 		blockedSinks: prometheus.NewGauge(prometheus.GaugeOpts{Name: "towpath_transfer_blocked_sinks",
 			Help: "Sinks that say they wait for something outside."}),
@@ -32,7 +34,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Help: "Time to store a transfer's place.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8)}),
 		retries: counter("towpath_transfer_retries_total", "Attempts of transfers after a failure."),
 	}
-	r.MustRegister(m.bytes, m.frames, m.recordCount, m.parts, m.blockedSinks, m.running, m.storing, m.retries)
+	r.MustRegister(m.bytes, m.frames, m.recordCount, m.copied, m.parts, m.blockedSinks, m.running, m.storing, m.retries)
 	return m
 }
 
@@ -47,6 +49,12 @@ func (m *Metrics) records(n, size int) {
 	if m != nil {
 		m.recordCount.Add(float64(n))
 		m.data(size)
+	}
+}
+
+func (m *Metrics) copy(n int64) {
+	if m != nil {
+		m.copied.Add(float64(n))
 	}
 }
 

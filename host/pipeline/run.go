@@ -26,6 +26,9 @@ type Job struct {
 	Redelivery bool
 	// Skip names parts that are given up.
 	Skip []string
+	// ByReference has the sink copy parts inside its store, but for those that ByBytes names. A Transfer sets it, and adds to those.
+	ByReference bool
+	ByBytes     []string
 	// Digests to compute besides CRC-32C.
 	Digests []sdk.Algorithm
 	// Observe, if not nil, is given at the begin of each attempt what tells where it is. That waits for nothing.
@@ -105,7 +108,7 @@ func Run(ctx context.Context, source sdk.DataSource, sink sdk.DataSink, job Job,
 	job.account.at(atSource)
 	// Nothing here looks at the payload.
 	from, err := source.Read(ctx, sdk.ReadOpen{Flow: job.Flow, Address: job.From, ResumeToken: token, Digests: algorithms, Skip: job.Skip,
-		Unread: true})
+		ByReference: job.ByReference, ByBytes: job.ByBytes, Unread: true})
 	if err != nil {
 		return fmt.Errorf("open source: %w", err)
 	}
@@ -143,6 +146,7 @@ type run struct {
 	open      Part         // the part that is being sent
 	inside    int64        // bytes of it that were sent
 	records   int64        // of it that were sent
+	referred  *referred    // the part, if the sink copies it
 	begun     sdk.PartInfo // of the part that is being sent, and what it said of the flow; no name between parts
 	announced map[uint64]Part
 	marks     []mark
@@ -215,6 +219,9 @@ func (r *run) forward(ctx context.Context) error {
 		err = r.to.Send(f)
 		switch {
 		case err == nil:
+			if end, ok := f.(*sdk.PartEnd); ok && !r.passed(ctx, end) {
+				return nil // receive learns why, or the transfer was cut
+			}
 		case err == io.EOF:
 			return nil // receive learns why
 		case errors.Is(err, sdk.ErrUnread):
@@ -223,6 +230,20 @@ func (r *run) forward(ctx context.Context) error {
 			return fmt.Errorf("sink: %w", err)
 		}
 	}
+}
+
+// passed moves the place behind a part, when the sink has all of it that it has to say something about.
+func (r *run) passed(ctx context.Context, f *sdk.PartEnd) bool {
+	if !r.awaitCopied(ctx) {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.inside, r.records, r.begun.Name, r.referred = 0, 0, "", nil
+	r.reached.Parts++
+	r.reached.Bytes += f.Size
+	r.reached.Records += f.Records
+	return true
 }
 
 // lost returns why a payload did not come.
@@ -259,6 +280,9 @@ func (r *run) note(f sdk.Frame) error {
 		if err := sdk.CheckName(f.Name); err != nil {
 			return fmt.Errorf("source: %w", err)
 		}
+		if err := r.refer(f); err != nil {
+			return err
+		}
 		r.open, r.inside, r.records, r.begun = Part{Index: f.Index, Name: f.Name}, f.Offset, 0, f.PartInfo
 	case *sdk.Data:
 		r.inside += int64(f.Len())
@@ -268,12 +292,11 @@ func (r *run) note(f sdk.Frame) error {
 		r.records += int64(f.Len())
 		r.metrics.records(f.Len(), f.Size())
 	case *sdk.PartEnd:
-		r.inside, r.records, r.begun.Name = 0, 0, ""
+		if p := r.referred; p != nil && f.Size != p.size {
+			return sdk.Errorf(sdk.Internal, "source: part %q ends with %d bytes, %d were announced", r.open.Name, f.Size, p.size)
+		}
 		r.open.Size, r.open.Records, r.open.Digests = f.Size, f.Records, f.Digests
 		r.announced[r.open.Index] = r.open
-		r.reached.Parts++
-		r.reached.Bytes += f.Size
-		r.reached.Records += f.Records
 	case *sdk.Checkpoint:
 		r.asked = false
 		place := Place{Source: sealInside(r.inside, f.Token), Totals: r.reached}
@@ -296,6 +319,8 @@ func (r *run) receive() error {
 		}
 		r.account.hears(up)
 		switch up := up.(type) {
+		case *sdk.Copied:
+			err = r.copied(up)
 		case *sdk.PartWritten:
 			err = r.partWritten(up)
 		case *sdk.Durable:
@@ -352,7 +377,7 @@ func (r *run) reachedBySink(d *sdk.Durable) error {
 		}
 		m.place.Sink = d.Token
 		r.durable = &m
-		r.marks = append(r.marks[:0], r.marks[i+1:]...)
+		r.marks = append(r.marks[:0], r.marks[i:]...) // it may come again, from further inside a part that is copied
 		return nil
 	}
 	return sdk.Errorf(sdk.Internal, "the sink acknowledges checkpoint %d, which was not sent to it", d.Sequence)

@@ -19,9 +19,9 @@ type Step struct {
 func (r *run) step() Step {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Step{Totals: r.reached, Part: r.begun.Name, PartBytes: r.inside, PartSize: r.begun.Size, TotalParts: int64(r.begun.TotalParts),
+	s := Step{Totals: r.reached, Part: r.begun.Name, PartBytes: r.inside + r.insideCopy(), PartSize: r.begun.Size, TotalParts: int64(r.begun.TotalParts),
 		TotalBytes: r.begun.TotalBytes}
-	s.Totals.Bytes += r.inside
+	s.Totals.Bytes += s.PartBytes
 	s.Totals.Records += r.records
 	// The last part is the rest of the flow.
 	if s.TotalBytes == 0 && s.Part != "" && s.PartSize > 0 && r.begun.Index+1 == uint64(s.TotalParts) {

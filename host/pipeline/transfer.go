@@ -39,6 +39,8 @@ type Transfer struct {
 	Meter func(f sdk.FlowContext, waits func(now bool)) Meter
 	// Accounts are told what transfers wait for. nil: nobody is, and nothing looks after transfers that do not move.
 	Accounts *Accounts
+	// InOneStore says whether a store can, and may, copy what goes from one address to the other. nil: none does.
+	InOneStore func(ctx context.Context, from, to sdk.DataAddress) bool
 }
 
 // Run moves a job to its end. It returns nil when everything is durable and stored, the cause when ctx ends, and otherwise the
@@ -68,6 +70,9 @@ func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)
 		err := t.attempt(ctx, &job, waiting)
 		if err == nil || ctx.Err() != nil {
 			return err
+		}
+		if t.refused(&job, err) {
+			continue
 		}
 		if job.Addresses != nil && !renewed && sdk.AsError(err).Code == sdk.Denied {
 			renewed = true
@@ -152,6 +157,7 @@ func (t *Transfer) once(ctx context.Context, job *Job) error {
 		return err
 	}
 	job.Digests = t.Digests
+	t.decide(ctx, job)
 	job.account.begin(job.From.Type, job.To.Type)
 	return Run(ctx, source, sink, *job, t.Interval, t.Metrics)
 }

@@ -22,6 +22,14 @@ func (s *source) Validate(ctx context.Context, a sdk.DataAddress) error {
 	return s.plugin.call(ctx, func(in *instance) error { return in.rpc.Source(s.typ).Validate(ctx, a) })
 }
 
+func (s *source) Store(ctx context.Context, a sdk.DataAddress) (name string, err error) {
+	err = s.plugin.call(ctx, func(in *instance) (err error) {
+		name, err = in.rpc.Source(s.typ).Store(ctx, a)
+		return err
+	})
+	return name, err
+}
+
 func (s *source) Read(ctx context.Context, open sdk.ReadOpen) (stream sdk.ReadStream, err error) {
 	err = s.plugin.call(ctx, func(in *instance) error {
 		r, err := in.rpc.Source(s.typ).Read(ctx, open)
@@ -43,6 +51,14 @@ var _ sdk.DataSink = (*sink)(nil)
 
 func (s *sink) Validate(ctx context.Context, a sdk.DataAddress) error {
 	return s.plugin.call(ctx, func(in *instance) error { return in.rpc.Sink(s.typ).Validate(ctx, a) })
+}
+
+func (s *sink) Store(ctx context.Context, a sdk.DataAddress) (name string, err error) {
+	err = s.plugin.call(ctx, func(in *instance) (err error) {
+		name, err = in.rpc.Sink(s.typ).Store(ctx, a)
+		return err
+	})
+	return name, err
 }
 
 func (s *sink) Provision(ctx context.Context, flow sdk.FlowContext, a sdk.DataAddress) (out sdk.DataAddress, err error) {

@@ -73,6 +73,8 @@ type Settings struct {
 	LaneBuffer int
 	// MTLS says whether the gRPC connection is under mutual TLS. "": MTLSAuto.
 	MTLS MTLS
+	// ServerSideCopy lets stores copy what goes from one address in them to another, in place of moving it through the plugin and the host.
+	ServerSideCopy bool
 	// StopTimeout is what the process has to end after that, and once more after a SIGTERM, before it is killed. 0: 5 seconds.
 	StopTimeout time.Duration
 }

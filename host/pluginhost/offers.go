@@ -41,6 +41,39 @@ func (h *Host) ResumesInside(typ string) bool {
 	return t.Resumable
 }
 
+// InOneStore reports whether a store can copy what goes from one address to the other: both are of one plugin, its settings allow it, and
+// the plugin says that they lie in the same store.
+func (h *Host) InOneStore(ctx context.Context, from, to sdk.DataAddress) bool {
+	s, err := h.find("source", h.sources, from.Type)
+	if err != nil || !s.settings.ServerSideCopy {
+		return false
+	}
+	other, err := h.find("sink", h.sinks, to.Type)
+	if err != nil || other != s {
+		return false
+	}
+	d := s.describe()
+	reads, _ := d.Source(from.Type)
+	writes, _ := d.Sink(to.Type)
+	if !reads.Copies || !writes.Copies {
+		return false
+	}
+	same, err := sameStore(ctx, &source{s, from.Type}, from, &sink{s, to.Type}, to)
+	if err != nil && ctx.Err() == nil {
+		h.log.Warn("plugin does not say in which store an address lies, so bytes move", "plugin", s.Name, "err", err)
+	}
+	return same
+}
+
+func sameStore(ctx context.Context, source sdk.DataSource, from sdk.DataAddress, sink sdk.DataSink, to sdk.DataAddress) (bool, error) {
+	a, err := source.Store(ctx, from)
+	if err != nil || a == "" {
+		return false, err
+	}
+	b, err := sink.Store(ctx, to)
+	return a == b && err == nil, err
+}
+
 // CheckSource says what is wrong with a data address to read from: an unknown type, what the schema of the type refuses, or what the
 // plugin refuses. The error is an *sdk.Error.
 func (h *Host) CheckSource(ctx context.Context, a sdk.DataAddress) error {

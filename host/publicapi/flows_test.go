@@ -181,6 +181,8 @@ type scripted func(open sdk.ReadOpen) ([]sdk.Frame, error)
 
 func (s scripted) Validate(context.Context, sdk.DataAddress) error { return nil }
 
+func (s scripted) Store(context.Context, sdk.DataAddress) (string, error) { return "", nil }
+
 func (s scripted) Read(ctx context.Context, open sdk.ReadOpen) (sdk.ReadStream, error) {
 	frames, err := s(open)
 	if len(frames) == 0 && err != nil && err != errForever {

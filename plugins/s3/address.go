@@ -28,6 +28,7 @@ type place struct {
 	endpoint    *url.URL // nil: Amazon's own
 	pathStyle   bool
 	credentials aws.CredentialsProvider
+	identity    string   // stands for the credentials of the address, "" for the operator's
 	secrets     []string // values that a message must not repeat
 	checksums   bool     // send them
 }
@@ -83,7 +84,7 @@ func (r *addressReader) fail(field, message string) {
 // region becomes part of a host name.
 func (r *addressReader) region() string {
 	region := cmp.Or(r.address.Get("region"), "us-east-1")
-	if len(region) > 32 || strings.Trim(region, lowerLetters+"-") != "" || strings.Trim(region, "-") != region {
+	if !isRegion(region) {
 		r.fail("region", "is not the name of a region")
 	}
 	return region
@@ -95,11 +96,18 @@ func (r *addressReader) bucket() string {
 	switch {
 	case bucket == "":
 		r.fail("bucketName", "is required")
-	case len(bucket) < 3 || len(bucket) > 255 || strings.Trim(bucket, bucketLetters) != "" || strings.Contains(bucket, "..") ||
-		strings.Trim(bucket, ".-") != bucket:
+	case !isBucket(bucket):
 		r.fail("bucketName", "is not the name of a bucket")
 	}
 	return bucket
+}
+
+func isRegion(s string) bool {
+	return len(s) <= 32 && strings.Trim(s, lowerLetters+"-") == "" && strings.Trim(s, "-") == s
+}
+
+func isBucket(s string) bool {
+	return len(s) >= 3 && len(s) <= 255 && strings.Trim(s, bucketLetters) == "" && !strings.Contains(s, "..") && strings.Trim(s, ".-") == s
 }
 
 func (r *addressReader) endpoint(env *environment) *url.URL {
@@ -132,6 +140,7 @@ func (r *addressReader) credentials(p *place) {
 		r.fail("secretAccessKey", "is required with accessKeyId")
 	default:
 		p.credentials = credentials.NewStaticCredentialsProvider(id, secret, token)
+		p.identity = strings.Join([]string{id, secret, token}, "\x00")
 		for _, s := range []string{token, secret, id} {
 			if len(s) >= 4 {
 				p.secrets = append(p.secrets, s)

@@ -57,6 +57,9 @@ func newChecksum(kind types.ChecksumType, crc32c, sha, crc64nvme, crc *string) *
 
 func (c *checksum) hex() string { return hex.EncodeToString(c.want) }
 
+// base64 is as the protocol writes it.
+func (c *checksum) base64() string { return base64.StdEncoding.EncodeToString(c.want) }
+
 // check returns a reader that compares what was read before it says that the end is reached. It is r itself for nil.
 func (c *checksum) check(r io.ReadCloser) io.ReadCloser {
 	if c == nil {

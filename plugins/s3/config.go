@@ -2,9 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"os"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -37,6 +34,7 @@ type settings struct {
 	Checksums          string       `json:"checksums"`
 	PartSize           sdk.ByteSize `json:"part_size"`
 	RangeSize          sdk.ByteSize `json:"range_size"`
+	CopyPartSize       sdk.ByteSize `json:"copy_part_size"`
 	Parallel           int          `json:"parallel"`
 	Memory             sdk.ByteSize `json:"memory"`
 }
@@ -58,6 +56,8 @@ func defaultSettings() settings {
 		RangeSize:   8 << 20,
 		Parallel:    4,
 		Memory:      256 << 20,
+
+		CopyPartSize: 256 << 20,
 	}
 }
 
@@ -85,6 +85,8 @@ func configSchema() sdk.Schema {
 		{Name: "part_size", Kind: sdk.Size, Default: "8MiB", Documentation: "Size of the parts of an upload, from 5MiB on. Smaller objects are " +
 			"sent at once. It grows by itself where there would be more than 10,000 parts."},
 		{Name: "range_size", Kind: sdk.Size, Default: "8MiB", Documentation: "Size of the ranges that a large object is read in."},
+		{Name: "copy_part_size", Kind: sdk.Size, Default: "256MiB", Documentation: "Where the store copies by itself: objects up to this size are " +
+			"copied at once, larger ones in ranges of it, from 5MiB to 5GiB. The store has to copy one within `idle_timeout`."},
 		{Name: "parallel", Kind: sdk.Int, Default: "4", Documentation: "Most requests at once for one object, 1 to 64."},
 		{Name: "memory", Kind: sdk.Size, Default: "256MiB", Documentation: "Memory of all flows together for reading ahead and for sending parts " +
 			"side by side. A flow that gets none of it works with one request at a time."},
@@ -105,6 +107,9 @@ func (s settings) check() error {
 	}
 	if s.RangeSize < 64<<10 || s.RangeSize > maxPartSize {
 		refuse("range_size", "is not between 64KiB and 5GiB")
+	}
+	if s.CopyPartSize < minPartSize || s.CopyPartSize > maxPartSize {
+		refuse("copy_part_size", "is not between 5MiB and 5GiB")
 	}
 	if s.Parallel < 1 || s.Parallel > 64 {
 		refuse("parallel", "is not between 1 and 64")
@@ -141,24 +146,4 @@ func (s settings) ownCredentials(ctx context.Context) (aws.CredentialsProvider, 
 		return nil, invalidField("default_credentials", "the default chain of credentials cannot be used: "+err.Error())
 	}
 	return loaded.Credentials, nil
-}
-
-func (s settings) tlsConfig() (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if s.CAFile == "" {
-		return c, nil
-	}
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		roots = x509.NewCertPool() // a machine without certificates of its own
-	}
-	pem, err := os.ReadFile(s.CAFile)
-	if err != nil {
-		return nil, invalidField("ca_file", err.Error())
-	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, invalidField("ca_file", "has no PEM certificate")
-	}
-	c.RootCAs = roots
-	return c, nil
 }

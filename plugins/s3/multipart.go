@@ -22,6 +22,7 @@ type multipart struct {
 // sending is a part on its way.
 type sending struct {
 	part *types.CompletedPart
+	size int64
 	done chan struct{} // closed when part and err are final
 	err  error
 }
@@ -62,9 +63,9 @@ func (m *multipart) send(ctx context.Context, s *store, key string, content bloc
 	}
 	m.parts = append(m.parts, types.CompletedPart{PartNumber: aws.Int32(int32(len(m.parts) + 1))})
 	m.bytes += content.n
-	f := &sending{part: &types.CompletedPart{PartNumber: m.parts[len(m.parts)-1].PartNumber}, done: make(chan struct{})}
+	f := &sending{part: &types.CompletedPart{PartNumber: m.parts[len(m.parts)-1].PartNumber}, size: content.n, done: make(chan struct{})}
 	m.sending = append(m.sending, f)
-	size, id := content.n, m.id
+	size, id := f.size, m.id
 	if !s.env.memory.take(size) {
 		f.run(ctx, s, key, id, &content, sum)
 		return m.wait(0)
@@ -117,9 +118,11 @@ func (m *multipart) drain() {
 }
 
 // tags is a digest of the parts' ETags. No part is on its way.
-func (m *multipart) tags() []byte {
+func (m *multipart) tags() []byte { return tagsOf(m.parts) }
+
+func tagsOf(parts []types.CompletedPart) []byte {
 	h := sha256.New()
-	for _, p := range m.parts {
+	for _, p := range parts {
 		h.Write([]byte(aws.ToString(p.ETag)))
 		h.Write([]byte{0})
 	}
@@ -164,13 +167,14 @@ func errPartsGone(s *store, key string) error {
 	return sdk.Errorf(sdk.Corrupt, "the upload to %q does not have the parts that were sent", s.location(key))
 }
 
-// complete makes the object. sum is the CRC-32C of the whole, which the store compares if it knows checksums.
-func (m *multipart) complete(ctx context.Context, s *store, key string, sum uint32, replace bool) error {
+// complete makes the object. sum is the CRC-32C of the whole as the protocol writes it, which the store compares if it knows checksums; nil
+// if it is not known.
+func (m *multipart) complete(ctx context.Context, s *store, key string, sum *string, replace bool) error {
 	in := &s3.CompleteMultipartUploadInput{
 		Bucket: &s.bucket, Key: &key, UploadId: &m.id, MultipartUpload: &types.CompletedMultipartUpload{Parts: m.parts},
 	}
 	if s.checksums {
-		in.ChecksumCRC32C, in.ChecksumType, in.MpuObjectSize = aws.String(base64CRC(sum)), types.ChecksumTypeFullObject, &m.bytes
+		in.ChecksumCRC32C, in.ChecksumType, in.MpuObjectSize = sum, types.ChecksumTypeFullObject, &m.bytes
 	}
 	if !replace {
 		in.IfNoneMatch = aws.String("*")

@@ -26,6 +26,7 @@ type object struct {
 	target    string    // see targetName
 	asked     bool      // not only found in a list
 	sum       *checksum // of the whole, as the store knows it; nil if it does not or was not asked
+	crc32c    string    // what the store has for one, be it of the whole or not; "" as for sum
 }
 
 // head asks for an object.
@@ -42,6 +43,7 @@ func (s *store) head(ctx context.Context, key string) (*object, error) {
 	if o.version == "null" {
 		o.version = ""
 	}
+	o.crc32c = aws.ToString(out.ChecksumCRC32C)
 	o.sum = newChecksum(out.ChecksumType, out.ChecksumCRC32C, out.ChecksumSHA256, out.ChecksumCRC64NVME, out.ChecksumCRC32)
 	return o, nil
 }
@@ -55,6 +57,14 @@ func (o *object) properties() map[string]string {
 		return nil
 	}
 	return map[string]string{o.sum.name: o.sum.hex()}
+}
+
+// digests are those that the store knows of the content, nil if there are none.
+func (o *object) digests() sdk.Digests {
+	if o.sum == nil || o.sum.name != string(sdk.CRC32C) && o.sum.name != string(sdk.SHA256) {
+		return nil
+	}
+	return sdk.Digests{sdk.Algorithm(o.sum.name): o.sum.want}
 }
 
 // open returns Part.Open.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"net/http"
 	"time"
@@ -53,7 +54,8 @@ func newPlugin() sdk.Plugin {
 				Documentation: "A bucket, or a folder in one, that parts are written to as objects by their names. A part of records " +
 					"becomes a folder of objects with one JSON document a line, and an empty object `_SUCCESS` when it has ended. What is " +
 					"not whole is kept by the store as an upload and in the folder `" + workFolder + "`, until the flow ends. The credentials " +
-					"have to allow getting, putting, deleting and listing objects, and listing and aborting uploads and their parts.",
+					"have to allow getting, putting, deleting and listing objects, and listing and aborting uploads and their parts. Where the " +
+					"operator lets the store copy, they read the source's bucket.",
 				Address:   sinkSchema(),
 				Resumable: true,
 			},
@@ -70,6 +72,8 @@ type environment struct {
 	lent   grants                  // where the operator's credentials may be used
 	own    aws.CredentialsProvider // of the operator, nil if there are none
 	memory *budget
+
+	nameKey []byte // makes the names of stores
 }
 
 func configure(ctx context.Context, c sdk.Config) (*environment, error) {
@@ -84,7 +88,7 @@ func configure(ctx context.Context, c sdk.Config) (*environment, error) {
 	if err != nil {
 		return nil, invalidField("allow", err.Error())
 	}
-	tlsConfig, err := s.tlsConfig()
+	tlsConfig, err := outbound.TLSFromFiles(s.CAFile, "", "")
 	if err != nil {
 		return nil, err
 	}
@@ -100,8 +104,11 @@ func configure(ctx context.Context, c sdk.Config) (*environment, error) {
 }
 
 func newEnvironment(s settings, p *outbound.Policy, t *tls.Config, lent grants, own aws.CredentialsProvider) *environment {
+	nameKey := make([]byte, 32)
+	rand.Read(nameKey) // which never fails
 	return &environment{
 		settings: s,
+		nameKey:  nameKey,
 		policy:   p,
 		http:     newHTTPClient(p, t, time.Duration(s.Timeout), time.Duration(s.IdleTimeout)),
 		lent:     lent,

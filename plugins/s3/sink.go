@@ -75,6 +75,7 @@ type writer struct {
 	replace    bool
 	redelivery bool
 	batch      batchLimits
+	badSums    bool // the store does not know the checksums of ranges that it copies
 }
 
 func (w *writer) write(ctx context.Context, p *sdk.IncomingPart) error {
@@ -84,6 +85,13 @@ func (w *writer) write(ctx context.Context, p *sdk.IncomingPart) error {
 	}
 	if p.PartInfo.Records {
 		return w.writeRecords(ctx, p, key)
+	}
+	if p.Reference != nil {
+		if err := w.copy(ctx, p, key); err != nil {
+			return err
+		}
+		p.Commit(w.location(key))
+		return nil
 	}
 	u, err := w.begin(ctx, p, key)
 	if err != nil {

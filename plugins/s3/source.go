@@ -37,7 +37,7 @@ func (s *source) Read(ctx context.Context, req sdk.ReadRequest) iter.Seq2[sdk.Pa
 			yield(sdk.Part{}, err)
 			return
 		}
-		l := &listing{store: s.env.open(r.place), base: r.base(), prefix: r.prefix, only: req.Part}
+		l := &listing{store: s.env.open(r.place), base: r.base(), prefix: r.prefix, only: req.Part, refer: req.ByReference}
 		if r.key != "" {
 			part, err := l.single(ctx, r.key)
 			yield(part, err)
@@ -55,6 +55,7 @@ type listing struct {
 	base   string // see readRange.base
 	prefix string
 	only   string // name of the only part that is wanted, "" for all
+	refer  bool   // parts get references
 }
 
 // single is the object that the address names.
@@ -170,12 +171,19 @@ func (l *listing) part(o *object) (sdk.Part, error) {
 	if o.mediaType == "" {
 		o.mediaType = mediaType(name)
 	}
-	return sdk.Part{
+	part := sdk.Part{
 		PartInfo: sdk.PartInfo{
 			Name: name, MediaType: o.mediaType, Size: o.size, Modified: o.modified, Validator: o.validator(), Properties: o.properties(),
 		},
 		Open: o.open(l.store),
-	}, nil
+	}
+	if !l.refer {
+		return part, nil
+	}
+	var err error
+	part.Reference, err = l.referTo(o)
+	part.Digests = o.digests()
+	return part, err
 }
 
 func mediaType(name string) string {

@@ -22,6 +22,8 @@ type token struct {
 	// CRC is the CRC-32C of all bytes, TailCRC that of the tail.
 	CRC     uint32 `json:"crc"`
 	TailCRC uint32 `json:"tailCrc,omitempty"`
+	// NoSums says that the upload was begun without checksums, because the store does not know those of copies.
+	NoSums bool `json:"noSums,omitempty"`
 	// First is the position of the first record in the tail, Records their number.
 	First   int64 `json:"first,omitempty"`
 	Records int64 `json:"records,omitempty"`

@@ -153,23 +153,15 @@ func (u *upload) send() error {
 
 // start begins the upload. One that an earlier attempt has left goes first.
 func (u *upload) start() error {
-	if err := u.abortLeft(u.ctx); err != nil {
-		return err
-	}
-	if err := u.note(u.ctx, note{Key: u.key}); err != nil {
-		return err
-	}
-	if err := u.create(u.ctx, u.store, u.key, u.mediaType(), u.mark()); err != nil {
-		return err
-	}
-	return u.note(u.ctx, note{Key: u.key, Upload: u.id})
+	return u.begin(u.ctx, &u.multipart, u.key, mediaTypeOf(u.part))
 }
 
-func (u *upload) mediaType() string {
-	if _, _, err := mime.ParseMediaType(u.part.MediaType); err != nil {
+// mediaTypeOf is the media type that a part's object gets.
+func mediaTypeOf(p *sdk.IncomingPart) string {
+	if _, _, err := mime.ParseMediaType(p.MediaType); err != nil {
 		return "application/octet-stream"
 	}
-	return u.part.MediaType
+	return p.MediaType
 }
 
 // checkpoint makes what has come durable: in parts of the upload, and what is too little for one in an object of the plugin's own.
@@ -225,7 +217,7 @@ func (u *upload) finish() error {
 // putWhole sends the tail as the object.
 func (u *upload) putWhole() error {
 	in := &s3.PutObjectInput{
-		Bucket: &u.bucket, Key: &u.key, Body: u.tail.reader(), ContentLength: &u.tail.n, ContentType: aws.String(u.mediaType()),
+		Bucket: &u.bucket, Key: &u.key, Body: u.tail.reader(), ContentLength: &u.tail.n, ContentType: aws.String(mediaTypeOf(u.part)),
 		Metadata: map[string]string{markName: u.mark()},
 	}
 	if u.checksums {
@@ -251,7 +243,7 @@ func (u *upload) completeAll() error {
 	if err := u.wait(0); err != nil {
 		return err
 	}
-	err := u.complete(u.ctx, u.store, u.key, u.crc, u.replace)
+	err := u.complete(u.ctx, u.store, u.key, aws.String(base64CRC(u.crc)), u.replace)
 	switch {
 	case isGone(err):
 		// The answer to an earlier attempt was lost.

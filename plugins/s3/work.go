@@ -95,6 +95,21 @@ func (k *work) note(ctx context.Context, n note) error {
 	return k.put(ctx, k.folder+noteName, &content, nil)
 }
 
+// begin begins an upload to a key, so that it is found by whoever comes after this process. One that an earlier attempt has left goes
+// first.
+func (k *work) begin(ctx context.Context, m *multipart, key, mediaType string) error {
+	if err := k.abortLeft(ctx); err != nil {
+		return err
+	}
+	if err := k.note(ctx, note{Key: key}); err != nil {
+		return err
+	}
+	if err := m.create(ctx, k.store, key, mediaType, k.mark()); err != nil {
+		return err
+	}
+	return k.note(ctx, note{Key: key, Upload: m.id})
+}
+
 // keptTails is how many tails are kept. A host stores a checkpoint some time after it was given, while more bytes come; what can be on
 // its way by then is less than two parts, and each part has one tail.
 const keptTails = 8
@@ -207,8 +222,10 @@ func (s *store) rescue(ctx context.Context, key string) error {
 	return s.failure(ctx, err, "write", target)
 }
 
-// copySource is a key as the header field for copies wants it.
-func copySource(key string) string { return (&url.URL{Path: key}).EscapedPath() }
+// copySource is a key as the header field for copies wants it: stores take a '+' for a space.
+func copySource(key string) string {
+	return strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(key))
+}
 
 // abortNoted aborts the upload that a note names.
 func (s *store) abortNoted(ctx context.Context, o types.Object) error {

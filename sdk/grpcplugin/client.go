@@ -100,6 +100,11 @@ func (s sourceClient) Validate(ctx context.Context, a sdk.DataAddress) error {
 	return sdk.InvalidFields(fieldsFromProto(r.Errors))
 }
 
+func (s sourceClient) Store(ctx context.Context, a sdk.DataAddress) (string, error) {
+	r, err := s.client.Store(ctx, &pluginv1.StoreRequest{Address: addressToProto(a)})
+	return storeFromProto(ctx, r, err)
+}
+
 func (s sourceClient) Read(ctx context.Context, open sdk.ReadOpen) (sdk.ReadStream, error) {
 	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stream, err := s.client.Read(streamCtx)
@@ -128,6 +133,24 @@ func (s sinkClient) Validate(ctx context.Context, a sdk.DataAddress) error {
 		return fromStatus(ctx, err)
 	}
 	return sdk.InvalidFields(fieldsFromProto(r.Errors))
+}
+
+func (s sinkClient) Store(ctx context.Context, a sdk.DataAddress) (string, error) {
+	r, err := s.client.Store(ctx, &pluginv1.StoreRequest{Address: addressToProto(a)})
+	return storeFromProto(ctx, r, err)
+}
+
+// maxStore bounds the name of a store, in bytes.
+const maxStore = 256
+
+func storeFromProto(ctx context.Context, r *pluginv1.StoreResponse, err error) (string, error) {
+	if err != nil {
+		return "", fromStatus(ctx, err)
+	}
+	if len(r.Name) > maxStore {
+		return "", sdk.Errorf(sdk.Internal, "the name of a store has %d bytes, more than %d", len(r.Name), maxStore)
+	}
+	return r.Name, nil
 }
 
 func (s sinkClient) Provision(ctx context.Context, flow sdk.FlowContext, a sdk.DataAddress) (sdk.DataAddress, error) {

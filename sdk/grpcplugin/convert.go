@@ -62,6 +62,7 @@ func partToProto(f *sdk.PartBegin) *pluginv1.PartBegin {
 	p := &pluginv1.PartBegin{
 		Index: f.Index, Name: text(f.Name), MediaType: text(f.MediaType),
 		Offset: uint64(f.Offset), Validator: text(f.Validator), Records: f.Records,
+		Reference: f.Reference,
 	}
 	for name, value := range f.Properties {
 		if p.Properties == nil {
@@ -94,6 +95,9 @@ func partFromProto(p *pluginv1.PartBegin) *sdk.PartBegin {
 			TotalBytes: int64(min(p.GetTotalBytes(), math.MaxInt64))},
 		Offset: int64(p.Offset),
 	}
+	if len(p.Reference) > 0 {
+		f.Reference = p.Reference
+	}
 	if p.Size != nil {
 		f.Size = int64(*p.Size)
 	}
@@ -111,6 +115,8 @@ func upToProto(up sdk.Up) *pluginv1.WriteUp {
 	case *sdk.Blocked:
 		return &pluginv1.WriteUp{Kind: &pluginv1.WriteUp_Blocked{Blocked: &pluginv1.Blocked{
 			Blocked: up.Blocked, Reason: up.Reason}}}
+	case *sdk.Copied:
+		return &pluginv1.WriteUp{Kind: &pluginv1.WriteUp_Copied{Copied: &pluginv1.Copied{Index: up.Index, Bytes: uint64(up.Bytes)}}}
 	case *sdk.PartWritten:
 		return &pluginv1.WriteUp{Kind: &pluginv1.WriteUp_PartWritten{PartWritten: &pluginv1.PartWritten{
 			Index: up.Index, Size: uint64(up.Size), Digests: digestsToProto(up.Digests), Location: text(up.Location)}}}
@@ -127,6 +133,8 @@ func upFromProto(u *pluginv1.WriteUp) (sdk.Up, error) {
 		return &sdk.Durable{Sequence: k.Durable.Sequence, Token: k.Durable.SinkToken}, nil
 	case *pluginv1.WriteUp_Blocked:
 		return &sdk.Blocked{Blocked: k.Blocked.Blocked, Reason: k.Blocked.Reason}, nil
+	case *pluginv1.WriteUp_Copied:
+		return &sdk.Copied{Index: k.Copied.Index, Bytes: int64(k.Copied.Bytes)}, nil
 	case *pluginv1.WriteUp_PartWritten:
 		return &sdk.PartWritten{Index: k.PartWritten.Index, Size: int64(k.PartWritten.Size),
 			Digests: digestsFromProto(k.PartWritten.Digests), Location: k.PartWritten.Location}, nil
@@ -165,6 +173,7 @@ func readOpenToProto(o sdk.ReadOpen) *pluginv1.ReadOpen {
 	p := &pluginv1.ReadOpen{
 		Flow: flowToProto(o.Flow), Address: addressToProto(o.Address), ResumeToken: o.ResumeToken,
 		Digests: algorithmsToProto(o.Digests), List: o.List, MaxFrameSize: sdk.MaxData, Skip: o.Skip,
+		ByReference: o.ByReference, ByBytes: o.ByBytes,
 	}
 	if s := o.Select; s != nil {
 		p.Select = &pluginv1.PartSelection{Name: s.Name, Offset: uint64(s.Offset), Validator: s.Validator}
@@ -185,7 +194,7 @@ func readOpenToProto(o sdk.ReadOpen) *pluginv1.ReadOpen {
 func readOpenFromProto(p *pluginv1.ReadOpen) sdk.ReadOpen {
 	o := sdk.ReadOpen{
 		Flow: flowFromProto(p.Flow), Address: addressFromProto(p.Address), ResumeToken: p.ResumeToken,
-		Digests: algorithmsFromProto(p.Digests), List: p.List, Skip: p.Skip,
+		Digests: algorithmsFromProto(p.Digests), List: p.List, Skip: p.Skip, ByReference: p.ByReference, ByBytes: p.ByBytes,
 	}
 	if s := p.Select; s != nil {
 		o.Select = &sdk.Selection{Name: s.Name, Offset: int64(s.Offset), Length: -1, Validator: s.Validator}

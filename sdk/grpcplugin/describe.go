@@ -54,7 +54,7 @@ func typesToProto(types []sdk.AddressType) (out []*pluginv1.AddressType) {
 	for _, t := range types {
 		out = append(out, &pluginv1.AddressType{
 			Type: t.Type, Documentation: t.Documentation, Address: schemaToProto(t.Address),
-			Resumable: t.Resumable, NonFinite: t.NonFinite, Records: t.Records, Provisions: t.Provisions,
+			Resumable: t.Resumable, NonFinite: t.NonFinite, Records: t.Records, Provisions: t.Provisions, Copies: t.Copies,
 		})
 	}
 	return out
@@ -64,7 +64,7 @@ func typesFromProto(types []*pluginv1.AddressType) (out []sdk.AddressType) {
 	for _, t := range types {
 		out = append(out, sdk.AddressType{
 			Type: t.Type, Documentation: t.Documentation, Address: schemaFromProto(t.Address),
-			Resumable: t.Resumable, NonFinite: t.NonFinite, Records: t.Records, Provisions: t.Provisions,
+			Resumable: t.Resumable, NonFinite: t.NonFinite, Records: t.Records, Provisions: t.Provisions, Copies: t.Copies,
 		})
 	}
 	return out

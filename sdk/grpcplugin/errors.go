@@ -28,6 +28,7 @@ var errorCodes = map[sdk.Code]struct {
 	sdk.Conflict:    {pluginv1.ErrorCode_ERROR_CODE_CONFLICT, codes.AlreadyExists},
 	sdk.Exhausted:   {pluginv1.ErrorCode_ERROR_CODE_EXHAUSTED, codes.ResourceExhausted},
 	sdk.Unsupported: {pluginv1.ErrorCode_ERROR_CODE_UNSUPPORTED, codes.Unimplemented},
+	sdk.NotCopied:   {pluginv1.ErrorCode_ERROR_CODE_NOT_COPIED, codes.FailedPrecondition},
 }
 
 // maxMessage bounds the text of an error on the wire, in bytes.

@@ -145,6 +145,15 @@ func (s sourceServer) Validate(ctx context.Context, r *pluginv1.ValidateRequest)
 	return validation(source.Validate(ctx, addressFromProto(r.Address)))
 }
 
+func (s sourceServer) Store(ctx context.Context, r *pluginv1.StoreRequest) (*pluginv1.StoreResponse, error) {
+	source, err := s.source(r.Address.GetType())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	name, err := source.Store(ctx, addressFromProto(r.Address))
+	return &pluginv1.StoreResponse{Name: text(name)}, statusOf(err)
+}
+
 // Read sends the frames of one flow. A failure is the stream's last frame.
 func (s sourceServer) Read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame]) error {
 	err := s.read(stream)
@@ -280,6 +289,15 @@ func (s sinkServer) Validate(ctx context.Context, r *pluginv1.ValidateRequest) (
 		return nil, statusOf(err)
 	}
 	return validation(sink.Validate(ctx, addressFromProto(r.Address)))
+}
+
+func (s sinkServer) Store(ctx context.Context, r *pluginv1.StoreRequest) (*pluginv1.StoreResponse, error) {
+	sink, err := s.sink(r.Address.GetType())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	name, err := sink.Store(ctx, addressFromProto(r.Address))
+	return &pluginv1.StoreResponse{Name: text(name)}, statusOf(err)
 }
 
 func (s sinkServer) Provision(ctx context.Context, r *pluginv1.ProvisionRequest) (*pluginv1.ProvisionResponse, error) {

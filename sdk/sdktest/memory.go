@@ -27,6 +27,8 @@ const MemoryType = "Memory"
 type Memory struct {
 	// Reading and Writing, if set, are called before each piece of a part moves, and before its end.
 	Reading, Writing Hook
+	// Copying is the same for a part that is copied within the memory. An error with code NotCopied refuses that.
+	Copying Hook
 	// Piece is the most bytes between two calls of a Hook. 0: 64 KiB.
 	Piece int
 
@@ -188,6 +190,9 @@ func (m *Memory) Read(ctx context.Context, req sdk.ReadRequest) iter.Seq2[sdk.Pa
 		gate := &hooked{hook: m.Reading, at: Point{Flow: req.Flow}, piece: m.piece()}
 		for _, p := range parts {
 			p.info.TotalParts = len(parts)
+			if req.ByReference && !p.info.Records {
+				p.info.Reference = referTo(folder, p.info)
+			}
 			part := sdk.Part{PartInfo: p.info}
 			if p.info.Records {
 				part.OpenRecords = func(_ context.Context, token []byte) (sdk.RecordReader, error) {
@@ -239,6 +244,13 @@ func (m *Memory) Write(ctx context.Context, req sdk.WriteRequest, parts iter.Seq
 }
 
 func (m *Memory) writePart(ctx context.Context, req sdk.WriteRequest, in *sdk.IncomingPart, gate *hooked) error {
+	if in.Reference != nil {
+		part, err := m.copyPart(ctx, req, in, &hooked{hook: m.Copying, at: gate.at, piece: gate.piece})
+		if err != nil {
+			return err
+		}
+		return m.finish(req, in, part)
+	}
 	part, err := m.begin(req.Flow, in)
 	if err != nil {
 		return err
@@ -253,6 +265,11 @@ func (m *Memory) writePart(ctx context.Context, req sdk.WriteRequest, in *sdk.In
 	if err != nil {
 		return err
 	}
+	return m.finish(req, in, part)
+}
+
+// finish shows a whole part under its name.
+func (m *Memory) finish(req sdk.WriteRequest, in *sdk.IncomingPart, part memoryPart) error {
 	name := path.Join(req.Address.Get("folder"), in.Name)
 	overwrite := req.Address.Get("collision") == "replace"
 	if err := m.commit(name, part, overwrite, req.Redelivery); err != nil {

@@ -70,14 +70,18 @@ func TestMemoryAsSink(t *testing.T) {
 	}
 }
 
-func newStore(folder string) sdktest.Store {
-	memory := &sdktest.Memory{}
+func newStore(folder string) sdktest.Store { return newStoreIn(&sdktest.Memory{}, folder) }
+
+// newStoreIn is a folder of a memory as a sink.
+func newStoreIn(memory *sdktest.Memory, folder string) sdktest.Store {
 	return sdktest.Store{
 		Sink: memory.DataSink(), Address: memory.Address(folder),
 		Names: func() ([]string, error) {
-			names := memory.Names()
-			for i, name := range names {
-				names[i] = relative(folder, name)
+			var names []string
+			for _, name := range memory.Names() {
+				if folder == "" || strings.HasPrefix(name, folder+"/") {
+					names = append(names, relative(folder, name))
+				}
 			}
 			return names, nil
 		},
@@ -89,4 +93,23 @@ func newStore(folder string) sdktest.Store {
 
 func relative(folder, name string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(name, folder), "/")
+}
+
+func TestMemoryAsStore(t *testing.T) {
+	parts := []sdktest.Content{
+		{Name: "a/empty", Bytes: []byte{}},
+		{Name: "b.bin", Bytes: sdktest.Pattern(1, 3<<20+17)},
+		{Name: "c ü", Bytes: sdktest.Pattern(2, 1)},
+	}
+	sdktest.TestCopy(t, sdktest.CopyCase{Parts: parts, New: func(*testing.T) sdktest.Copying {
+		memory := &sdktest.Memory{}
+		for _, p := range parts {
+			memory.Put("from/"+p.Name, p.Bytes)
+		}
+		to := newStoreIn(memory, "to")
+		return sdktest.Copying{
+			Source: memory.DataSource(), From: memory.Address("from"), Store: to,
+			Replace: func(name string, content []byte) error { memory.Put("from/"+name, content); return nil },
+		}
+	}})
 }

@@ -142,6 +142,9 @@ func printFlow(w io.Writer, f admin.FlowDetail) error {
 	line("durable", fmt.Sprintf("%d parts, %d bytes, %d records", f.Parts, f.Bytes, f.Records))
 	if m := f.Movement; m != nil {
 		line("moved", fmt.Sprintf("%d bytes, %d records since the host was started", m.Bytes, m.Records))
+		if m.Copied > 0 {
+			line("copied", fmt.Sprintf("%d bytes inside their store", m.Copied))
+		}
 		line("condition", m.Condition)
 		line("waits for", waitsFor(m))
 		line("has waited for", blocked(m.BlockedSeconds))

@@ -163,7 +163,8 @@ func printType(w io.Writer, role string, t sdk.AddressType) {
 	for _, trait := range []struct {
 		has  bool
 		name string
-	}{{t.Resumable, "resumes inside a part"}, {t.NonFinite, "has no end"}, {t.Records, "carries records"}, {t.Provisions, "hands out addresses"}} {
+	}{{t.Resumable, "resumes inside a part"}, {t.NonFinite, "has no end"}, {t.Records, "carries records"}, {t.Provisions, "hands out addresses"},
+		{t.Copies, "can be copied by its store"}} {
 		if trait.has {
 			traits = append(traits, trait.name)
 		}

@@ -163,7 +163,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	}
 	transfer := &pipeline.Transfer{Source: plugins.Source, Sink: plugins.Sink, Retry: pipeline.Retry(cfg.Transfer.Retry),
 		Digests: cfg.Transfer.Digests, Interval: cfg.Transfer.CheckpointInterval, Metrics: pipeline.NewMetrics(metrics), Logger: logger,
-		Admit: share.admit, Meter: share.meterOfTransfer, Accounts: share.accounts}
+		Admit: share.admit, Meter: share.meterOfTransfer, Accounts: share.accounts, InOneStore: plugins.InOneStore}
 	engine := flow.New(flow.Options{Store: db, Catalog: catalog, Checker: plugins, Endpoint: endpoint,
 		Transfer: newTransfer(transfer, share.since), Sinks: plugins, DatasetIn: signaling.DatasetIn, AnswerWithin: cfg.SignalingSettings.AnswerWithin,
 		Renewer: renewal.New(renewal.Options{Signer: signers.of, AllowHTTP: overHTTP(peers), Logger: logger,

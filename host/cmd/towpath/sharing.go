@@ -110,7 +110,7 @@ func (s sharing) movement(key flow.Key) *admin.Movement {
 	if !used && !moved {
 		return nil
 	}
-	out := &admin.Movement{Bytes: usage.Bytes, Records: usage.Records, BlockedSeconds: map[string]float64{}}
+	out := &admin.Movement{Bytes: usage.Bytes, Records: usage.Records, Copied: m.Copied, BlockedSeconds: map[string]float64{}}
 	if usage.At != nil {
 		out.Limit = usage.At.String()
 	}

@@ -76,6 +76,7 @@ func newPluginHost(cfg *config.Config, logger *slog.Logger, metrics prometheus.R
 			Binary: p.Binary, SHA256: p.SHA256, Environment: p.Environment, PassEnvironment: p.PassEnvironment,
 			StartTimeout: p.StartTimeout, DrainTimeout: p.DrainTimeout, StopTimeout: p.StopTimeout,
 			Lane: pluginhost.Lane(p.Lane), LaneBuffer: int(p.LaneBuffer), MTLS: pluginhost.MTLS(p.MTLS),
+			ServerSideCopy: p.ServerSideCopy,
 		}
 	}
 	return pluginhost.New(pluginhost.Options{

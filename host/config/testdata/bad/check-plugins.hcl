@@ -35,3 +35,6 @@ plugin "http" {
   }
 }
 plugin "wrong-defaults" {}
+plugin "synthetic" {
+  server_side_copy = true
+}

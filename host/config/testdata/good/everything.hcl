@@ -35,6 +35,7 @@ plugin "file" {
   stop_timeout     = "300ms"
   lane             = "grpc"
   lane_buffer      = "2MiB"
+  server_side_copy = false
   mtls             = "on"
   config {
     root = path("files")

@@ -267,6 +267,8 @@ const (
 	ErrorCode_ERROR_CODE_EXHAUSTED ErrorCode = 7
 	// The plugin does not do this.
 	ErrorCode_ERROR_CODE_UNSUPPORTED ErrorCode = 8
+	// The store does not copy this part, which can be sent as bytes.
+	ErrorCode_ERROR_CODE_NOT_COPIED ErrorCode = 9
 )
 
 // Enum value maps for ErrorCode.
@@ -281,6 +283,7 @@ var (
 		6: "ERROR_CODE_CONFLICT",
 		7: "ERROR_CODE_EXHAUSTED",
 		8: "ERROR_CODE_UNSUPPORTED",
+		9: "ERROR_CODE_NOT_COPIED",
 	}
 	ErrorCode_value = map[string]int32{
 		"ERROR_CODE_UNSPECIFIED": 0,
@@ -292,6 +295,7 @@ var (
 		"ERROR_CODE_CONFLICT":    6,
 		"ERROR_CODE_EXHAUSTED":   7,
 		"ERROR_CODE_UNSUPPORTED": 8,
+		"ERROR_CODE_NOT_COPIED":  9,
 	}
 )
 
@@ -548,7 +552,10 @@ type AddressType struct {
 	// Parts carry records rather than bytes.
 	Records bool `protobuf:"varint,6,opt,name=records,proto3" json:"records,omitempty"`
 	// A sink that hands out addresses of this type by Provision.
-	Provisions    bool `protobuf:"varint,7,opt,name=provisions,proto3" json:"provisions,omitempty"`
+	Provisions bool `protobuf:"varint,7,opt,name=provisions,proto3" json:"provisions,omitempty"`
+	// Addresses of this type lie in stores that copy content by themselves. Store says in which; a source sends parts by reference, and a
+	// sink copies them.
+	Copies        bool `protobuf:"varint,8,opt,name=copies,proto3" json:"copies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -628,6 +635,13 @@ func (x *AddressType) GetRecords() bool {
 func (x *AddressType) GetProvisions() bool {
 	if x != nil {
 		return x.Provisions
+	}
+	return false
+}
+
+func (x *AddressType) GetCopies() bool {
+	if x != nil {
+		return x.Copies
 	}
 	return false
 }
@@ -1336,6 +1350,98 @@ func (x *ValidateResponse) GetErrors() []*FieldError {
 	return nil
 }
 
+// StoreRequest asks in which store an address lies.
+type StoreRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       *DataAddress           `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreRequest) Reset() {
+	*x = StoreRequest{}
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreRequest) ProtoMessage() {}
+
+func (x *StoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreRequest.ProtoReflect.Descriptor instead.
+func (*StoreRequest) Descriptor() ([]byte, []int) {
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *StoreRequest) GetAddress() *DataAddress {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+// StoreResponse names the store.
+type StoreResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Equal for two addresses of one process of the plugin if, and only if, it can copy from one to the other inside the store. Opaque, at
+	// most 256 bytes, and no secret can be learned from it. Empty: nothing can be copied.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreResponse) Reset() {
+	*x = StoreResponse{}
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreResponse) ProtoMessage() {}
+
+func (x *StoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreResponse.ProtoReflect.Descriptor instead.
+func (*StoreResponse) Descriptor() ([]byte, []int) {
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *StoreResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // FieldError says what is wrong with one field.
 type FieldError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1349,7 +1455,7 @@ type FieldError struct {
 
 func (x *FieldError) Reset() {
 	*x = FieldError{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[16]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1467,7 @@ func (x *FieldError) String() string {
 func (*FieldError) ProtoMessage() {}
 
 func (x *FieldError) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[16]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1480,7 @@ func (x *FieldError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldError.ProtoReflect.Descriptor instead.
 func (*FieldError) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{16}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *FieldError) GetField() string {
@@ -1407,7 +1513,7 @@ type ReadUp struct {
 
 func (x *ReadUp) Reset() {
 	*x = ReadUp{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[17]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1525,7 @@ func (x *ReadUp) String() string {
 func (*ReadUp) ProtoMessage() {}
 
 func (x *ReadUp) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[17]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1538,7 @@ func (x *ReadUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadUp.ProtoReflect.Descriptor instead.
 func (*ReadUp) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{17}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReadUp) GetKind() isReadUp_Kind {
@@ -1531,14 +1637,19 @@ type ReadOpen struct {
 	Lane *LaneOffer `protobuf:"bytes,9,opt,name=lane,proto3" json:"lane,omitempty"`
 	// Names of parts that an operator has given up: the source does not touch them and goes on with the next. The indexes of the others
 	// are as if they were sent.
-	Skip          []string `protobuf:"bytes,10,rep,name=skip,proto3" json:"skip,omitempty"`
+	Skip []string `protobuf:"bytes,10,rep,name=skip,proto3" json:"skip,omitempty"`
+	// Send parts by reference, but for those that by_bytes names and one in whose middle the resume token lies. The sink is one of this
+	// plugin, and its address lies in the same store.
+	ByReference bool `protobuf:"varint,11,opt,name=by_reference,json=byReference,proto3" json:"by_reference,omitempty"`
+	// Names of parts whose content is to be sent.
+	ByBytes       []string `protobuf:"bytes,12,rep,name=by_bytes,json=byBytes,proto3" json:"by_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReadOpen) Reset() {
 	*x = ReadOpen{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[18]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1550,7 +1661,7 @@ func (x *ReadOpen) String() string {
 func (*ReadOpen) ProtoMessage() {}
 
 func (x *ReadOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[18]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1563,7 +1674,7 @@ func (x *ReadOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadOpen.ProtoReflect.Descriptor instead.
 func (*ReadOpen) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{18}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReadOpen) GetFlow() *FlowContext {
@@ -1636,6 +1747,20 @@ func (x *ReadOpen) GetSkip() []string {
 	return nil
 }
 
+func (x *ReadOpen) GetByReference() bool {
+	if x != nil {
+		return x.ByReference
+	}
+	return false
+}
+
+func (x *ReadOpen) GetByBytes() []string {
+	if x != nil {
+		return x.ByBytes
+	}
+	return nil
+}
+
 // LaneOffer says how a plugin gets a lane for the payload of one call.
 type LaneOffer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1655,7 +1780,7 @@ type LaneOffer struct {
 
 func (x *LaneOffer) Reset() {
 	*x = LaneOffer{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[19]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1792,7 @@ func (x *LaneOffer) String() string {
 func (*LaneOffer) ProtoMessage() {}
 
 func (x *LaneOffer) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[19]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1805,7 @@ func (x *LaneOffer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneOffer.ProtoReflect.Descriptor instead.
 func (*LaneOffer) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{19}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LaneOffer) GetName() string {
@@ -1735,7 +1860,7 @@ type PartSelection struct {
 
 func (x *PartSelection) Reset() {
 	*x = PartSelection{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[20]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +1872,7 @@ func (x *PartSelection) String() string {
 func (*PartSelection) ProtoMessage() {}
 
 func (x *PartSelection) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[20]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +1885,7 @@ func (x *PartSelection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartSelection.ProtoReflect.Descriptor instead.
 func (*PartSelection) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{20}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PartSelection) GetName() string {
@@ -1808,7 +1933,7 @@ type ProxyRequest struct {
 
 func (x *ProxyRequest) Reset() {
 	*x = ProxyRequest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[21]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +1945,7 @@ func (x *ProxyRequest) String() string {
 func (*ProxyRequest) ProtoMessage() {}
 
 func (x *ProxyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[21]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +1958,7 @@ func (x *ProxyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyRequest.ProtoReflect.Descriptor instead.
 func (*ProxyRequest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{21}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ProxyRequest) GetMethod() string {
@@ -1882,7 +2007,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[22]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +2019,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[22]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +2032,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{22}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Header) GetName() string {
@@ -1936,7 +2061,7 @@ type RequestBody struct {
 
 func (x *RequestBody) Reset() {
 	*x = RequestBody{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[23]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1948,7 +2073,7 @@ func (x *RequestBody) String() string {
 func (*RequestBody) ProtoMessage() {}
 
 func (x *RequestBody) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[23]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1961,7 +2086,7 @@ func (x *RequestBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestBody.ProtoReflect.Descriptor instead.
 func (*RequestBody) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{23}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RequestBody) GetData() []byte {
@@ -1988,7 +2113,7 @@ type Acknowledge struct {
 
 func (x *Acknowledge) Reset() {
 	*x = Acknowledge{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[24]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2000,7 +2125,7 @@ func (x *Acknowledge) String() string {
 func (*Acknowledge) ProtoMessage() {}
 
 func (x *Acknowledge) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[24]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2013,7 +2138,7 @@ func (x *Acknowledge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledge.ProtoReflect.Descriptor instead.
 func (*Acknowledge) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{24}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Acknowledge) GetSequence() uint64 {
@@ -2032,7 +2157,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[25]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2044,7 +2169,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[25]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2057,7 +2182,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{25}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{27}
 }
 
 // Frame is one step of a stream of parts, from a source through the host to a sink.
@@ -2081,7 +2206,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[26]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2218,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[26]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2231,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{26}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Frame) GetKind() isFrame_Kind {
@@ -2273,7 +2398,7 @@ type Lane struct {
 
 func (x *Lane) Reset() {
 	*x = Lane{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[27]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2285,7 +2410,7 @@ func (x *Lane) String() string {
 func (*Lane) ProtoMessage() {}
 
 func (x *Lane) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[27]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2298,7 +2423,7 @@ func (x *Lane) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lane.ProtoReflect.Descriptor instead.
 func (*Lane) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{27}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{29}
 }
 
 // Records is a batch of small messages. A sender puts count first.
@@ -2313,7 +2438,7 @@ type Records struct {
 
 func (x *Records) Reset() {
 	*x = Records{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[28]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2325,7 +2450,7 @@ func (x *Records) String() string {
 func (*Records) ProtoMessage() {}
 
 func (x *Records) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[28]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2338,7 +2463,7 @@ func (x *Records) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Records.ProtoReflect.Descriptor instead.
 func (*Records) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{28}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Records) GetCount() uint32 {
@@ -2369,7 +2494,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[29]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2381,7 +2506,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[29]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2394,7 +2519,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{29}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Record) GetValue() []byte {
@@ -2449,14 +2574,17 @@ type PartBegin struct {
 	// Number of parts in the flow, if the source knows. Absent: not known.
 	TotalParts *uint64 `protobuf:"varint,10,opt,name=total_parts,json=totalParts,proto3,oneof" json:"total_parts,omitempty"`
 	// Size of all parts of the flow together, if the source knows. Absent: not known.
-	TotalBytes    *uint64 `protobuf:"varint,11,opt,name=total_bytes,json=totalBytes,proto3,oneof" json:"total_bytes,omitempty"`
+	TotalBytes *uint64 `protobuf:"varint,11,opt,name=total_bytes,json=totalBytes,proto3,oneof" json:"total_bytes,omitempty"`
+	// In place of payload: what a sink of the same plugin needs to copy the content inside the store, that content and no other. Opaque to
+	// the host, at most 64 KiB, without secrets. Only in answer to by_reference, with size and without offset. Empty: none.
+	Reference     []byte `protobuf:"bytes,12,opt,name=reference,proto3" json:"reference,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PartBegin) Reset() {
 	*x = PartBegin{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[30]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2468,7 +2596,7 @@ func (x *PartBegin) String() string {
 func (*PartBegin) ProtoMessage() {}
 
 func (x *PartBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[30]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2481,7 +2609,7 @@ func (x *PartBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartBegin.ProtoReflect.Descriptor instead.
 func (*PartBegin) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{30}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PartBegin) GetIndex() uint64 {
@@ -2561,6 +2689,13 @@ func (x *PartBegin) GetTotalBytes() uint64 {
 	return 0
 }
 
+func (x *PartBegin) GetReference() []byte {
+	if x != nil {
+		return x.Reference
+	}
+	return nil
+}
+
 // PartEnd closes a part.
 type PartEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2577,7 +2712,7 @@ type PartEnd struct {
 
 func (x *PartEnd) Reset() {
 	*x = PartEnd{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[31]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2589,7 +2724,7 @@ func (x *PartEnd) String() string {
 func (*PartEnd) ProtoMessage() {}
 
 func (x *PartEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[31]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2602,7 +2737,7 @@ func (x *PartEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartEnd.ProtoReflect.Descriptor instead.
 func (*PartEnd) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{31}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PartEnd) GetSize() uint64 {
@@ -2637,7 +2772,7 @@ type Digest struct {
 
 func (x *Digest) Reset() {
 	*x = Digest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[32]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2649,7 +2784,7 @@ func (x *Digest) String() string {
 func (*Digest) ProtoMessage() {}
 
 func (x *Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[32]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2662,7 +2797,7 @@ func (x *Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Digest.ProtoReflect.Descriptor instead.
 func (*Digest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{32}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Digest) GetAlgorithm() DigestAlgorithm {
@@ -2693,7 +2828,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[33]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2705,7 +2840,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[33]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2718,7 +2853,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{33}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Checkpoint) GetSequence() uint64 {
@@ -2748,7 +2883,7 @@ type End struct {
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[34]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2760,7 +2895,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[34]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2773,7 +2908,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{34}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *End) GetParts() uint64 {
@@ -2817,7 +2952,7 @@ type WriteOpen struct {
 
 func (x *WriteOpen) Reset() {
 	*x = WriteOpen{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[35]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2829,7 +2964,7 @@ func (x *WriteOpen) String() string {
 func (*WriteOpen) ProtoMessage() {}
 
 func (x *WriteOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[35]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2842,7 +2977,7 @@ func (x *WriteOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOpen.ProtoReflect.Descriptor instead.
 func (*WriteOpen) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{35}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WriteOpen) GetFlow() *FlowContext {
@@ -2897,6 +3032,7 @@ type WriteUp struct {
 	//	*WriteUp_Error
 	//	*WriteUp_PartWritten
 	//	*WriteUp_Done
+	//	*WriteUp_Copied
 	Kind          isWriteUp_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2904,7 +3040,7 @@ type WriteUp struct {
 
 func (x *WriteUp) Reset() {
 	*x = WriteUp{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[36]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2916,7 +3052,7 @@ func (x *WriteUp) String() string {
 func (*WriteUp) ProtoMessage() {}
 
 func (x *WriteUp) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[36]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2929,7 +3065,7 @@ func (x *WriteUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteUp.ProtoReflect.Descriptor instead.
 func (*WriteUp) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{36}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WriteUp) GetKind() isWriteUp_Kind {
@@ -2984,6 +3120,15 @@ func (x *WriteUp) GetDone() *WriteDone {
 	return nil
 }
 
+func (x *WriteUp) GetCopied() *Copied {
+	if x != nil {
+		if x, ok := x.Kind.(*WriteUp_Copied); ok {
+			return x.Copied
+		}
+	}
+	return nil
+}
+
 type isWriteUp_Kind interface {
 	isWriteUp_Kind()
 }
@@ -3013,6 +3158,11 @@ type WriteUp_Done struct {
 	Done *WriteDone `protobuf:"bytes,5,opt,name=done,proto3,oneof"`
 }
 
+type WriteUp_Copied struct {
+	// So much of a part with a reference is copied.
+	Copied *Copied `protobuf:"bytes,6,opt,name=copied,proto3,oneof"`
+}
+
 func (*WriteUp_Durable) isWriteUp_Kind() {}
 
 func (*WriteUp_Blocked) isWriteUp_Kind() {}
@@ -3023,10 +3173,67 @@ func (*WriteUp_PartWritten) isWriteUp_Kind() {}
 
 func (*WriteUp_Done) isWriteUp_Kind() {}
 
+func (*WriteUp_Copied) isWriteUp_Kind() {}
+
+// Copied says how far the sink is with a part that has a reference.
+type Copied struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The part's.
+	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// How much is copied, what an earlier run has copied included. Equal to the part's size when all of it is.
+	Bytes         uint64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Copied) Reset() {
+	*x = Copied{}
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Copied) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Copied) ProtoMessage() {}
+
+func (x *Copied) ProtoReflect() protoreflect.Message {
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Copied.ProtoReflect.Descriptor instead.
+func (*Copied) Descriptor() ([]byte, []int) {
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Copied) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Copied) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 // Durable answers a Checkpoint.
 type Durable struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Sequence of the Checkpoint.
+	// Sequence of the Checkpoint. For one inside a part with a reference there can be several; the last one counts.
 	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// Opaque to everyone but the sink.
 	SinkToken     []byte `protobuf:"bytes,2,opt,name=sink_token,json=sinkToken,proto3" json:"sink_token,omitempty"`
@@ -3036,7 +3243,7 @@ type Durable struct {
 
 func (x *Durable) Reset() {
 	*x = Durable{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[37]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3048,7 +3255,7 @@ func (x *Durable) String() string {
 func (*Durable) ProtoMessage() {}
 
 func (x *Durable) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[37]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3061,7 +3268,7 @@ func (x *Durable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Durable.ProtoReflect.Descriptor instead.
 func (*Durable) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{37}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Durable) GetSequence() uint64 {
@@ -3091,7 +3298,7 @@ type Blocked struct {
 
 func (x *Blocked) Reset() {
 	*x = Blocked{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[38]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3103,7 +3310,7 @@ func (x *Blocked) String() string {
 func (*Blocked) ProtoMessage() {}
 
 func (x *Blocked) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[38]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3116,7 +3323,7 @@ func (x *Blocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blocked.ProtoReflect.Descriptor instead.
 func (*Blocked) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{38}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Blocked) GetBlocked() bool {
@@ -3148,7 +3355,7 @@ type PartWritten struct {
 
 func (x *PartWritten) Reset() {
 	*x = PartWritten{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[39]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3160,7 +3367,7 @@ func (x *PartWritten) String() string {
 func (*PartWritten) ProtoMessage() {}
 
 func (x *PartWritten) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[39]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3173,7 +3380,7 @@ func (x *PartWritten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartWritten.ProtoReflect.Descriptor instead.
 func (*PartWritten) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{39}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PartWritten) GetIndex() uint64 {
@@ -3216,7 +3423,7 @@ type WriteDone struct {
 
 func (x *WriteDone) Reset() {
 	*x = WriteDone{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[40]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3228,7 +3435,7 @@ func (x *WriteDone) String() string {
 func (*WriteDone) ProtoMessage() {}
 
 func (x *WriteDone) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[40]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3241,7 +3448,7 @@ func (x *WriteDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteDone.ProtoReflect.Descriptor instead.
 func (*WriteDone) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{40}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *WriteDone) GetParts() uint64 {
@@ -3277,7 +3484,7 @@ type ProvisionRequest struct {
 
 func (x *ProvisionRequest) Reset() {
 	*x = ProvisionRequest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[41]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3289,7 +3496,7 @@ func (x *ProvisionRequest) String() string {
 func (*ProvisionRequest) ProtoMessage() {}
 
 func (x *ProvisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[41]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3302,7 +3509,7 @@ func (x *ProvisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProvisionRequest.ProtoReflect.Descriptor instead.
 func (*ProvisionRequest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{41}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ProvisionRequest) GetFlow() *FlowContext {
@@ -3329,7 +3536,7 @@ type ProvisionResponse struct {
 
 func (x *ProvisionResponse) Reset() {
 	*x = ProvisionResponse{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[42]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3548,7 @@ func (x *ProvisionResponse) String() string {
 func (*ProvisionResponse) ProtoMessage() {}
 
 func (x *ProvisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[42]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3561,7 @@ func (x *ProvisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProvisionResponse.ProtoReflect.Descriptor instead.
 func (*ProvisionResponse) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{42}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ProvisionResponse) GetAddress() *DataAddress {
@@ -3377,7 +3584,7 @@ type DeprovisionRequest struct {
 
 func (x *DeprovisionRequest) Reset() {
 	*x = DeprovisionRequest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[43]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3389,7 +3596,7 @@ func (x *DeprovisionRequest) String() string {
 func (*DeprovisionRequest) ProtoMessage() {}
 
 func (x *DeprovisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[43]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3402,7 +3609,7 @@ func (x *DeprovisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeprovisionRequest.ProtoReflect.Descriptor instead.
 func (*DeprovisionRequest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{43}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *DeprovisionRequest) GetFlow() *FlowContext {
@@ -3435,7 +3642,7 @@ type DeprovisionResponse struct {
 
 func (x *DeprovisionResponse) Reset() {
 	*x = DeprovisionResponse{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[44]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3447,7 +3654,7 @@ func (x *DeprovisionResponse) String() string {
 func (*DeprovisionResponse) ProtoMessage() {}
 
 func (x *DeprovisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[44]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3460,7 +3667,7 @@ func (x *DeprovisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeprovisionResponse.ProtoReflect.Descriptor instead.
 func (*DeprovisionResponse) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{44}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{47}
 }
 
 // Error says why a plugin cannot do what it was asked. It travels in Frame and WriteUp, and as a detail of a gRPC status.
@@ -3483,7 +3690,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[45]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3495,7 +3702,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[45]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3508,7 +3715,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{45}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Error) GetCode() ErrorCode {
@@ -3572,7 +3779,7 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\fCapabilities\x12<\n" +
 	"\adigests\x18\x01 \x03(\x0e2\".towpath.plugin.v1.DigestAlgorithmR\adigests\x12\x14\n" +
 	"\x05lanes\x18\x02 \x03(\tR\x05lanes\x12$\n" +
-	"\x0emax_frame_size\x18\x03 \x01(\rR\fmaxFrameSize\"\xf3\x01\n" +
+	"\x0emax_frame_size\x18\x03 \x01(\rR\fmaxFrameSize\"\x8b\x02\n" +
 	"\vAddressType\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12$\n" +
 	"\rdocumentation\x18\x02 \x01(\tR\rdocumentation\x123\n" +
@@ -3583,7 +3790,8 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\arecords\x18\x06 \x01(\bR\arecords\x12\x1e\n" +
 	"\n" +
 	"provisions\x18\a \x01(\bR\n" +
-	"provisions\"N\n" +
+	"provisions\x12\x16\n" +
+	"\x06copies\x18\b \x01(\bR\x06copies\"N\n" +
 	"\x06Schema\x120\n" +
 	"\x06fields\x18\x01 \x03(\v2\x18.towpath.plugin.v1.FieldR\x06fields\x12\x12\n" +
 	"\x04open\x18\x02 \x01(\bR\x04open\"\x81\x02\n" +
@@ -3633,7 +3841,11 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x0fValidateRequest\x128\n" +
 	"\aaddress\x18\x01 \x01(\v2\x1e.towpath.plugin.v1.DataAddressR\aaddress\"I\n" +
 	"\x10ValidateResponse\x125\n" +
-	"\x06errors\x18\x01 \x03(\v2\x1d.towpath.plugin.v1.FieldErrorR\x06errors\"<\n" +
+	"\x06errors\x18\x01 \x03(\v2\x1d.towpath.plugin.v1.FieldErrorR\x06errors\"H\n" +
+	"\fStoreRequest\x128\n" +
+	"\aaddress\x18\x01 \x01(\v2\x1e.towpath.plugin.v1.DataAddressR\aaddress\"#\n" +
+	"\rStoreResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"<\n" +
 	"\n" +
 	"FieldError\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12\x18\n" +
@@ -3645,7 +3857,7 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x04 \x01(\v2$.towpath.plugin.v1.CheckpointRequestH\x00R\n" +
 	"checkpointB\x06\n" +
-	"\x04kind\"\xce\x03\n" +
+	"\x04kind\"\x8c\x04\n" +
 	"\bReadOpen\x122\n" +
 	"\x04flow\x18\x01 \x01(\v2\x1e.towpath.plugin.v1.FlowContextR\x04flow\x128\n" +
 	"\aaddress\x18\x02 \x01(\v2\x1e.towpath.plugin.v1.DataAddressR\aaddress\x12!\n" +
@@ -3657,7 +3869,9 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x0emax_frame_size\x18\b \x01(\rR\fmaxFrameSize\x120\n" +
 	"\x04lane\x18\t \x01(\v2\x1c.towpath.plugin.v1.LaneOfferR\x04lane\x12\x12\n" +
 	"\x04skip\x18\n" +
-	" \x03(\tR\x04skip\"{\n" +
+	" \x03(\tR\x04skip\x12!\n" +
+	"\fby_reference\x18\v \x01(\bR\vbyReference\x12\x19\n" +
+	"\bby_bytes\x18\f \x03(\tR\abyBytes\"{\n" +
 	"\tLaneOffer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06socket\x18\x02 \x01(\tR\x06socket\x12\x14\n" +
@@ -3711,7 +3925,7 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\aheaders\x18\x04 \x03(\v2&.towpath.plugin.v1.Record.HeadersEntryR\aheaders\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xf7\x03\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x95\x04\n" +
 	"\tPartBegin\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1d\n" +
@@ -3729,7 +3943,8 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	" \x01(\x04H\x01R\n" +
 	"totalParts\x88\x01\x01\x12$\n" +
 	"\vtotal_bytes\x18\v \x01(\x04H\x02R\n" +
-	"totalBytes\x88\x01\x01\x1a=\n" +
+	"totalBytes\x88\x01\x01\x12\x1c\n" +
+	"\treference\x18\f \x01(\fR\treference\x1a=\n" +
 	"\x0fPropertiesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
@@ -3759,14 +3974,18 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"redelivery\x18\x04 \x01(\bR\n" +
 	"redelivery\x12<\n" +
 	"\adigests\x18\x05 \x03(\x0e2\".towpath.plugin.v1.DigestAlgorithmR\adigests\x120\n" +
-	"\x04lane\x18\x06 \x01(\v2\x1c.towpath.plugin.v1.LaneOfferR\x04lane\"\xac\x02\n" +
+	"\x04lane\x18\x06 \x01(\v2\x1c.towpath.plugin.v1.LaneOfferR\x04lane\"\xe1\x02\n" +
 	"\aWriteUp\x126\n" +
 	"\adurable\x18\x01 \x01(\v2\x1a.towpath.plugin.v1.DurableH\x00R\adurable\x126\n" +
 	"\ablocked\x18\x02 \x01(\v2\x1a.towpath.plugin.v1.BlockedH\x00R\ablocked\x120\n" +
 	"\x05error\x18\x03 \x01(\v2\x18.towpath.plugin.v1.ErrorH\x00R\x05error\x12C\n" +
 	"\fpart_written\x18\x04 \x01(\v2\x1e.towpath.plugin.v1.PartWrittenH\x00R\vpartWritten\x122\n" +
-	"\x04done\x18\x05 \x01(\v2\x1c.towpath.plugin.v1.WriteDoneH\x00R\x04doneB\x06\n" +
-	"\x04kind\"D\n" +
+	"\x04done\x18\x05 \x01(\v2\x1c.towpath.plugin.v1.WriteDoneH\x00R\x04done\x123\n" +
+	"\x06copied\x18\x06 \x01(\v2\x19.towpath.plugin.v1.CopiedH\x00R\x06copiedB\x06\n" +
+	"\x04kind\"4\n" +
+	"\x06Copied\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"D\n" +
 	"\aDurable\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x1d\n" +
 	"\n" +
@@ -3819,7 +4038,7 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x0fDigestAlgorithm\x12 \n" +
 	"\x1cDIGEST_ALGORITHM_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17DIGEST_ALGORITHM_CRC32C\x10\x01\x12\x1b\n" +
-	"\x17DIGEST_ALGORITHM_SHA256\x10\x02*\xf3\x01\n" +
+	"\x17DIGEST_ALGORITHM_SHA256\x10\x02*\x8e\x02\n" +
 	"\tErrorCode\x12\x1a\n" +
 	"\x16ERROR_CODE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12ERROR_CODE_INVALID\x10\x01\x12\x18\n" +
@@ -3829,21 +4048,24 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x12ERROR_CODE_CORRUPT\x10\x05\x12\x17\n" +
 	"\x13ERROR_CODE_CONFLICT\x10\x06\x12\x18\n" +
 	"\x14ERROR_CODE_EXHAUSTED\x10\a\x12\x1a\n" +
-	"\x16ERROR_CODE_UNSUPPORTED\x10\b2\xd0\x02\n" +
+	"\x16ERROR_CODE_UNSUPPORTED\x10\b\x12\x19\n" +
+	"\x15ERROR_CODE_NOT_COPIED\x10\t2\xd0\x02\n" +
 	"\x06Plugin\x12S\n" +
 	"\bDescribe\x12\".towpath.plugin.v1.DescribeRequest\x1a#.towpath.plugin.v1.DescribeResponse\x12V\n" +
 	"\tConfigure\x12#.towpath.plugin.v1.ConfigureRequest\x1a$.towpath.plugin.v1.ConfigureResponse\x12M\n" +
 	"\x06Health\x12 .towpath.plugin.v1.HealthRequest\x1a!.towpath.plugin.v1.HealthResponse\x12J\n" +
-	"\x05Drain\x12\x1f.towpath.plugin.v1.DrainRequest\x1a .towpath.plugin.v1.DrainResponse2\xa2\x01\n" +
+	"\x05Drain\x12\x1f.towpath.plugin.v1.DrainRequest\x1a .towpath.plugin.v1.DrainResponse2\xee\x01\n" +
 	"\n" +
 	"DataSource\x12S\n" +
 	"\bValidate\x12\".towpath.plugin.v1.ValidateRequest\x1a#.towpath.plugin.v1.ValidateResponse\x12?\n" +
-	"\x04Read\x12\x19.towpath.plugin.v1.ReadUp\x1a\x18.towpath.plugin.v1.Frame(\x010\x012\xd8\x02\n" +
+	"\x04Read\x12\x19.towpath.plugin.v1.ReadUp\x1a\x18.towpath.plugin.v1.Frame(\x010\x01\x12J\n" +
+	"\x05Store\x12\x1f.towpath.plugin.v1.StoreRequest\x1a .towpath.plugin.v1.StoreResponse2\xa4\x03\n" +
 	"\bDataSink\x12S\n" +
 	"\bValidate\x12\".towpath.plugin.v1.ValidateRequest\x1a#.towpath.plugin.v1.ValidateResponse\x12V\n" +
 	"\tProvision\x12#.towpath.plugin.v1.ProvisionRequest\x1a$.towpath.plugin.v1.ProvisionResponse\x12\\\n" +
 	"\vDeprovision\x12%.towpath.plugin.v1.DeprovisionRequest\x1a&.towpath.plugin.v1.DeprovisionResponse\x12A\n" +
-	"\x05Write\x12\x18.towpath.plugin.v1.Frame\x1a\x1a.towpath.plugin.v1.WriteUp(\x010\x01BGZEgithub.com/towpath-dataplane/towpath/proto/towpath/plugin/v1;pluginv1b\x06proto3"
+	"\x05Write\x12\x18.towpath.plugin.v1.Frame\x1a\x1a.towpath.plugin.v1.WriteUp(\x010\x01\x12J\n" +
+	"\x05Store\x12\x1f.towpath.plugin.v1.StoreRequest\x1a .towpath.plugin.v1.StoreResponseBGZEgithub.com/towpath-dataplane/towpath/proto/towpath/plugin/v1;pluginv1b\x06proto3"
 
 var (
 	file_towpath_plugin_v1_plugin_proto_rawDescOnce sync.Once
@@ -3858,7 +4080,7 @@ func file_towpath_plugin_v1_plugin_proto_rawDescGZIP() []byte {
 }
 
 var file_towpath_plugin_v1_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_towpath_plugin_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_towpath_plugin_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_towpath_plugin_v1_plugin_proto_goTypes = []any{
 	(FieldKind)(0),                // 0: towpath.plugin.v1.FieldKind
 	(HealthStatus)(0),             // 1: towpath.plugin.v1.HealthStatus
@@ -3880,41 +4102,44 @@ var file_towpath_plugin_v1_plugin_proto_goTypes = []any{
 	(*FlowContext)(nil),           // 17: towpath.plugin.v1.FlowContext
 	(*ValidateRequest)(nil),       // 18: towpath.plugin.v1.ValidateRequest
 	(*ValidateResponse)(nil),      // 19: towpath.plugin.v1.ValidateResponse
-	(*FieldError)(nil),            // 20: towpath.plugin.v1.FieldError
-	(*ReadUp)(nil),                // 21: towpath.plugin.v1.ReadUp
-	(*ReadOpen)(nil),              // 22: towpath.plugin.v1.ReadOpen
-	(*LaneOffer)(nil),             // 23: towpath.plugin.v1.LaneOffer
-	(*PartSelection)(nil),         // 24: towpath.plugin.v1.PartSelection
-	(*ProxyRequest)(nil),          // 25: towpath.plugin.v1.ProxyRequest
-	(*Header)(nil),                // 26: towpath.plugin.v1.Header
-	(*RequestBody)(nil),           // 27: towpath.plugin.v1.RequestBody
-	(*Acknowledge)(nil),           // 28: towpath.plugin.v1.Acknowledge
-	(*CheckpointRequest)(nil),     // 29: towpath.plugin.v1.CheckpointRequest
-	(*Frame)(nil),                 // 30: towpath.plugin.v1.Frame
-	(*Lane)(nil),                  // 31: towpath.plugin.v1.Lane
-	(*Records)(nil),               // 32: towpath.plugin.v1.Records
-	(*Record)(nil),                // 33: towpath.plugin.v1.Record
-	(*PartBegin)(nil),             // 34: towpath.plugin.v1.PartBegin
-	(*PartEnd)(nil),               // 35: towpath.plugin.v1.PartEnd
-	(*Digest)(nil),                // 36: towpath.plugin.v1.Digest
-	(*Checkpoint)(nil),            // 37: towpath.plugin.v1.Checkpoint
-	(*End)(nil),                   // 38: towpath.plugin.v1.End
-	(*WriteOpen)(nil),             // 39: towpath.plugin.v1.WriteOpen
-	(*WriteUp)(nil),               // 40: towpath.plugin.v1.WriteUp
-	(*Durable)(nil),               // 41: towpath.plugin.v1.Durable
-	(*Blocked)(nil),               // 42: towpath.plugin.v1.Blocked
-	(*PartWritten)(nil),           // 43: towpath.plugin.v1.PartWritten
-	(*WriteDone)(nil),             // 44: towpath.plugin.v1.WriteDone
-	(*ProvisionRequest)(nil),      // 45: towpath.plugin.v1.ProvisionRequest
-	(*ProvisionResponse)(nil),     // 46: towpath.plugin.v1.ProvisionResponse
-	(*DeprovisionRequest)(nil),    // 47: towpath.plugin.v1.DeprovisionRequest
-	(*DeprovisionResponse)(nil),   // 48: towpath.plugin.v1.DeprovisionResponse
-	(*Error)(nil),                 // 49: towpath.plugin.v1.Error
-	nil,                           // 50: towpath.plugin.v1.DataAddress.PropertiesEntry
-	nil,                           // 51: towpath.plugin.v1.Record.HeadersEntry
-	nil,                           // 52: towpath.plugin.v1.PartBegin.PropertiesEntry
-	(*durationpb.Duration)(nil),   // 53: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 54: google.protobuf.Timestamp
+	(*StoreRequest)(nil),          // 20: towpath.plugin.v1.StoreRequest
+	(*StoreResponse)(nil),         // 21: towpath.plugin.v1.StoreResponse
+	(*FieldError)(nil),            // 22: towpath.plugin.v1.FieldError
+	(*ReadUp)(nil),                // 23: towpath.plugin.v1.ReadUp
+	(*ReadOpen)(nil),              // 24: towpath.plugin.v1.ReadOpen
+	(*LaneOffer)(nil),             // 25: towpath.plugin.v1.LaneOffer
+	(*PartSelection)(nil),         // 26: towpath.plugin.v1.PartSelection
+	(*ProxyRequest)(nil),          // 27: towpath.plugin.v1.ProxyRequest
+	(*Header)(nil),                // 28: towpath.plugin.v1.Header
+	(*RequestBody)(nil),           // 29: towpath.plugin.v1.RequestBody
+	(*Acknowledge)(nil),           // 30: towpath.plugin.v1.Acknowledge
+	(*CheckpointRequest)(nil),     // 31: towpath.plugin.v1.CheckpointRequest
+	(*Frame)(nil),                 // 32: towpath.plugin.v1.Frame
+	(*Lane)(nil),                  // 33: towpath.plugin.v1.Lane
+	(*Records)(nil),               // 34: towpath.plugin.v1.Records
+	(*Record)(nil),                // 35: towpath.plugin.v1.Record
+	(*PartBegin)(nil),             // 36: towpath.plugin.v1.PartBegin
+	(*PartEnd)(nil),               // 37: towpath.plugin.v1.PartEnd
+	(*Digest)(nil),                // 38: towpath.plugin.v1.Digest
+	(*Checkpoint)(nil),            // 39: towpath.plugin.v1.Checkpoint
+	(*End)(nil),                   // 40: towpath.plugin.v1.End
+	(*WriteOpen)(nil),             // 41: towpath.plugin.v1.WriteOpen
+	(*WriteUp)(nil),               // 42: towpath.plugin.v1.WriteUp
+	(*Copied)(nil),                // 43: towpath.plugin.v1.Copied
+	(*Durable)(nil),               // 44: towpath.plugin.v1.Durable
+	(*Blocked)(nil),               // 45: towpath.plugin.v1.Blocked
+	(*PartWritten)(nil),           // 46: towpath.plugin.v1.PartWritten
+	(*WriteDone)(nil),             // 47: towpath.plugin.v1.WriteDone
+	(*ProvisionRequest)(nil),      // 48: towpath.plugin.v1.ProvisionRequest
+	(*ProvisionResponse)(nil),     // 49: towpath.plugin.v1.ProvisionResponse
+	(*DeprovisionRequest)(nil),    // 50: towpath.plugin.v1.DeprovisionRequest
+	(*DeprovisionResponse)(nil),   // 51: towpath.plugin.v1.DeprovisionResponse
+	(*Error)(nil),                 // 52: towpath.plugin.v1.Error
+	nil,                           // 53: towpath.plugin.v1.DataAddress.PropertiesEntry
+	nil,                           // 54: towpath.plugin.v1.Record.HeadersEntry
+	nil,                           // 55: towpath.plugin.v1.PartBegin.PropertiesEntry
+	(*durationpb.Duration)(nil),   // 56: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 57: google.protobuf.Timestamp
 }
 var file_towpath_plugin_v1_plugin_proto_depIdxs = []int32{
 	8,  // 0: towpath.plugin.v1.DescribeResponse.config:type_name -> towpath.plugin.v1.Schema
@@ -3926,78 +4151,84 @@ var file_towpath_plugin_v1_plugin_proto_depIdxs = []int32{
 	9,  // 6: towpath.plugin.v1.Schema.fields:type_name -> towpath.plugin.v1.Field
 	0,  // 7: towpath.plugin.v1.Field.kind:type_name -> towpath.plugin.v1.FieldKind
 	1,  // 8: towpath.plugin.v1.HealthResponse.status:type_name -> towpath.plugin.v1.HealthStatus
-	53, // 9: towpath.plugin.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
-	50, // 10: towpath.plugin.v1.DataAddress.properties:type_name -> towpath.plugin.v1.DataAddress.PropertiesEntry
+	56, // 9: towpath.plugin.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
+	53, // 10: towpath.plugin.v1.DataAddress.properties:type_name -> towpath.plugin.v1.DataAddress.PropertiesEntry
 	16, // 11: towpath.plugin.v1.ValidateRequest.address:type_name -> towpath.plugin.v1.DataAddress
-	20, // 12: towpath.plugin.v1.ValidateResponse.errors:type_name -> towpath.plugin.v1.FieldError
-	22, // 13: towpath.plugin.v1.ReadUp.open:type_name -> towpath.plugin.v1.ReadOpen
-	27, // 14: towpath.plugin.v1.ReadUp.body:type_name -> towpath.plugin.v1.RequestBody
-	28, // 15: towpath.plugin.v1.ReadUp.acknowledge:type_name -> towpath.plugin.v1.Acknowledge
-	29, // 16: towpath.plugin.v1.ReadUp.checkpoint:type_name -> towpath.plugin.v1.CheckpointRequest
-	17, // 17: towpath.plugin.v1.ReadOpen.flow:type_name -> towpath.plugin.v1.FlowContext
-	16, // 18: towpath.plugin.v1.ReadOpen.address:type_name -> towpath.plugin.v1.DataAddress
-	2,  // 19: towpath.plugin.v1.ReadOpen.digests:type_name -> towpath.plugin.v1.DigestAlgorithm
-	25, // 20: towpath.plugin.v1.ReadOpen.request:type_name -> towpath.plugin.v1.ProxyRequest
-	24, // 21: towpath.plugin.v1.ReadOpen.select:type_name -> towpath.plugin.v1.PartSelection
-	23, // 22: towpath.plugin.v1.ReadOpen.lane:type_name -> towpath.plugin.v1.LaneOffer
-	26, // 23: towpath.plugin.v1.ProxyRequest.headers:type_name -> towpath.plugin.v1.Header
-	32, // 24: towpath.plugin.v1.Frame.records:type_name -> towpath.plugin.v1.Records
-	34, // 25: towpath.plugin.v1.Frame.part_begin:type_name -> towpath.plugin.v1.PartBegin
-	35, // 26: towpath.plugin.v1.Frame.part_end:type_name -> towpath.plugin.v1.PartEnd
-	37, // 27: towpath.plugin.v1.Frame.checkpoint:type_name -> towpath.plugin.v1.Checkpoint
-	38, // 28: towpath.plugin.v1.Frame.end:type_name -> towpath.plugin.v1.End
-	39, // 29: towpath.plugin.v1.Frame.open:type_name -> towpath.plugin.v1.WriteOpen
-	49, // 30: towpath.plugin.v1.Frame.error:type_name -> towpath.plugin.v1.Error
-	31, // 31: towpath.plugin.v1.Frame.lane:type_name -> towpath.plugin.v1.Lane
-	33, // 32: towpath.plugin.v1.Records.records:type_name -> towpath.plugin.v1.Record
-	51, // 33: towpath.plugin.v1.Record.headers:type_name -> towpath.plugin.v1.Record.HeadersEntry
-	54, // 34: towpath.plugin.v1.PartBegin.modified:type_name -> google.protobuf.Timestamp
-	52, // 35: towpath.plugin.v1.PartBegin.properties:type_name -> towpath.plugin.v1.PartBegin.PropertiesEntry
-	36, // 36: towpath.plugin.v1.PartEnd.digests:type_name -> towpath.plugin.v1.Digest
-	2,  // 37: towpath.plugin.v1.Digest.algorithm:type_name -> towpath.plugin.v1.DigestAlgorithm
-	17, // 38: towpath.plugin.v1.WriteOpen.flow:type_name -> towpath.plugin.v1.FlowContext
-	16, // 39: towpath.plugin.v1.WriteOpen.address:type_name -> towpath.plugin.v1.DataAddress
-	2,  // 40: towpath.plugin.v1.WriteOpen.digests:type_name -> towpath.plugin.v1.DigestAlgorithm
-	23, // 41: towpath.plugin.v1.WriteOpen.lane:type_name -> towpath.plugin.v1.LaneOffer
-	41, // 42: towpath.plugin.v1.WriteUp.durable:type_name -> towpath.plugin.v1.Durable
-	42, // 43: towpath.plugin.v1.WriteUp.blocked:type_name -> towpath.plugin.v1.Blocked
-	49, // 44: towpath.plugin.v1.WriteUp.error:type_name -> towpath.plugin.v1.Error
-	43, // 45: towpath.plugin.v1.WriteUp.part_written:type_name -> towpath.plugin.v1.PartWritten
-	44, // 46: towpath.plugin.v1.WriteUp.done:type_name -> towpath.plugin.v1.WriteDone
-	36, // 47: towpath.plugin.v1.PartWritten.digests:type_name -> towpath.plugin.v1.Digest
-	17, // 48: towpath.plugin.v1.ProvisionRequest.flow:type_name -> towpath.plugin.v1.FlowContext
-	16, // 49: towpath.plugin.v1.ProvisionRequest.address:type_name -> towpath.plugin.v1.DataAddress
-	16, // 50: towpath.plugin.v1.ProvisionResponse.address:type_name -> towpath.plugin.v1.DataAddress
-	17, // 51: towpath.plugin.v1.DeprovisionRequest.flow:type_name -> towpath.plugin.v1.FlowContext
-	16, // 52: towpath.plugin.v1.DeprovisionRequest.address:type_name -> towpath.plugin.v1.DataAddress
-	3,  // 53: towpath.plugin.v1.Error.code:type_name -> towpath.plugin.v1.ErrorCode
-	53, // 54: towpath.plugin.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	20, // 55: towpath.plugin.v1.Error.fields:type_name -> towpath.plugin.v1.FieldError
-	4,  // 56: towpath.plugin.v1.Plugin.Describe:input_type -> towpath.plugin.v1.DescribeRequest
-	10, // 57: towpath.plugin.v1.Plugin.Configure:input_type -> towpath.plugin.v1.ConfigureRequest
-	12, // 58: towpath.plugin.v1.Plugin.Health:input_type -> towpath.plugin.v1.HealthRequest
-	14, // 59: towpath.plugin.v1.Plugin.Drain:input_type -> towpath.plugin.v1.DrainRequest
-	18, // 60: towpath.plugin.v1.DataSource.Validate:input_type -> towpath.plugin.v1.ValidateRequest
-	21, // 61: towpath.plugin.v1.DataSource.Read:input_type -> towpath.plugin.v1.ReadUp
-	18, // 62: towpath.plugin.v1.DataSink.Validate:input_type -> towpath.plugin.v1.ValidateRequest
-	45, // 63: towpath.plugin.v1.DataSink.Provision:input_type -> towpath.plugin.v1.ProvisionRequest
-	47, // 64: towpath.plugin.v1.DataSink.Deprovision:input_type -> towpath.plugin.v1.DeprovisionRequest
-	30, // 65: towpath.plugin.v1.DataSink.Write:input_type -> towpath.plugin.v1.Frame
-	5,  // 66: towpath.plugin.v1.Plugin.Describe:output_type -> towpath.plugin.v1.DescribeResponse
-	11, // 67: towpath.plugin.v1.Plugin.Configure:output_type -> towpath.plugin.v1.ConfigureResponse
-	13, // 68: towpath.plugin.v1.Plugin.Health:output_type -> towpath.plugin.v1.HealthResponse
-	15, // 69: towpath.plugin.v1.Plugin.Drain:output_type -> towpath.plugin.v1.DrainResponse
-	19, // 70: towpath.plugin.v1.DataSource.Validate:output_type -> towpath.plugin.v1.ValidateResponse
-	30, // 71: towpath.plugin.v1.DataSource.Read:output_type -> towpath.plugin.v1.Frame
-	19, // 72: towpath.plugin.v1.DataSink.Validate:output_type -> towpath.plugin.v1.ValidateResponse
-	46, // 73: towpath.plugin.v1.DataSink.Provision:output_type -> towpath.plugin.v1.ProvisionResponse
-	48, // 74: towpath.plugin.v1.DataSink.Deprovision:output_type -> towpath.plugin.v1.DeprovisionResponse
-	40, // 75: towpath.plugin.v1.DataSink.Write:output_type -> towpath.plugin.v1.WriteUp
-	66, // [66:76] is the sub-list for method output_type
-	56, // [56:66] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	22, // 12: towpath.plugin.v1.ValidateResponse.errors:type_name -> towpath.plugin.v1.FieldError
+	16, // 13: towpath.plugin.v1.StoreRequest.address:type_name -> towpath.plugin.v1.DataAddress
+	24, // 14: towpath.plugin.v1.ReadUp.open:type_name -> towpath.plugin.v1.ReadOpen
+	29, // 15: towpath.plugin.v1.ReadUp.body:type_name -> towpath.plugin.v1.RequestBody
+	30, // 16: towpath.plugin.v1.ReadUp.acknowledge:type_name -> towpath.plugin.v1.Acknowledge
+	31, // 17: towpath.plugin.v1.ReadUp.checkpoint:type_name -> towpath.plugin.v1.CheckpointRequest
+	17, // 18: towpath.plugin.v1.ReadOpen.flow:type_name -> towpath.plugin.v1.FlowContext
+	16, // 19: towpath.plugin.v1.ReadOpen.address:type_name -> towpath.plugin.v1.DataAddress
+	2,  // 20: towpath.plugin.v1.ReadOpen.digests:type_name -> towpath.plugin.v1.DigestAlgorithm
+	27, // 21: towpath.plugin.v1.ReadOpen.request:type_name -> towpath.plugin.v1.ProxyRequest
+	26, // 22: towpath.plugin.v1.ReadOpen.select:type_name -> towpath.plugin.v1.PartSelection
+	25, // 23: towpath.plugin.v1.ReadOpen.lane:type_name -> towpath.plugin.v1.LaneOffer
+	28, // 24: towpath.plugin.v1.ProxyRequest.headers:type_name -> towpath.plugin.v1.Header
+	34, // 25: towpath.plugin.v1.Frame.records:type_name -> towpath.plugin.v1.Records
+	36, // 26: towpath.plugin.v1.Frame.part_begin:type_name -> towpath.plugin.v1.PartBegin
+	37, // 27: towpath.plugin.v1.Frame.part_end:type_name -> towpath.plugin.v1.PartEnd
+	39, // 28: towpath.plugin.v1.Frame.checkpoint:type_name -> towpath.plugin.v1.Checkpoint
+	40, // 29: towpath.plugin.v1.Frame.end:type_name -> towpath.plugin.v1.End
+	41, // 30: towpath.plugin.v1.Frame.open:type_name -> towpath.plugin.v1.WriteOpen
+	52, // 31: towpath.plugin.v1.Frame.error:type_name -> towpath.plugin.v1.Error
+	33, // 32: towpath.plugin.v1.Frame.lane:type_name -> towpath.plugin.v1.Lane
+	35, // 33: towpath.plugin.v1.Records.records:type_name -> towpath.plugin.v1.Record
+	54, // 34: towpath.plugin.v1.Record.headers:type_name -> towpath.plugin.v1.Record.HeadersEntry
+	57, // 35: towpath.plugin.v1.PartBegin.modified:type_name -> google.protobuf.Timestamp
+	55, // 36: towpath.plugin.v1.PartBegin.properties:type_name -> towpath.plugin.v1.PartBegin.PropertiesEntry
+	38, // 37: towpath.plugin.v1.PartEnd.digests:type_name -> towpath.plugin.v1.Digest
+	2,  // 38: towpath.plugin.v1.Digest.algorithm:type_name -> towpath.plugin.v1.DigestAlgorithm
+	17, // 39: towpath.plugin.v1.WriteOpen.flow:type_name -> towpath.plugin.v1.FlowContext
+	16, // 40: towpath.plugin.v1.WriteOpen.address:type_name -> towpath.plugin.v1.DataAddress
+	2,  // 41: towpath.plugin.v1.WriteOpen.digests:type_name -> towpath.plugin.v1.DigestAlgorithm
+	25, // 42: towpath.plugin.v1.WriteOpen.lane:type_name -> towpath.plugin.v1.LaneOffer
+	44, // 43: towpath.plugin.v1.WriteUp.durable:type_name -> towpath.plugin.v1.Durable
+	45, // 44: towpath.plugin.v1.WriteUp.blocked:type_name -> towpath.plugin.v1.Blocked
+	52, // 45: towpath.plugin.v1.WriteUp.error:type_name -> towpath.plugin.v1.Error
+	46, // 46: towpath.plugin.v1.WriteUp.part_written:type_name -> towpath.plugin.v1.PartWritten
+	47, // 47: towpath.plugin.v1.WriteUp.done:type_name -> towpath.plugin.v1.WriteDone
+	43, // 48: towpath.plugin.v1.WriteUp.copied:type_name -> towpath.plugin.v1.Copied
+	38, // 49: towpath.plugin.v1.PartWritten.digests:type_name -> towpath.plugin.v1.Digest
+	17, // 50: towpath.plugin.v1.ProvisionRequest.flow:type_name -> towpath.plugin.v1.FlowContext
+	16, // 51: towpath.plugin.v1.ProvisionRequest.address:type_name -> towpath.plugin.v1.DataAddress
+	16, // 52: towpath.plugin.v1.ProvisionResponse.address:type_name -> towpath.plugin.v1.DataAddress
+	17, // 53: towpath.plugin.v1.DeprovisionRequest.flow:type_name -> towpath.plugin.v1.FlowContext
+	16, // 54: towpath.plugin.v1.DeprovisionRequest.address:type_name -> towpath.plugin.v1.DataAddress
+	3,  // 55: towpath.plugin.v1.Error.code:type_name -> towpath.plugin.v1.ErrorCode
+	56, // 56: towpath.plugin.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	22, // 57: towpath.plugin.v1.Error.fields:type_name -> towpath.plugin.v1.FieldError
+	4,  // 58: towpath.plugin.v1.Plugin.Describe:input_type -> towpath.plugin.v1.DescribeRequest
+	10, // 59: towpath.plugin.v1.Plugin.Configure:input_type -> towpath.plugin.v1.ConfigureRequest
+	12, // 60: towpath.plugin.v1.Plugin.Health:input_type -> towpath.plugin.v1.HealthRequest
+	14, // 61: towpath.plugin.v1.Plugin.Drain:input_type -> towpath.plugin.v1.DrainRequest
+	18, // 62: towpath.plugin.v1.DataSource.Validate:input_type -> towpath.plugin.v1.ValidateRequest
+	23, // 63: towpath.plugin.v1.DataSource.Read:input_type -> towpath.plugin.v1.ReadUp
+	20, // 64: towpath.plugin.v1.DataSource.Store:input_type -> towpath.plugin.v1.StoreRequest
+	18, // 65: towpath.plugin.v1.DataSink.Validate:input_type -> towpath.plugin.v1.ValidateRequest
+	48, // 66: towpath.plugin.v1.DataSink.Provision:input_type -> towpath.plugin.v1.ProvisionRequest
+	50, // 67: towpath.plugin.v1.DataSink.Deprovision:input_type -> towpath.plugin.v1.DeprovisionRequest
+	32, // 68: towpath.plugin.v1.DataSink.Write:input_type -> towpath.plugin.v1.Frame
+	20, // 69: towpath.plugin.v1.DataSink.Store:input_type -> towpath.plugin.v1.StoreRequest
+	5,  // 70: towpath.plugin.v1.Plugin.Describe:output_type -> towpath.plugin.v1.DescribeResponse
+	11, // 71: towpath.plugin.v1.Plugin.Configure:output_type -> towpath.plugin.v1.ConfigureResponse
+	13, // 72: towpath.plugin.v1.Plugin.Health:output_type -> towpath.plugin.v1.HealthResponse
+	15, // 73: towpath.plugin.v1.Plugin.Drain:output_type -> towpath.plugin.v1.DrainResponse
+	19, // 74: towpath.plugin.v1.DataSource.Validate:output_type -> towpath.plugin.v1.ValidateResponse
+	32, // 75: towpath.plugin.v1.DataSource.Read:output_type -> towpath.plugin.v1.Frame
+	21, // 76: towpath.plugin.v1.DataSource.Store:output_type -> towpath.plugin.v1.StoreResponse
+	19, // 77: towpath.plugin.v1.DataSink.Validate:output_type -> towpath.plugin.v1.ValidateResponse
+	49, // 78: towpath.plugin.v1.DataSink.Provision:output_type -> towpath.plugin.v1.ProvisionResponse
+	51, // 79: towpath.plugin.v1.DataSink.Deprovision:output_type -> towpath.plugin.v1.DeprovisionResponse
+	42, // 80: towpath.plugin.v1.DataSink.Write:output_type -> towpath.plugin.v1.WriteUp
+	21, // 81: towpath.plugin.v1.DataSink.Store:output_type -> towpath.plugin.v1.StoreResponse
+	70, // [70:82] is the sub-list for method output_type
+	58, // [58:70] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_towpath_plugin_v1_plugin_proto_init() }
@@ -4005,14 +4236,14 @@ func file_towpath_plugin_v1_plugin_proto_init() {
 	if File_towpath_plugin_v1_plugin_proto != nil {
 		return
 	}
-	file_towpath_plugin_v1_plugin_proto_msgTypes[17].OneofWrappers = []any{
+	file_towpath_plugin_v1_plugin_proto_msgTypes[19].OneofWrappers = []any{
 		(*ReadUp_Open)(nil),
 		(*ReadUp_Body)(nil),
 		(*ReadUp_Acknowledge)(nil),
 		(*ReadUp_Checkpoint)(nil),
 	}
-	file_towpath_plugin_v1_plugin_proto_msgTypes[20].OneofWrappers = []any{}
-	file_towpath_plugin_v1_plugin_proto_msgTypes[26].OneofWrappers = []any{
+	file_towpath_plugin_v1_plugin_proto_msgTypes[22].OneofWrappers = []any{}
+	file_towpath_plugin_v1_plugin_proto_msgTypes[28].OneofWrappers = []any{
 		(*Frame_Data)(nil),
 		(*Frame_Records)(nil),
 		(*Frame_PartBegin)(nil),
@@ -4023,13 +4254,14 @@ func file_towpath_plugin_v1_plugin_proto_init() {
 		(*Frame_Error)(nil),
 		(*Frame_Lane)(nil),
 	}
-	file_towpath_plugin_v1_plugin_proto_msgTypes[30].OneofWrappers = []any{}
-	file_towpath_plugin_v1_plugin_proto_msgTypes[36].OneofWrappers = []any{
+	file_towpath_plugin_v1_plugin_proto_msgTypes[32].OneofWrappers = []any{}
+	file_towpath_plugin_v1_plugin_proto_msgTypes[38].OneofWrappers = []any{
 		(*WriteUp_Durable)(nil),
 		(*WriteUp_Blocked)(nil),
 		(*WriteUp_Error)(nil),
 		(*WriteUp_PartWritten)(nil),
 		(*WriteUp_Done)(nil),
+		(*WriteUp_Copied)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -4037,7 +4269,7 @@ func file_towpath_plugin_v1_plugin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_towpath_plugin_v1_plugin_proto_rawDesc), len(file_towpath_plugin_v1_plugin_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   49,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

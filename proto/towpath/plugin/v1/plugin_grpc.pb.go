@@ -291,6 +291,7 @@ var Plugin_ServiceDesc = grpc.ServiceDesc{
 const (
 	DataSource_Validate_FullMethodName = "/towpath.plugin.v1.DataSource/Validate"
 	DataSource_Read_FullMethodName     = "/towpath.plugin.v1.DataSource/Read"
+	DataSource_Store_FullMethodName    = "/towpath.plugin.v1.DataSource/Store"
 )
 
 // DataSourceClient is the client API for DataSource service.
@@ -307,7 +308,15 @@ type DataSourceClient interface {
 	//	(PartBegin (Data | Records | Checkpoint)* PartEnd Checkpoint?)* End
 	//
 	// and closes the stream after End, or sends Error and closes it.
+	//
+	// A host that asks for parts by reference takes a PartBegin with a reference too. Such a part has no payload:
+	//
+	//	PartBegin Checkpoint PartEnd
+	//
+	// The checkpoint lies at the start of the part: what is copied of it then is the sink's to know.
 	Read(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ReadUp, Frame], error)
+	// Store says in which store an address lies. It is called only for a type that says in AddressType that it copies.
+	Store(ctx context.Context, in *StoreRequest, opts ...grpc.CallOption) (*StoreResponse, error)
 }
 
 type dataSourceClient struct {
@@ -341,6 +350,16 @@ func (c *dataSourceClient) Read(ctx context.Context, opts ...grpc.CallOption) (g
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type DataSource_ReadClient = grpc.BidiStreamingClient[ReadUp, Frame]
 
+func (c *dataSourceClient) Store(ctx context.Context, in *StoreRequest, opts ...grpc.CallOption) (*StoreResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StoreResponse)
+	err := c.cc.Invoke(ctx, DataSource_Store_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DataSourceServer is the server API for DataSource service.
 // All implementations must embed UnimplementedDataSourceServer
 // for forward compatibility.
@@ -355,7 +374,15 @@ type DataSourceServer interface {
 	//	(PartBegin (Data | Records | Checkpoint)* PartEnd Checkpoint?)* End
 	//
 	// and closes the stream after End, or sends Error and closes it.
+	//
+	// A host that asks for parts by reference takes a PartBegin with a reference too. Such a part has no payload:
+	//
+	//	PartBegin Checkpoint PartEnd
+	//
+	// The checkpoint lies at the start of the part: what is copied of it then is the sink's to know.
 	Read(grpc.BidiStreamingServer[ReadUp, Frame]) error
+	// Store says in which store an address lies. It is called only for a type that says in AddressType that it copies.
+	Store(context.Context, *StoreRequest) (*StoreResponse, error)
 	mustEmbedUnimplementedDataSourceServer()
 }
 
@@ -371,6 +398,9 @@ func (UnimplementedDataSourceServer) Validate(context.Context, *ValidateRequest)
 }
 func (UnimplementedDataSourceServer) Read(grpc.BidiStreamingServer[ReadUp, Frame]) error {
 	return status.Error(codes.Unimplemented, "method Read not implemented")
+}
+func (UnimplementedDataSourceServer) Store(context.Context, *StoreRequest) (*StoreResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Store not implemented")
 }
 func (UnimplementedDataSourceServer) mustEmbedUnimplementedDataSourceServer() {}
 func (UnimplementedDataSourceServer) testEmbeddedByValue()                    {}
@@ -418,6 +448,24 @@ func _DataSource_Read_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type DataSource_ReadServer = grpc.BidiStreamingServer[ReadUp, Frame]
 
+func _DataSource_Store_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StoreRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DataSourceServer).Store(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DataSource_Store_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DataSourceServer).Store(ctx, req.(*StoreRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // DataSource_ServiceDesc is the grpc.ServiceDesc for DataSource service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -428,6 +476,10 @@ var DataSource_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Validate",
 			Handler:    _DataSource_Validate_Handler,
+		},
+		{
+			MethodName: "Store",
+			Handler:    _DataSource_Store_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
@@ -446,6 +498,7 @@ const (
 	DataSink_Provision_FullMethodName   = "/towpath.plugin.v1.DataSink/Provision"
 	DataSink_Deprovision_FullMethodName = "/towpath.plugin.v1.DataSink/Deprovision"
 	DataSink_Write_FullMethodName       = "/towpath.plugin.v1.DataSink/Write"
+	DataSink_Store_FullMethodName       = "/towpath.plugin.v1.DataSink/Store"
 )
 
 // DataSinkClient is the client API for DataSink service.
@@ -464,7 +517,13 @@ type DataSinkClient interface {
 	Deprovision(ctx context.Context, in *DeprovisionRequest, opts ...grpc.CallOption) (*DeprovisionResponse, error)
 	// Write takes the frames of one flow. The host's first frame is WriteOpen, then frames as Read gives them. The sink answers with
 	// WriteUp messages while it reads, sends WriteDone after End once all parts are durable, and closes the stream.
+	//
+	// Of a part with a reference the sink copies the content inside its store, says with Copied how far it is, at the latest when it has
+	// all of it, and with Durable, for the checkpoint in the part, what it needs to go on from there; each Durable goes before the one
+	// before it. Error with NOT_COPIED means that the store does not do it, and that the host should have the part sent as bytes.
 	Write(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Frame, WriteUp], error)
+	// Store is as for DataSource.
+	Store(ctx context.Context, in *StoreRequest, opts ...grpc.CallOption) (*StoreResponse, error)
 }
 
 type dataSinkClient struct {
@@ -518,6 +577,16 @@ func (c *dataSinkClient) Write(ctx context.Context, opts ...grpc.CallOption) (gr
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type DataSink_WriteClient = grpc.BidiStreamingClient[Frame, WriteUp]
 
+func (c *dataSinkClient) Store(ctx context.Context, in *StoreRequest, opts ...grpc.CallOption) (*StoreResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StoreResponse)
+	err := c.cc.Invoke(ctx, DataSink_Store_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DataSinkServer is the server API for DataSink service.
 // All implementations must embed UnimplementedDataSinkServer
 // for forward compatibility.
@@ -534,7 +603,13 @@ type DataSinkServer interface {
 	Deprovision(context.Context, *DeprovisionRequest) (*DeprovisionResponse, error)
 	// Write takes the frames of one flow. The host's first frame is WriteOpen, then frames as Read gives them. The sink answers with
 	// WriteUp messages while it reads, sends WriteDone after End once all parts are durable, and closes the stream.
+	//
+	// Of a part with a reference the sink copies the content inside its store, says with Copied how far it is, at the latest when it has
+	// all of it, and with Durable, for the checkpoint in the part, what it needs to go on from there; each Durable goes before the one
+	// before it. Error with NOT_COPIED means that the store does not do it, and that the host should have the part sent as bytes.
 	Write(grpc.BidiStreamingServer[Frame, WriteUp]) error
+	// Store is as for DataSource.
+	Store(context.Context, *StoreRequest) (*StoreResponse, error)
 	mustEmbedUnimplementedDataSinkServer()
 }
 
@@ -556,6 +631,9 @@ func (UnimplementedDataSinkServer) Deprovision(context.Context, *DeprovisionRequ
 }
 func (UnimplementedDataSinkServer) Write(grpc.BidiStreamingServer[Frame, WriteUp]) error {
 	return status.Error(codes.Unimplemented, "method Write not implemented")
+}
+func (UnimplementedDataSinkServer) Store(context.Context, *StoreRequest) (*StoreResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Store not implemented")
 }
 func (UnimplementedDataSinkServer) mustEmbedUnimplementedDataSinkServer() {}
 func (UnimplementedDataSinkServer) testEmbeddedByValue()                  {}
@@ -639,6 +717,24 @@ func _DataSink_Write_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type DataSink_WriteServer = grpc.BidiStreamingServer[Frame, WriteUp]
 
+func _DataSink_Store_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StoreRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DataSinkServer).Store(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DataSink_Store_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DataSinkServer).Store(ctx, req.(*StoreRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // DataSink_ServiceDesc is the grpc.ServiceDesc for DataSink service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -657,6 +753,10 @@ var DataSink_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Deprovision",
 			Handler:    _DataSink_Deprovision_Handler,
+		},
+		{
+			MethodName: "Store",
+			Handler:    _DataSink_Store_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
