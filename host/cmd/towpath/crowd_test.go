@@ -184,4 +184,3 @@ func BenchmarkStalledNeighbours(b *testing.B) {
 		})
 	}
 }
-
