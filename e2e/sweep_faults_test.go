@@ -30,6 +30,7 @@ const (
 	stallNetwork faultKind = "stall network"
 	cutNetwork   faultKind = "cut network"
 	fullDisk     faultKind = "full disk"
+	fullData     faultKind = "full data directory"
 	smallFiles   faultKind = "limit on files"
 	deafControl  faultKind = "control plane down"
 	mumbling     faultKind = "callbacks twice"
@@ -53,6 +54,7 @@ var faultKinds = []struct {
 	{stallNetwork, 6, 2 * time.Second},
 	{cutNetwork, 6, 1500 * time.Millisecond},
 	{fullDisk, 8, 1500 * time.Millisecond},
+	{fullData, 8, 1500 * time.Millisecond},
 	{smallFiles, 4, time.Second},
 	{deafControl, 3, 2 * time.Second},
 	{mumbling, 3, time.Second},
@@ -147,10 +149,13 @@ func between(random *rand.Rand, low, high time.Duration) time.Duration {
 // condition is what has become of a host.
 type condition struct {
 	down, frozen bool
+	starting     time.Time     // when it was started again, until it is ready; it is down
 	stopping     bool          // in good order, by SIGTERM
 	armed        chan struct{} // closed when the host was killed at an event; nil if it is not to be
 	full         bool
-	deaf         bool // its control plane
+	dataFull     bool      // there is no room for the host's own store
+	hadRoom      time.Time // since when there is
+	deaf         bool      // its control plane
 }
 
 // begin lets a fault begin. It returns what ends it, nil if nothing does, and false if there was nothing to hit.
@@ -187,7 +192,9 @@ func (s *sweep) begin(f fault) (end func(), hit bool) {
 		h.network.reset()
 		return func() { h.network.refuses.Store(false) }, true
 	case fullDisk:
-		return s.fillDisk(f.host)
+		return s.fillDisk(&c.full, h.files)
+	case fullData:
+		return s.fillData(f.host)
 	case deafControl:
 		if c.deaf {
 			return nil, false
@@ -205,16 +212,20 @@ func (s *sweep) begin(f fault) (end func(), hit bool) {
 	return nil, true
 }
 
+// killHost kills a host that runs, or one that is just starting.
 func (s *sweep) killHost(i int) (end func(), hit bool) {
-	if s.conditions[i].down {
+	c := &s.conditions[i]
+	if c.down && c.starting.IsZero() {
 		return nil, false
 	}
 	s.hosts[i].kill()
-	s.conditions[i].isDown()
+	c.isDown()
 	return func() { s.revive(i) }, true
 }
 
-func (c *condition) isDown() { c.down, c.frozen, c.stopping, c.armed = true, false, false, nil }
+func (c *condition) isDown() {
+	c.down, c.starting, c.frozen, c.stopping, c.armed = true, time.Time{}, false, false, nil
+}
 
 // stopHost asks a host to end, unless a plugin is frozen, which it would wait for.
 func (s *sweep) stopHost(i int) bool {
@@ -232,11 +243,39 @@ func (s *sweep) stopHost(i int) bool {
 	return true
 }
 
+// revive starts a host that is down. tend sees to the rest.
 func (s *sweep) revive(i int) {
-	if s.conditions[i].down {
-		s.hosts[i].start()
-		s.conditions[i].down = false
+	if c := &s.conditions[i]; c.down && c.starting.IsZero() {
+		s.hosts[i].launch()
+		c.starting = time.Now()
 	}
+}
+
+// attend looks after a host that is starting. One that has no room for its store may end, if it says why.
+func (s *sweep) attend(i int) {
+	h, c := s.hosts[i], &s.conditions[i]
+	if h.process.hasExited() {
+		full := c.dataFull || c.hadRoom.After(c.starting)
+		if text := h.process.stderr.String(); !full || !saysFull(text) {
+			s.t.Fatalf("the %s has ended with code %d when it was started again, full disk: %t\n%s", h.name,
+				h.process.cmd.ProcessState.ExitCode(), full, text[:min(len(text), 4000)])
+		}
+		s.note("the %s does not start on a full disk", h.name)
+		c.isDown()
+		s.after(between(s.random, 20*time.Millisecond, 400*time.Millisecond), func() { s.revive(i) })
+		return
+	}
+	if h.isReady() {
+		c.down, c.starting = false, time.Time{}
+	} else if time.Since(c.starting) > patience {
+		s.t.Fatalf("the %s is not ready %v after it was started again\n%s", h.name, patience, tail(h.process.stderr.String(), 60))
+	}
+}
+
+// saysFull reports whether a log says that there is no room for what a host has to store, or not for a file so large.
+func saysFull(log string) bool {
+	return strings.Contains(log, "disk is full") || strings.Contains(log, "no space left") || strings.Contains(log, "file too large") ||
+		strings.Contains(log, "disk I/O error")
 }
 
 // pluginsOf returns the processes of a host's plugins by their names.
@@ -260,6 +299,9 @@ func (c child) signal(s syscall.Signal) {
 }
 
 func (s *sweep) hitPlugin(h *host, f fault) (end func(), hit bool) {
+	if s.conditions[f.host].down {
+		return nil, false // a host that cannot ask a plugin what it is does not start
+	}
 	processes := pluginsOf(h)[f.plugin]
 	each := func(do func(child)) func() {
 		return func() {
@@ -318,6 +360,9 @@ func (s *sweep) arm(f fault) bool {
 func (s *sweep) tend() {
 	for i, h := range s.hosts {
 		c := &s.conditions[i]
+		if !c.starting.IsZero() {
+			s.attend(i)
+		}
 		if c.down || !h.process.hasExited() {
 			continue
 		}
@@ -336,20 +381,56 @@ func (s *sweep) tend() {
 	}
 }
 
-func (s *sweep) fillDisk(i int) (end func(), hit bool) {
-	c := &s.conditions[i]
-	if c.full {
+// fillDisk takes all the room below a folder. full says that this is so.
+func (s *sweep) fillDisk(full *bool, folder string) (end func(), hit bool) {
+	if *full {
 		return nil, false
 	}
-	c.full = true
-	ballast := filepath.Join(s.hosts[i].files, "ballast")
+	*full = true
+	ballast := filepath.Join(folder, "ballast")
 	if _, err := fillDisk(ballast); err != nil {
 		s.fail("fill the disk: %v", err)
 	}
 	return func() {
-		c.full = false
+		*full = false
 		if err := os.Remove(ballast); err != nil {
 			s.fail("free the disk: %v", err)
 		}
 	}, true
+}
+
+// fillData leaves a host no room for what it stores itself. Without a disk of its own its files may not grow.
+func (s *sweep) fillData(i int) (end func(), hit bool) {
+	h, c := s.hosts[i], &s.conditions[i]
+	var free func()
+	if s.ownDisk {
+		free, hit = s.fillDisk(&c.dataFull, h.data)
+	} else if hit = !c.dataFull && !c.down; hit {
+		free = s.limitFiles(h, c)
+	}
+	if !hit {
+		return nil, false
+	}
+	return func() {
+		free()
+		c.hadRoom = time.Now()
+	}, true
+}
+
+// limitFiles bounds the files of a host. Plugins that are launched meanwhile have the limit from it.
+func (s *sweep) limitFiles(h *host, c *condition) (end func()) {
+	const size = 4096
+	c.dataFull = true
+	process := h.process
+	limitFileSize(process.cmd.Process.Pid, size)
+	return func() {
+		c.dataFull = false
+		if process.hasExited() {
+			return
+		}
+		limitFileSize(process.cmd.Process.Pid, unix.RLIM_INFINITY)
+		for _, c := range childrenOf(process.cmd.Process.Pid) {
+			limitFileSize(c.pid, unix.RLIM_INFINITY)
+		}
+	}
 }

@@ -117,7 +117,7 @@ func (a *tally) setBack(log string) {
 // causes are words by which the log says what a fault has done to a transfer: that the faults of the sweep strike is to be seen.
 var causes = []string{
 	"signal: killed", "connection reset", "closed the connection", "ended before it was whole", "answer was cut", "no space left", "507", "file too large",
-	"frozen", "health", "409", "503",
+	"disk is full", "disk I/O error", "frozen", "health", "409", "503",
 }
 
 func (a *tally) add(b tally) {

@@ -71,6 +71,7 @@ func newSweep(t *testing.T, seed uint64, plugins string) *sweep {
 		h.network.rate.Store(3 * mib / 2)
 		if s.ownDisk {
 			mountSmallDisk(t, h.files, s.room())
+			mountSmallDisk(t, h.data, dataRoom(t, plugins))
 		}
 		s.sentinels = append(s.sentinels, newSentinel(t, h.files, s.final, func(format string, args ...any) {
 			s.fail(fmt.Sprintf("at the %s, ", hostNames[i])+format, args...)
@@ -113,6 +114,20 @@ profile "ledger-push" {
 		b.WriteString(f.dataset())
 	}
 	return b.String()
+}
+
+// dataRoom is what the data directory of a host needs: its store, and copies of the plugins, of a former process too.
+func dataRoom(t testing.TB, plugins string) int64 {
+	t.Helper()
+	room := int64(96 * mib)
+	err := walkFiles(plugins, func(_ string, info os.FileInfo) error {
+		room += 3 * info.Size()
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return room
 }
 
 // room is what the disk of a host needs, and a little more.
