@@ -17,12 +17,20 @@ import (
 // checkSink compares what is at the sink with what was to be moved. Of a flow that was terminated there can be less.
 func (f *sweepFlow) checkSink(s *sweep) error {
 	root := s.hosts[f.sink()].files
-	if f.mode == modeRecords {
+	switch {
+	case f.toTopic():
+		return f.checkTopic(s.t.Context(), s.kafka)
+	case f.ofRecords():
 		return f.checkRecords(filepath.Join(root, "rec", f.id))
+	case f.toStore():
+		root = filepath.Join(s.store.folder, sweepBucket)
 	}
 	got := tree{}
 	folder := filepath.Join(root, "in", f.id)
 	err := walkFiles(folder, func(name string, _ os.FileInfo) (err error) {
+		if f.toStore() && isStoresOwn(name) {
+			return nil
+		}
 		got[name], err = digestOf(filepath.Join(folder, name))
 		return err
 	})
@@ -50,6 +58,7 @@ func (f *sweepFlow) checkRecords(folder string) error {
 			return err
 		}
 		seen := map[uint64]uint32{}
+		order, sums := newArrivals(f), f.sums()
 		for _, name := range names { // in the order of their numbers
 			entries, err := os.ReadFile(name)
 			if err != nil {
@@ -57,6 +66,12 @@ func (f *sweepFlow) checkRecords(folder string) error {
 			}
 			for ; len(entries) >= 12; entries = entries[12:] {
 				number, sum := binary.BigEndian.Uint64(entries), binary.BigEndian.Uint32(entries[8:])
+				if err := order.add(number); err != nil {
+					return fmt.Errorf("%s: %w", place, err)
+				}
+				if sums != nil && (number >= uint64(len(sums)) || sum != sums[number]) {
+					return fmt.Errorf("record %d of %s is not what was sent", number, place)
+				}
 				before, again := seen[number]
 				if again && (f.form == "segments" || before != sum) {
 					return fmt.Errorf("record %d of %s is there again", number, place)
@@ -104,6 +119,7 @@ func (f *sweepFlow) check(s *sweep) {
 		return
 	}
 	s.tally.completed++
+	s.tally.byMode[f.mode]++
 	s.tally.parts += int64(len(f.files)) + f.parts
 	s.tally.bytes += f.size
 	s.tally.records += f.parts * f.records
@@ -144,7 +160,7 @@ func (f *sweepFlow) checkSide(s *sweep, at side, moves bool) {
 
 // checkCounts compares what a host has recorded. A provider that is read from knows what was read whole in one request.
 func (f *sweepFlow) checkCounts(at side, d flowDetail, wrong func(string, ...any)) {
-	if f.mode == modeRecords {
+	if f.ofRecords() {
 		if d.Records != f.parts*f.records || d.Parts != f.parts || len(d.PartList) != int(f.parts) {
 			wrong("has counted %d records in %d parts of %d in %d, and lists %d", d.Records, d.Parts, f.parts*f.records, f.parts, len(d.PartList))
 		}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -67,7 +68,8 @@ type fault struct {
 	host      int    // index
 	plugin    string // of faults of plugins, and of those at an event; there also theHost and itsNetwork
 	event     string // how the event begins
-	seenAt    int    // index of the host at which the event is
+	seenAt    int    // index into eventPlaces
+	where     string // of networks and disks: "" for the host's own, theStore, theBrokers
 	way       bool   // which of two
 	size      uint64
 }
@@ -78,7 +80,10 @@ func (f fault) String() string {
 		text += ": " + f.plugin
 	}
 	if f.event != "" {
-		text += fmt.Sprintf(", at %q at the %s", f.event, hostNames[f.seenAt])
+		text += fmt.Sprintf(", at %q at the %s", f.event, eventPlaces[f.seenAt])
+	}
+	if f.where != "" {
+		text += ", but " + f.where
 	}
 	if f.lasts > 0 {
 		text += fmt.Sprintf(", for %.3fs", f.lasts.Seconds())
@@ -92,13 +97,40 @@ const (
 	itsNetwork = "its network"
 )
 
+// Where else than at hosts something can go wrong.
+const (
+	theStore   = "the store"
+	theBrokers = "the brokers"
+)
+
 var hostNames = []string{"provider", "consumer"}
 
-// sweepPluginNames are those that can be hit; the ones that hold most state more often.
-var sweepPluginNames = []string{"file", "file", "http", "ledger", "synthetic"}
+// eventPlaces are where events are seen.
+var eventPlaces = append(slices.Clone(hostNames), theStore, theBrokers)
 
-// events are the ones at which something is killed: files begun, noted as finished, named.
-var events = []string{"create .towpath/", "move in/", "create in/", "move rec/", "create .ledger/", "move .ledger/"}
+// sweepPluginNames are those that can be hit; the ones that hold most state more often.
+var sweepPluginNames = []string{"file", "file", "http", "ledger", "synthetic", "s3", "s3", "kafka", "kafka"}
+
+// events are the ones at which something is struck: files begun, noted as finished, named, at the host itself or the other one, and
+// requests to brokers.
+var events = []struct {
+	names  []string
+	place  func(host int, random *rand.Rand) int
+	struck []string
+}{
+	{[]string{"create .towpath/", "move in/", "create in/"}, eitherHost, []string{theHost, theHost, "file", "file", "http", itsNetwork}},
+	{[]string{"move rec/", "create .ledger/", "move .ledger/"}, sameHost, []string{theHost, "ledger", "synthetic", "kafka"}},
+	{[]string{"create .sgwtmp/", "create in/", "move in/"}, placeAt(2), []string{theHost, "s3", "s3", "file", theStore}},
+	{[]string{"InitProducerID", "Produce", "AddOffsetsToTxn", "TxnOffsetCommit", "EndTxn", "Fetch"}, placeAt(3),
+		[]string{theHost, "kafka", "kafka", "ledger", theBrokers}},
+}
+
+func eitherHost(_ int, random *rand.Rand) int { return random.IntN(2) }
+func sameHost(host int, _ *rand.Rand) int     { return host }
+
+func placeAt(place int) func(int, *rand.Rand) int {
+	return func(int, *rand.Rand) int { return place }
+}
 
 // newSchedule makes up what goes wrong during so much time.
 func newSchedule(random *rand.Rand, length time.Duration) []fault {
@@ -128,12 +160,12 @@ func newSchedule(random *rand.Rand, length time.Duration) []fault {
 			frozen = true
 			f.plugin = sweepPluginNames[random.IntN(len(sweepPluginNames))]
 		case killAtEvent:
-			f.event = events[random.IntN(len(events))]
-			f.seenAt = random.IntN(2)
-			f.plugin = []string{theHost, theHost, "file", "file", "http", itsNetwork}[random.IntN(6)]
-			if strings.Contains(f.event, "rec/") || strings.Contains(f.event, "ledger") {
-				f.plugin, f.seenAt = []string{theHost, "ledger", "synthetic"}[random.IntN(3)], f.host
-			}
+			e := events[random.IntN(len(events))]
+			f.event, f.seenAt, f.plugin = e.names[random.IntN(len(e.names))], e.place(f.host, random), e.struck[random.IntN(len(e.struck))]
+		case resetNetwork, halfClose, stallNetwork, cutNetwork:
+			f.where = []string{"", "", "", theStore, theStore, theBrokers, theBrokers}[random.IntN(7)]
+		case fullDisk:
+			f.where = []string{"", "", theStore}[random.IntN(3)]
 		case smallFiles:
 			f.plugin, f.size = "file", 1<<(12+random.IntN(8))
 		}
@@ -180,18 +212,12 @@ func (s *sweep) begin(f fault) (end func(), hit bool) {
 			c.frozen = false
 			h.process.signal(syscall.SIGCONT)
 		}, true
-	case resetNetwork:
-		h.network.reset()
-	case halfClose:
-		h.network.halfClose(f.way)
-	case stallNetwork:
-		h.network.stall()
-		return h.network.flow, true
-	case cutNetwork:
-		h.network.refuses.Store(true)
-		h.network.reset()
-		return func() { h.network.refuses.Store(false) }, true
+	case resetNetwork, halfClose, stallNetwork, cutNetwork:
+		return strikeNetwork(s.networkAt(f.host, f.where), f), true
 	case fullDisk:
+		if f.where == theStore {
+			return s.fillDisk(&s.storeFull, s.store.folder)
+		}
 		return s.fillDisk(&c.full, h.files)
 	case fullData:
 		return s.fillData(f.host)
@@ -210,6 +236,34 @@ func (s *sweep) begin(f fault) (end func(), hit bool) {
 		return func() { h.controlPlane.mumbles.Store(false) }, true
 	}
 	return nil, true
+}
+
+// networkAt is a host's own network, or another.
+func (s *sweep) networkAt(host int, where string) *network {
+	switch where {
+	case theStore:
+		return s.store.network
+	case theBrokers:
+		return s.kafka.network
+	}
+	return s.hosts[host].network
+}
+
+func strikeNetwork(n *network, f fault) (end func()) {
+	switch f.kind {
+	case halfClose:
+		n.halfClose(f.way)
+	case stallNetwork:
+		n.stall()
+		return n.flow
+	case cutNetwork:
+		n.refuses.Store(true)
+		n.reset()
+		return func() { n.refuses.Store(false) }
+	default:
+		n.reset()
+	}
+	return nil
 }
 
 // killHost kills a host that runs, or one that is just starting.
@@ -336,7 +390,7 @@ func (s *sweep) arm(f fault) bool {
 	if f.plugin == theHost {
 		c.armed = struck
 	}
-	s.sentinels[f.seenAt].onNext(func(event string) bool {
+	s.bells[f.seenAt].onNext(func(event string) bool {
 		if !strings.HasPrefix(event, f.event) {
 			return false
 		}
@@ -344,8 +398,8 @@ func (s *sweep) arm(f fault) bool {
 		case theHost:
 			close(struck)
 			process.signal(syscall.SIGKILL)
-		case itsNetwork:
-			h.network.reset()
+		case itsNetwork, theStore, theBrokers:
+			s.networkAt(f.host, f.plugin).reset()
 		}
 		for _, c := range plugins {
 			c.signal(syscall.SIGKILL)

@@ -14,14 +14,6 @@ import (
 	"time"
 )
 
-// The ways in which flows of the sweep move.
-const (
-	modePush    = "push"
-	modePull    = "pull"
-	modeLocal   = "local"
-	modeRecords = "records"
-)
-
 // sweepFlow is one flow of a world: what it moves, and what its control planes do with it.
 type sweepFlow struct {
 	id        string
@@ -40,6 +32,10 @@ type sweepFlow struct {
 	form    string // of the ledger
 	parts   int64
 	records int64 // in each part
+
+	// Of topics:
+	partitions    int64 // of the one that is read; message n is in the one of n modulo their number
+	transactional bool
 
 	// What became of it.
 	started    time.Time
@@ -64,7 +60,7 @@ var partNames = []string{
 // newSweepFlow makes up a flow.
 func newSweepFlow(i int, random *rand.Rand, schedule []fault) *sweepFlow {
 	f := &sweepFlow{id: fmt.Sprintf("f%03d", i), at: random.IntN(2), begins: between(random, 0, faultTime*9/10), collision: "fail"}
-	f.mode = []string{modePush, modePush, modePush, modePull, modePull, modePull, modeLocal, modeLocal, modeRecords, modeRecords}[random.IntN(10)]
+	f.mode = modes[random.IntN(len(modes))]
 	for k := range f.seed {
 		f.seed[k] = byte(random.Uint32())
 	}
@@ -72,11 +68,9 @@ func newSweepFlow(i int, random *rand.Rand, schedule []fault) *sweepFlow {
 		f.collision = "rename"
 	}
 	f.async = random.IntN(4) == 0
-	switch f.mode {
-	case modeRecords:
-		f.form = []string{"journal", "segments", "segments"}[random.IntN(3)]
-		f.parts, f.records = 1+random.Int64N(3), random.Int64N(3000)
-	default:
+	if f.ofRecords() {
+		f.recordShapes(random)
+	} else {
 		f.shapes(random)
 	}
 	if f.mode == modeLocal { // over in an instant: it has to be under way when something happens
@@ -107,6 +101,9 @@ func (f *sweepFlow) shapes(random *rand.Rand) {
 			size = random.Int64N(400_000)
 		case 7:
 			size = random.Int64N(3 * mib)
+			if f.toStore() && random.IntN(2) == 0 {
+				size = random.Int64N(13 * mib) // uploads have parts of 5 MiB
+			}
 		}
 		f.shape = append(f.shape, shape{name, size})
 		f.size += size
@@ -119,18 +116,12 @@ func (f *sweepFlow) String() string {
 
 // dataset is the flow's in the configuration of both hosts.
 func (f *sweepFlow) dataset() string {
-	source := fmt.Sprintf("source \"File\" {\n    path = \"out/%s\"\n  }", f.id)
-	if f.mode == modeRecords {
-		const recordSize = 500
-		source = fmt.Sprintf("source \"Generate\" {\n    mode = \"records\"\n    record_size = %d\n    size = %d\n    parts = %d\n    rate = 1500\n  }",
-			recordSize, recordSize*f.records, f.parts)
-	}
 	mode := "auto"
 	if f.async {
 		mode = "async"
 	}
 	return fmt.Sprintf("\ndataset %q {\n  mode = %q\n\n  %s\n\n  sink \"File\" {\n    path = \"in/%s\"\n    collision = %q\n  }\n}\n",
-		f.id, mode, source, f.id, f.collision)
+		f.id, mode, f.sourceBlock(), f.id, f.collision)
 }
 
 // source and sink are the hosts at both ends, moves the one that moves.
@@ -156,12 +147,29 @@ func (f *sweepFlow) moves() int {
 }
 
 // within reports whether one host moves the data from one of its plugins to another.
-func (f *sweepFlow) within() bool { return f.mode == modeLocal || f.mode == modeRecords }
+func (f *sweepFlow) within() bool { return f.mode != modePush && f.mode != modePull }
 
 // fill writes what the flow is to move.
-func (f *sweepFlow) fill(t testing.TB, hosts []*host) {
+func (f *sweepFlow) fill(s *sweep) {
+	s.t.Helper()
+	switch f.mode {
+	case modeRecords, modeToTopic: // made up as it is read
+	case modeToLedger, modeTopics:
+		f.fillTopic(s.t, s.kafka)
+	case modeStore:
+		folder := s.t.TempDir()
+		f.fillFolder(s.t, folder)
+		s.store.put(s.t, sweepBucket, "out/"+f.id+"/", folder)
+	default:
+		f.fillFolder(s.t, filepath.Join(s.hosts[f.source()].files, "out", f.id))
+	}
+	if f.toTopic() {
+		s.kafka.makeTopic("in-"+f.id, 1+int32(f.partitions))
+	}
+}
+
+func (f *sweepFlow) fillFolder(t testing.TB, folder string) {
 	t.Helper()
-	folder := filepath.Join(hosts[f.source()].files, "out", f.id)
 	random := rand.NewChaCha8(f.seed)
 	for _, s := range f.shape {
 		writeRandom(t, filepath.Join(folder, s.name), random, s.size)
@@ -249,13 +257,10 @@ func (f *sweepFlow) start(ctx context.Context, s *sweep) error {
 			return err
 		}
 		return f.take(ctx, s, moving, "started", address)
-	case modeLocal:
-		_, err := f.create(ctx, s, moving, "start", "file-push", localAddress("File", "path", "in/"+f.id, "collision", f.collision))
-		return err
-	default:
-		_, err := f.create(ctx, s, moving, "start", "ledger-push", localAddress("Ledger", "path", "rec/"+f.id, "form", f.form))
-		return err
 	}
+	profile, address := f.destination(s)
+	_, err := f.create(ctx, s, moving, "start", profile, address)
+	return err
 }
 
 // localAddress is one that a plugin of the same host writes to.
