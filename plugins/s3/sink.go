@@ -58,13 +58,28 @@ func (s *sink) Write(ctx context.Context, req sdk.WriteRequest, parts iter.Seq2[
 	return nil
 }
 
-// Deprovision aborts what was begun for the flow and removes what the plugin keeps for it. Records that were acknowledged stay.
+// Deprovision aborts what was begun for the flow and removes what the plugin keeps for it. Records that were acknowledged stay. It looks
+// again for what a write that was cut had sent, which can come to be after it was given up.
 func (s *sink) Deprovision(ctx context.Context, flow sdk.FlowContext, a sdk.DataAddress) error {
 	f, err := s.env.newWriteFolder(a)
 	if err != nil {
 		return err
 	}
-	return s.env.open(f.place).clear(ctx, f.work+flowHash(flow)+"/", true)
+	st, prefix := s.env.open(f.place), f.work+flowHash(flow)+"/"
+	for n := 1; ; n++ {
+		found, err := st.clear(ctx, prefix, true)
+		switch {
+		case err != nil:
+			return err
+		case n > 1 && !found:
+			return nil
+		case n == maxAborts:
+			return sdk.Retryf(sdk.Unavailable, "what is below %q comes back", st.location(prefix))
+		}
+		if err := pause(ctx, abortPause); err != nil {
+			return err
+		}
+	}
 }
 
 // writer writes the parts of one flow. It is used by one goroutine.

@@ -31,7 +31,7 @@ func (env *environment) open(p *place) *store {
 		UsePathStyle:                p.pathStyle,
 		AppID:                       "towpath-s3/" + version,
 		Logger:                      logging.Nop{},
-		Retryer:                     newRetryer(),
+		Retryer:                     newRetryer(true),
 		RequestChecksumCalculation:  aws.RequestChecksumCalculationWhenRequired,
 		ResponseChecksumValidation:  aws.ResponseChecksumValidationWhenRequired,
 		DisableS3ExpressSessionAuth: aws.Bool(true),
@@ -43,9 +43,9 @@ func (env *environment) open(p *place) *store {
 	return &store{place: p, env: env, client: s3.New(o)}
 }
 
-// newRetryer tries again where the library does, and after any broken connection: it takes care not to repeat what would happen twice,
-// but all that this plugin asks for can be repeated. What the policy refuses is not tried again.
-func newRetryer() aws.Retryer {
+// newRetryer tries again where the library does, and, unless broken is false, after any broken connection: it takes care not to repeat what
+// would happen twice, but nearly all that this plugin asks for can be repeated. What the policy refuses is not tried again.
+func newRetryer(broken bool) aws.Retryer {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = 4
 		own := retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
@@ -55,7 +55,7 @@ func newRetryer() aws.Retryer {
 			case errors.As(err, &known), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 				return aws.FalseTernary
 			case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-				return aws.BoolTernary(!isTLSRefusal(err))
+				return aws.BoolTernary(broken && !isTLSRefusal(err))
 			}
 			return aws.UnknownTernary
 		})
@@ -66,6 +66,9 @@ func newRetryer() aws.Retryer {
 // askFirst has the store say what it thinks of a conditional request before the body is sent. Otherwise the answer of one that refuses
 // and hangs up can be lost.
 func askFirst(o *s3.Options) { o.ContinueHeaderThresholdBytes = 1 }
+
+// onlyOnce has a request not repeated whose answer was lost, because it would happen twice.
+func onlyOnce(o *s3.Options) { o.Retryer = newRetryer(false) }
 
 // put stores a small object of the plugin's own.
 func (s *store) put(ctx context.Context, key string, content *blocks, metadata map[string]string) error {
