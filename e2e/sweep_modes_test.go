@@ -216,7 +216,7 @@ func (f *sweepFlow) checkTopic(ctx context.Context, k *kafka) error {
 			return fmt.Errorf("a message has the number %d, of %d, %v", number, len(sent), err)
 		}
 		if err := order.add(number); err != nil {
-			return err
+			return fmt.Errorf("at %s: %w", placeOf(m), err)
 		}
 		want := sent[number]
 		if diff := cmp.Diff(headersOf(want), headersOf(m)); diff != "" || !bytes.Equal(m.Key, want.Key) || !bytes.Equal(m.Value, want.Value) ||
@@ -243,7 +243,7 @@ func (f *sweepFlow) checkMade(came []*kgo.Record) error {
 			order, parts = newArrivals(f), parts+1
 		}
 		if err := order.add(binary.BigEndian.Uint64(m.Value)); err != nil {
-			return fmt.Errorf("part %d: %w", parts, err)
+			return fmt.Errorf("part %d, at %s: %w", parts, placeOf(m), err)
 		}
 	}
 	got, want := parts*f.records+int64(order.count()), f.parts*f.records
@@ -251,6 +251,11 @@ func (f *sweepFlow) checkMade(came []*kgo.Record) error {
 		return fmt.Errorf("%d of %d messages have come", got, want)
 	}
 	return nil
+}
+
+// placeOf says where a message is, and who has put it there.
+func placeOf(m *kgo.Record) string {
+	return fmt.Sprintf("partition %d, offset %d, by producer %d in epoch %d", m.Partition, m.Offset, m.ProducerID, m.ProducerEpoch)
 }
 
 func headersOf(m *kgo.Record) map[string]string {
