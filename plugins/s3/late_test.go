@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"net"
 	"net/http"
 	"path"
@@ -98,4 +100,43 @@ func TestSinkDeprovisionWhileRequestsAreOnTheirWay(t *testing.T) {
 			b.expectNothingBegun(t)
 		})
 	}
+}
+
+// A write that is cut knows whether what it has begun has come to be, and the flow is not cleared up before that.
+func TestSinkWaitsForWhatItHasBegun(t *testing.T) {
+	b := newBucket(t)
+	ctx, cut := context.WithCancel(t.Context())
+	endpoint := newProxy(t, func(_ http.ResponseWriter, req *http.Request) bool {
+		if req.Method == http.MethodPut {
+			cut()
+		}
+		return false
+	})
+	plugin := newTestPlugin(t, nil)
+	env := plugin.Sinks[0].Sink.(*sink).env
+	to, err := env.newWriteFolder(b.at(endpoint))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &writer{store: env.open(to.place), to: to, flow: flowHash(testFlow)}
+	k := w.newWork("one.bin", newNonce())
+	end := env.writes.begin(w.flow)
+	if err := k.note(ctx, note{Key: "one.bin"}); err != nil || ctx.Err() == nil {
+		t.Fatalf("a note that was on its way: %v, cut: %v", err, ctx.Err())
+	}
+	if err := k.note(ctx, note{Key: "one.bin"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a note after the cut: %v", err)
+	}
+
+	patience, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	deprovision := sdk.NewDataSink(plugin.Sinks[0]).Deprovision
+	if err := deprovision(patience, testFlow, b.address()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("cleared up while a write runs: %v", err)
+	}
+	end()
+	if err := deprovision(t.Context(), testFlow, b.address()); err != nil {
+		t.Fatal(err)
+	}
+	b.expectNothingBegun(t)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -70,9 +71,22 @@ func askFirst(o *s3.Options) { o.ContinueHeaderThresholdBytes = 1 }
 // onlyOnce has a request not repeated whose answer was lost, because it would happen twice.
 func onlyOnce(o *s3.Options) { o.Retryer = newRetryer(false) }
 
+// outlive returns a context that goes on for a while after ctx has ended: for requests that begin something, of which it should be known
+// whether they have.
+func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return longer, func() { stop(); cancel() }
+}
+
 // put stores a small object of the plugin's own.
 func (s *store) put(ctx context.Context, key string, content *blocks, metadata map[string]string) error {
-	_, err := s.client.PutObject(ctx, &s3.PutObjectInput{
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	longer, cancel := outlive(ctx)
+	defer cancel()
+	_, err := s.client.PutObject(longer, &s3.PutObjectInput{
 		Bucket: &s.bucket, Key: &key, Body: content.reader(), ContentLength: aws.Int64(content.n), Metadata: metadata,
 	})
 	return s.failure(ctx, err, "write", key)
