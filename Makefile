@@ -65,7 +65,7 @@ e2e: servers ## whole-program stories with the built binaries
 
 SEED ?= 1
 RUNS ?= 3000
-torture: servers ## kill, freeze, cut, fill while RUNS flows run, from seed SEED on
+torture: servers ## kill, freeze, cut, fill what RUNS flows need while they run: files, HTTP, S3, Kafka; from seed SEED on
 	TOWPATH_SWEEP_SEED=$(SEED) TOWPATH_SWEEP_RUNS=$(RUNS) go test -count 1 -timeout 0 -v -run '^TestKillSweep$$' ./e2e
 
 kafka: ## the plugin kafka against a broker of Apache Kafka; where Java 17 and Maven are, elsewhere it says so

@@ -176,9 +176,13 @@ func (h *host) awaitReady() {
 		if p.hasExited() {
 			h.t.Fatalf("the %s has ended with code %d:\n%s", h.name, p.cmd.ProcessState.ExitCode(), p.stderr.String())
 		}
-		code, _, err := fetch(h.admin+"/readyz", "")
-		return err == nil && code == http.StatusOK
+		return h.isReady()
 	})
+}
+
+func (h *host) isReady() bool {
+	code, _, err := fetch(h.admin+"/readyz", "")
+	return err == nil && code == http.StatusOK
 }
 
 // kill kills the host, and waits until its plugins are gone too.

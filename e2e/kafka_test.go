@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"syscall"
 	"testing"
 	"time"
@@ -100,27 +101,53 @@ func TestKafkaWithoutEnd(t *testing.T) {
 	h.expectNothingLeft("events-1")
 }
 
-// kafka is a cluster in this process.
+// kafka is a cluster in this process, behind a network. What the test does itself goes past that.
 type kafka struct {
 	t       *testing.T
 	fake    *kfake.Cluster
-	address string
+	address string // that it advertises, in the network
+	network *network
+	direct  kgo.Opt // leads past the network
 	client  *kgo.Client
 }
 
 func newKafka(t *testing.T) *kafka {
 	t.Helper()
-	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
+	k := &kafka{t: t}
+	var err error
+	k.fake, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.ListenFn(k.listen))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(fake.Close)
-	client, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	t.Cleanup(k.fake.Close)
+	k.address = k.network.address
+	k.client, err = kgo.NewClient(kgo.SeedBrokers(k.address), k.direct, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(client.Close)
-	return &kafka{t, fake, fake.ListenAddrs()[0], client}
+	t.Cleanup(k.client.Close)
+	return k
+}
+
+// advertised is a listener with another address than its own.
+type advertised struct {
+	net.Listener
+	address net.Addr
+}
+
+func (a advertised) Addr() net.Addr { return a.address }
+
+func (k *kafka) listen(network, address string) (net.Listener, error) {
+	l, err := net.Listen(network, address)
+	if err != nil {
+		return nil, err
+	}
+	k.direct = kgo.Dialer(func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, l.Addr().String())
+	})
+	k.network = newNetwork(k.t, l.Addr().String())
+	in, err := net.ResolveTCPAddr(network, k.network.address)
+	return advertised{l, in}, err
 }
 
 func (k *kafka) makeTopic(name string, partitions int32) {
@@ -156,57 +183,73 @@ func (k *kafka) dataAddress(topic string, transactional bool) *dataAddress {
 }
 
 // ends are the offsets behind what is committed.
-func (k *kafka) ends(topic string) kadm.ListedOffsets {
-	k.t.Helper()
-	ends, err := kadm.NewClient(k.client).ListCommittedOffsets(k.t.Context(), topic)
+func (k *kafka) ends(ctx context.Context, topic string) (kadm.ListedOffsets, error) {
+	ends, err := kadm.NewClient(k.client).ListCommittedOffsets(ctx, topic)
 	if err == nil {
 		err = ends.Error()
 	}
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	return ends
+	return ends, err
 }
 
 // stored is about the number of messages that are committed.
 func (k *kafka) stored(topic string) (n int64) {
 	k.t.Helper()
-	k.ends(topic).Each(func(o kadm.ListedOffset) { n += o.Offset })
+	ends, err := k.ends(k.t.Context(), topic)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	ends.Each(func(o kadm.ListedOffset) { n += o.Offset })
 	return n
 }
 
 // read returns the values of what is committed, each partition in order.
 func (k *kafka) read(topic string) (values []string) {
 	k.t.Helper()
-	ctx, cancel := context.WithTimeout(k.t.Context(), time.Minute)
+	messages, err := k.messages(k.t.Context(), topic)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	for _, m := range messages {
+		values = append(values, string(m.Value))
+	}
+	return values
+}
+
+// messages returns what is committed, each partition in order.
+func (k *kafka) messages(ctx context.Context, topic string) (all []*kgo.Record, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	ends, err := k.ends(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
 	from, left := map[int32]kgo.Offset{}, map[int32]int64{}
-	k.ends(topic).Each(func(o kadm.ListedOffset) {
+	ends.Each(func(o kadm.ListedOffset) {
 		if o.Offset > 0 {
 			from[o.Partition], left[o.Partition] = kgo.NewOffset().AtStart(), o.Offset
 		}
 	})
-	reader, err := kgo.NewClient(kgo.SeedBrokers(k.address), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
+	reader, err := kgo.NewClient(kgo.SeedBrokers(k.address), k.direct, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
 	if err != nil {
-		k.t.Fatal(err)
+		return nil, err
 	}
 	defer reader.Close()
 	for len(left) > 0 {
 		fetches := reader.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
-			k.t.Fatal(err)
+			return nil, err
 		}
 		fetches.EachRecord(func(m *kgo.Record) {
-			if !m.Attrs.IsControl() {
-				values = append(values, string(m.Value))
+			if !m.Attrs.IsControl() && m.Offset < left[m.Partition] {
+				all = append(all, m)
 			}
 			if m.Offset+1 >= left[m.Partition] {
 				delete(left, m.Partition)
 			}
 		})
 	}
-	return values
+	return all, nil
 }
 
 // expectAll expects every message of another topic: at least once and in order, or exactly once and in order.

@@ -11,6 +11,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
 const s3Configuration = `
@@ -37,11 +41,17 @@ profile "AmazonS3-PULL" {
 // objectStore is a store that keeps buckets as folders, behind a network that can be slow.
 type objectStore struct {
 	folder  string
+	direct  string // its address, past the network
 	network *network
 }
 
 // startObjectStore starts versitygw, which make builds.
 func startObjectStore(t *testing.T) *objectStore {
+	t.Helper()
+	return startObjectStoreIn(t, t.TempDir())
+}
+
+func startObjectStoreIn(t *testing.T, folder string) *objectStore {
 	t.Helper()
 	binary, err := filepath.Abs("../.bin/versitygw")
 	if err != nil {
@@ -50,8 +60,8 @@ func startObjectStore(t *testing.T) *objectStore {
 	if _, err := os.Stat(binary); err != nil {
 		t.Fatalf("the store for tests is not there: run make .bin/versitygw (%v)", err)
 	}
-	s := &objectStore{folder: t.TempDir()}
 	address := freeAddress(t)
+	s := &objectStore{folder: folder, direct: address}
 	startProcess(t, nil, binary, "--port", address, "--access", "e2e-access-key", "--secret", "e2e-secret-access-key",
 		"--health", "/_health", "--quiet", "--iam-dir", t.TempDir(), "posix", s.folder)
 	eventually(t, "the store is ready", func() bool {
@@ -74,13 +84,29 @@ func (s *objectStore) address(bucket string, properties ...string) *dataAddress 
 // expectNothingBegun checks that the bucket has only finished objects.
 func (s *objectStore) expectNothingBegun(t *testing.T, bucket string) {
 	t.Helper()
+	for _, name := range s.begun(bucket) {
+		t.Errorf("%s is left in the bucket", name)
+	}
+}
+
+// begun lists what is in the bucket besides finished objects.
+func (s *objectStore) begun(bucket string) (names []string) {
 	root := filepath.Join(s.folder, bucket)
 	filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		name := strings.TrimPrefix(path, root)
 		if own := strings.Contains(name, "/.towpath/") || strings.Contains(name, "/.sgwtmp/"); err == nil && !d.IsDir() && own {
-			t.Errorf("%s is left in the bucket", name)
+			names = append(names, name)
 		}
 		return err
+	})
+	return names
+}
+
+// client is one that goes past the network.
+func (s *objectStore) client() *s3.Client {
+	return s3.New(s3.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String("http://" + s.direct), UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider("e2e-access-key", "e2e-secret-access-key", ""),
 	})
 }
 

@@ -26,12 +26,19 @@ type sentinel struct {
 	// report hears what may not happen.
 	report func(format string, args ...any)
 
+	// replaces says that a final file may be replaced by the same one.
+	replaces bool
+
+	bell
 	fd      int
 	pipe    [2]int // ends the watch
 	watched map[int32]string
 	seen    map[string]uint64 // inodes of the final files that have appeared
 	done    sync.WaitGroup
+}
 
+// bell tells of events when they happen.
+type bell struct {
 	mu   sync.Mutex
 	next []func(event string) bool // hear of events until they return true
 }
@@ -42,6 +49,12 @@ const sentinelMask = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MODIFY | unix.I
 func newSentinel(t testing.TB, root string, final func(string) (string, bool), report func(string, ...any)) *sentinel {
 	t.Helper()
 	s := &sentinel{root: root, final: final, report: report, watched: map[int32]string{}, seen: map[string]uint64{}}
+	s.start(t)
+	return s
+}
+
+func (s *sentinel) start(t testing.TB) {
+	t.Helper()
 	var err error
 	if s.fd, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err != nil {
 		t.Fatal(err)
@@ -51,7 +64,6 @@ func newSentinel(t testing.TB, root string, final func(string) (string, bool), r
 	}
 	s.watch(".")
 	s.done.Go(s.run)
-	return s
 }
 
 // finish ends the watch, once everything has been looked at that happened before.
@@ -64,17 +76,23 @@ func (s *sentinel) finish() {
 
 // onNext has do called with the names of the next events, as "create a/b" or "move a/b", until it returns true. It is called at once
 // when something happens, while whoever did it goes on.
-func (s *sentinel) onNext(do func(event string) bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.next = append(s.next, do)
+func (b *bell) onNext(do func(event string) bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.next = append(b.next, do)
 }
 
 // calm has nobody called any more.
-func (s *sentinel) calm() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.next = nil
+func (b *bell) calm() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.next = nil
+}
+
+func (b *bell) ring(event string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.next = slices.DeleteFunc(b.next, func(do func(string) bool) bool { return do(event) })
 }
 
 // watch begins to watch a folder and those below it. What is there already has appeared.
@@ -154,9 +172,7 @@ func (s *sentinel) tell(mask uint32, name string) {
 	if mask&unix.IN_MOVED_TO != 0 {
 		event = "move " + name
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.next = slices.DeleteFunc(s.next, func(do func(string) bool) bool { return do(event) })
+	s.ring(event)
 }
 
 // appears checks a file that has got its final name. The same one can be seen in its folder before its event comes.
@@ -176,7 +192,7 @@ func (s *sentinel) appears(name string) {
 		return
 	case 0:
 	default:
-		if want != "" {
+		if want != "" && !s.replaces {
 			s.report("%s appears for a second time", name)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -30,6 +31,7 @@ const (
 	stallNetwork faultKind = "stall network"
 	cutNetwork   faultKind = "cut network"
 	fullDisk     faultKind = "full disk"
+	fullData     faultKind = "full data directory"
 	smallFiles   faultKind = "limit on files"
 	deafControl  faultKind = "control plane down"
 	mumbling     faultKind = "callbacks twice"
@@ -53,6 +55,7 @@ var faultKinds = []struct {
 	{stallNetwork, 6, 2 * time.Second},
 	{cutNetwork, 6, 1500 * time.Millisecond},
 	{fullDisk, 8, 1500 * time.Millisecond},
+	{fullData, 8, 1500 * time.Millisecond},
 	{smallFiles, 4, time.Second},
 	{deafControl, 3, 2 * time.Second},
 	{mumbling, 3, time.Second},
@@ -65,7 +68,8 @@ type fault struct {
 	host      int    // index
 	plugin    string // of faults of plugins, and of those at an event; there also theHost and itsNetwork
 	event     string // how the event begins
-	seenAt    int    // index of the host at which the event is
+	seenAt    int    // index into eventPlaces
+	where     string // of networks and disks: "" for the host's own, theStore, theBrokers
 	way       bool   // which of two
 	size      uint64
 }
@@ -76,7 +80,10 @@ func (f fault) String() string {
 		text += ": " + f.plugin
 	}
 	if f.event != "" {
-		text += fmt.Sprintf(", at %q at the %s", f.event, hostNames[f.seenAt])
+		text += fmt.Sprintf(", at %q at the %s", f.event, eventPlaces[f.seenAt])
+	}
+	if f.where != "" {
+		text += ", but " + f.where
 	}
 	if f.lasts > 0 {
 		text += fmt.Sprintf(", for %.3fs", f.lasts.Seconds())
@@ -90,13 +97,40 @@ const (
 	itsNetwork = "its network"
 )
 
+// Where else than at hosts something can go wrong.
+const (
+	theStore   = "the store"
+	theBrokers = "the brokers"
+)
+
 var hostNames = []string{"provider", "consumer"}
 
-// sweepPluginNames are those that can be hit; the ones that hold most state more often.
-var sweepPluginNames = []string{"file", "file", "http", "ledger", "synthetic"}
+// eventPlaces are where events are seen.
+var eventPlaces = append(slices.Clone(hostNames), theStore, theBrokers)
 
-// events are the ones at which something is killed: files begun, noted as finished, named.
-var events = []string{"create .towpath/", "move in/", "create in/", "move rec/", "create .ledger/", "move .ledger/"}
+// sweepPluginNames are those that can be hit; the ones that hold most state more often.
+var sweepPluginNames = []string{"file", "file", "http", "ledger", "synthetic", "s3", "s3", "kafka", "kafka"}
+
+// events are the ones at which something is struck: files begun, noted as finished, named, at the host itself or the other one, and
+// requests to brokers.
+var events = []struct {
+	names  []string
+	place  func(host int, random *rand.Rand) int
+	struck []string
+}{
+	{[]string{"create .towpath/", "move in/", "create in/"}, eitherHost, []string{theHost, theHost, "file", "file", "http", itsNetwork}},
+	{[]string{"move rec/", "create .ledger/", "move .ledger/"}, sameHost, []string{theHost, "ledger", "synthetic", "kafka"}},
+	{[]string{"create .sgwtmp/", "create in/", "move in/"}, placeAt(2), []string{theHost, "s3", "s3", "file", theStore}},
+	{[]string{"InitProducerID", "Produce", "AddOffsetsToTxn", "TxnOffsetCommit", "EndTxn", "Fetch"}, placeAt(3),
+		[]string{theHost, "kafka", "kafka", "ledger", theBrokers}},
+}
+
+func eitherHost(_ int, random *rand.Rand) int { return random.IntN(2) }
+func sameHost(host int, _ *rand.Rand) int     { return host }
+
+func placeAt(place int) func(int, *rand.Rand) int {
+	return func(int, *rand.Rand) int { return place }
+}
 
 // newSchedule makes up what goes wrong during so much time.
 func newSchedule(random *rand.Rand, length time.Duration) []fault {
@@ -126,12 +160,12 @@ func newSchedule(random *rand.Rand, length time.Duration) []fault {
 			frozen = true
 			f.plugin = sweepPluginNames[random.IntN(len(sweepPluginNames))]
 		case killAtEvent:
-			f.event = events[random.IntN(len(events))]
-			f.seenAt = random.IntN(2)
-			f.plugin = []string{theHost, theHost, "file", "file", "http", itsNetwork}[random.IntN(6)]
-			if strings.Contains(f.event, "rec/") || strings.Contains(f.event, "ledger") {
-				f.plugin, f.seenAt = []string{theHost, "ledger", "synthetic"}[random.IntN(3)], f.host
-			}
+			e := events[random.IntN(len(events))]
+			f.event, f.seenAt, f.plugin = e.names[random.IntN(len(e.names))], e.place(f.host, random), e.struck[random.IntN(len(e.struck))]
+		case resetNetwork, halfClose, stallNetwork, cutNetwork:
+			f.where = []string{"", "", "", theStore, theStore, theBrokers, theBrokers}[random.IntN(7)]
+		case fullDisk:
+			f.where = []string{"", "", theStore}[random.IntN(3)]
 		case smallFiles:
 			f.plugin, f.size = "file", 1<<(12+random.IntN(8))
 		}
@@ -147,10 +181,13 @@ func between(random *rand.Rand, low, high time.Duration) time.Duration {
 // condition is what has become of a host.
 type condition struct {
 	down, frozen bool
+	starting     time.Time     // when it was started again, until it is ready; it is down
 	stopping     bool          // in good order, by SIGTERM
 	armed        chan struct{} // closed when the host was killed at an event; nil if it is not to be
 	full         bool
-	deaf         bool // its control plane
+	dataFull     bool      // there is no room for the host's own store
+	hadRoom      time.Time // since when there is
+	deaf         bool      // its control plane
 }
 
 // begin lets a fault begin. It returns what ends it, nil if nothing does, and false if there was nothing to hit.
@@ -175,19 +212,15 @@ func (s *sweep) begin(f fault) (end func(), hit bool) {
 			c.frozen = false
 			h.process.signal(syscall.SIGCONT)
 		}, true
-	case resetNetwork:
-		h.network.reset()
-	case halfClose:
-		h.network.halfClose(f.way)
-	case stallNetwork:
-		h.network.stall()
-		return h.network.flow, true
-	case cutNetwork:
-		h.network.refuses.Store(true)
-		h.network.reset()
-		return func() { h.network.refuses.Store(false) }, true
+	case resetNetwork, halfClose, stallNetwork, cutNetwork:
+		return strikeNetwork(s.networkAt(f.host, f.where), f), true
 	case fullDisk:
-		return s.fillDisk(f.host)
+		if f.where == theStore {
+			return s.fillDisk(&s.storeFull, s.store.folder)
+		}
+		return s.fillDisk(&c.full, h.files)
+	case fullData:
+		return s.fillData(f.host)
 	case deafControl:
 		if c.deaf {
 			return nil, false
@@ -205,16 +238,48 @@ func (s *sweep) begin(f fault) (end func(), hit bool) {
 	return nil, true
 }
 
+// networkAt is a host's own network, or another.
+func (s *sweep) networkAt(host int, where string) *network {
+	switch where {
+	case theStore:
+		return s.store.network
+	case theBrokers:
+		return s.kafka.network
+	}
+	return s.hosts[host].network
+}
+
+func strikeNetwork(n *network, f fault) (end func()) {
+	switch f.kind {
+	case halfClose:
+		n.halfClose(f.way)
+	case stallNetwork:
+		n.stall()
+		return n.flow
+	case cutNetwork:
+		n.refuses.Store(true)
+		n.reset()
+		return func() { n.refuses.Store(false) }
+	default:
+		n.reset()
+	}
+	return nil
+}
+
+// killHost kills a host that runs, or one that is just starting.
 func (s *sweep) killHost(i int) (end func(), hit bool) {
-	if s.conditions[i].down {
+	c := &s.conditions[i]
+	if c.down && c.starting.IsZero() {
 		return nil, false
 	}
 	s.hosts[i].kill()
-	s.conditions[i].isDown()
+	c.isDown()
 	return func() { s.revive(i) }, true
 }
 
-func (c *condition) isDown() { c.down, c.frozen, c.stopping, c.armed = true, false, false, nil }
+func (c *condition) isDown() {
+	c.down, c.starting, c.frozen, c.stopping, c.armed = true, time.Time{}, false, false, nil
+}
 
 // stopHost asks a host to end, unless a plugin is frozen, which it would wait for.
 func (s *sweep) stopHost(i int) bool {
@@ -232,11 +297,39 @@ func (s *sweep) stopHost(i int) bool {
 	return true
 }
 
+// revive starts a host that is down. tend sees to the rest.
 func (s *sweep) revive(i int) {
-	if s.conditions[i].down {
-		s.hosts[i].start()
-		s.conditions[i].down = false
+	if c := &s.conditions[i]; c.down && c.starting.IsZero() {
+		s.hosts[i].launch()
+		c.starting = time.Now()
 	}
+}
+
+// attend looks after a host that is starting. One that has no room for its store may end, if it says why.
+func (s *sweep) attend(i int) {
+	h, c := s.hosts[i], &s.conditions[i]
+	if h.process.hasExited() {
+		full := c.dataFull || c.hadRoom.After(c.starting)
+		if text := h.process.stderr.String(); !full || !saysFull(text) {
+			s.t.Fatalf("the %s has ended with code %d when it was started again, full disk: %t\n%s", h.name,
+				h.process.cmd.ProcessState.ExitCode(), full, text[:min(len(text), 4000)])
+		}
+		s.note("the %s does not start on a full disk", h.name)
+		c.isDown()
+		s.after(between(s.random, 20*time.Millisecond, 400*time.Millisecond), func() { s.revive(i) })
+		return
+	}
+	if h.isReady() {
+		c.down, c.starting = false, time.Time{}
+	} else if time.Since(c.starting) > patience {
+		s.t.Fatalf("the %s is not ready %v after it was started again\n%s", h.name, patience, tail(h.process.stderr.String(), 60))
+	}
+}
+
+// saysFull reports whether a log says that there is no room for what a host has to store, or not for a file so large.
+func saysFull(log string) bool {
+	return strings.Contains(log, "disk is full") || strings.Contains(log, "no space left") || strings.Contains(log, "file too large") ||
+		strings.Contains(log, "disk I/O error")
 }
 
 // pluginsOf returns the processes of a host's plugins by their names.
@@ -260,6 +353,9 @@ func (c child) signal(s syscall.Signal) {
 }
 
 func (s *sweep) hitPlugin(h *host, f fault) (end func(), hit bool) {
+	if s.conditions[f.host].down {
+		return nil, false // a host that cannot ask a plugin what it is does not start
+	}
 	processes := pluginsOf(h)[f.plugin]
 	each := func(do func(child)) func() {
 		return func() {
@@ -294,7 +390,7 @@ func (s *sweep) arm(f fault) bool {
 	if f.plugin == theHost {
 		c.armed = struck
 	}
-	s.sentinels[f.seenAt].onNext(func(event string) bool {
+	s.bells[f.seenAt].onNext(func(event string) bool {
 		if !strings.HasPrefix(event, f.event) {
 			return false
 		}
@@ -302,8 +398,8 @@ func (s *sweep) arm(f fault) bool {
 		case theHost:
 			close(struck)
 			process.signal(syscall.SIGKILL)
-		case itsNetwork:
-			h.network.reset()
+		case itsNetwork, theStore, theBrokers:
+			s.networkAt(f.host, f.plugin).reset()
 		}
 		for _, c := range plugins {
 			c.signal(syscall.SIGKILL)
@@ -318,6 +414,9 @@ func (s *sweep) arm(f fault) bool {
 func (s *sweep) tend() {
 	for i, h := range s.hosts {
 		c := &s.conditions[i]
+		if !c.starting.IsZero() {
+			s.attend(i)
+		}
 		if c.down || !h.process.hasExited() {
 			continue
 		}
@@ -336,20 +435,56 @@ func (s *sweep) tend() {
 	}
 }
 
-func (s *sweep) fillDisk(i int) (end func(), hit bool) {
-	c := &s.conditions[i]
-	if c.full {
+// fillDisk takes all the room below a folder. full says that this is so.
+func (s *sweep) fillDisk(full *bool, folder string) (end func(), hit bool) {
+	if *full {
 		return nil, false
 	}
-	c.full = true
-	ballast := filepath.Join(s.hosts[i].files, "ballast")
+	*full = true
+	ballast := filepath.Join(folder, "ballast")
 	if _, err := fillDisk(ballast); err != nil {
 		s.fail("fill the disk: %v", err)
 	}
 	return func() {
-		c.full = false
+		*full = false
 		if err := os.Remove(ballast); err != nil {
 			s.fail("free the disk: %v", err)
 		}
 	}, true
+}
+
+// fillData leaves a host no room for what it stores itself. Without a disk of its own its files may not grow.
+func (s *sweep) fillData(i int) (end func(), hit bool) {
+	h, c := s.hosts[i], &s.conditions[i]
+	var free func()
+	if s.ownDisk {
+		free, hit = s.fillDisk(&c.dataFull, h.data)
+	} else if hit = !c.dataFull && !c.down; hit {
+		free = s.limitFiles(h, c)
+	}
+	if !hit {
+		return nil, false
+	}
+	return func() {
+		free()
+		c.hadRoom = time.Now()
+	}, true
+}
+
+// limitFiles bounds the files of a host. Plugins that are launched meanwhile have the limit from it.
+func (s *sweep) limitFiles(h *host, c *condition) (end func()) {
+	const size = 4096
+	c.dataFull = true
+	process := h.process
+	limitFileSize(process.cmd.Process.Pid, size)
+	return func() {
+		c.dataFull = false
+		if process.hasExited() {
+			return
+		}
+		limitFileSize(process.cmd.Process.Pid, unix.RLIM_INFINITY)
+		for _, c := range childrenOf(process.cmd.Process.Pid) {
+			limitFileSize(c.pid, unix.RLIM_INFINITY)
+		}
+	}
 }

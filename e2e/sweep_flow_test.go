@@ -4,27 +4,14 @@ package e2e_test
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
-)
-
-// The ways in which flows of the sweep move.
-const (
-	modePush    = "push"
-	modePull    = "pull"
-	modeLocal   = "local"
-	modeRecords = "records"
 )
 
 // sweepFlow is one flow of a world: what it moves, and what its control planes do with it.
@@ -45,6 +32,10 @@ type sweepFlow struct {
 	form    string // of the ledger
 	parts   int64
 	records int64 // in each part
+
+	// Of topics:
+	partitions    int64 // of the one that is read; message n is in the one of n modulo their number
+	transactional bool
 
 	// What became of it.
 	started    time.Time
@@ -69,7 +60,7 @@ var partNames = []string{
 // newSweepFlow makes up a flow.
 func newSweepFlow(i int, random *rand.Rand, schedule []fault) *sweepFlow {
 	f := &sweepFlow{id: fmt.Sprintf("f%03d", i), at: random.IntN(2), begins: between(random, 0, faultTime*9/10), collision: "fail"}
-	f.mode = []string{modePush, modePush, modePush, modePull, modePull, modePull, modeLocal, modeLocal, modeRecords, modeRecords}[random.IntN(10)]
+	f.mode = modes[random.IntN(len(modes))]
 	for k := range f.seed {
 		f.seed[k] = byte(random.Uint32())
 	}
@@ -77,11 +68,9 @@ func newSweepFlow(i int, random *rand.Rand, schedule []fault) *sweepFlow {
 		f.collision = "rename"
 	}
 	f.async = random.IntN(4) == 0
-	switch f.mode {
-	case modeRecords:
-		f.form = []string{"journal", "segments", "segments"}[random.IntN(3)]
-		f.parts, f.records = 1+random.Int64N(3), random.Int64N(3000)
-	default:
+	if f.ofRecords() {
+		f.recordShapes(random)
+	} else {
 		f.shapes(random)
 	}
 	if f.mode == modeLocal { // over in an instant: it has to be under way when something happens
@@ -112,6 +101,9 @@ func (f *sweepFlow) shapes(random *rand.Rand) {
 			size = random.Int64N(400_000)
 		case 7:
 			size = random.Int64N(3 * mib)
+			if f.toStore() && random.IntN(2) == 0 {
+				size = random.Int64N(13 * mib) // uploads have parts of 5 MiB
+			}
 		}
 		f.shape = append(f.shape, shape{name, size})
 		f.size += size
@@ -124,18 +116,12 @@ func (f *sweepFlow) String() string {
 
 // dataset is the flow's in the configuration of both hosts.
 func (f *sweepFlow) dataset() string {
-	source := fmt.Sprintf("source \"File\" {\n    path = \"out/%s\"\n  }", f.id)
-	if f.mode == modeRecords {
-		const recordSize = 500
-		source = fmt.Sprintf("source \"Generate\" {\n    mode = \"records\"\n    record_size = %d\n    size = %d\n    parts = %d\n    rate = 1500\n  }",
-			recordSize, recordSize*f.records, f.parts)
-	}
 	mode := "auto"
 	if f.async {
 		mode = "async"
 	}
 	return fmt.Sprintf("\ndataset %q {\n  mode = %q\n\n  %s\n\n  sink \"File\" {\n    path = \"in/%s\"\n    collision = %q\n  }\n}\n",
-		f.id, mode, source, f.id, f.collision)
+		f.id, mode, f.sourceBlock(), f.id, f.collision)
 }
 
 // source and sink are the hosts at both ends, moves the one that moves.
@@ -161,12 +147,29 @@ func (f *sweepFlow) moves() int {
 }
 
 // within reports whether one host moves the data from one of its plugins to another.
-func (f *sweepFlow) within() bool { return f.mode == modeLocal || f.mode == modeRecords }
+func (f *sweepFlow) within() bool { return f.mode != modePush && f.mode != modePull }
 
 // fill writes what the flow is to move.
-func (f *sweepFlow) fill(t testing.TB, hosts []*host) {
+func (f *sweepFlow) fill(s *sweep) {
+	s.t.Helper()
+	switch f.mode {
+	case modeRecords, modeToTopic: // made up as it is read
+	case modeToLedger, modeTopics:
+		f.fillTopic(s.t, s.kafka)
+	case modeStore:
+		folder := s.t.TempDir()
+		f.fillFolder(s.t, folder)
+		s.store.put(s.t, sweepBucket, "out/"+f.id+"/", folder)
+	default:
+		f.fillFolder(s.t, filepath.Join(s.hosts[f.source()].files, "out", f.id))
+	}
+	if f.toTopic() {
+		s.kafka.makeTopic("in-"+f.id, 1+int32(f.partitions))
+	}
+}
+
+func (f *sweepFlow) fillFolder(t testing.TB, folder string) {
 	t.Helper()
-	folder := filepath.Join(hosts[f.source()].files, "out", f.id)
 	random := rand.NewChaCha8(f.seed)
 	for _, s := range f.shape {
 		writeRandom(t, filepath.Join(folder, s.name), random, s.size)
@@ -254,13 +257,10 @@ func (f *sweepFlow) start(ctx context.Context, s *sweep) error {
 			return err
 		}
 		return f.take(ctx, s, moving, "started", address)
-	case modeLocal:
-		_, err := f.create(ctx, s, moving, "start", "file-push", localAddress("File", "path", "in/"+f.id, "collision", f.collision))
-		return err
-	default:
-		_, err := f.create(ctx, s, moving, "start", "ledger-push", localAddress("Ledger", "path", "rec/"+f.id, "form", f.form))
-		return err
 	}
+	profile, address := f.destination(s)
+	_, err := f.create(ctx, s, moving, "start", profile, address)
+	return err
 }
 
 // localAddress is one that a plugin of the same host writes to.
@@ -410,181 +410,4 @@ func (f *sweepFlow) detail(at side) (d flowDetail, err error) {
 		err = json.Unmarshal([]byte(text), &d)
 	}
 	return d, err
-}
-
-// checkSink compares what is at the sink with what was to be moved. Of a flow that was terminated there can be less.
-func (f *sweepFlow) checkSink(s *sweep) error {
-	root := s.hosts[f.sink()].files
-	if f.mode == modeRecords {
-		return f.checkRecords(filepath.Join(root, "rec", f.id))
-	}
-	got := tree{}
-	folder := filepath.Join(root, "in", f.id)
-	err := walkFiles(folder, func(name string, _ os.FileInfo) (err error) {
-		got[name], err = digestOf(filepath.Join(folder, name))
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	want := tree{}
-	for name, digest := range f.files {
-		if !f.terminated || got[name] != "" {
-			want[name] = digest
-		}
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		return fmt.Errorf("files (-want +got):\n%s", diff)
-	}
-	return nil
-}
-
-// checkRecords reads the ledger. A journal has every record; segments have it once.
-func (f *sweepFlow) checkRecords(folder string) error {
-	for part := range f.parts {
-		place := filepath.Join(folder, fmt.Sprintf("part-%04d", part))
-		names, err := filepath.Glob(place + "/*")
-		if err != nil {
-			return err
-		}
-		seen := map[uint64]uint32{}
-		for _, name := range names { // in the order of their numbers
-			entries, err := os.ReadFile(name)
-			if err != nil {
-				return err
-			}
-			for ; len(entries) >= 12; entries = entries[12:] {
-				number, sum := binary.BigEndian.Uint64(entries), binary.BigEndian.Uint32(entries[8:])
-				before, again := seen[number]
-				if again && (f.form == "segments" || before != sum) {
-					return fmt.Errorf("record %d of %s is there again", number, place)
-				}
-				seen[number] = sum
-			}
-			if len(entries) > 0 && !f.terminated {
-				return fmt.Errorf("%s ends inside an entry", name)
-			}
-		}
-		for number := range uint64(f.records) {
-			if _, ok := seen[number]; !ok && !f.terminated {
-				return fmt.Errorf("record %d of %d of %s is missing", number, f.records, place)
-			}
-		}
-		if len(seen) > int(f.records) {
-			return fmt.Errorf("%s has %d records of %d", place, len(seen), f.records)
-		}
-	}
-	return nil
-}
-
-// check compares what the hosts say of the flow with what it was, once everything is over.
-func (f *sweepFlow) check(s *sweep) {
-	moving, serving := f.sides(s)
-	if f.started.IsZero() {
-		return // it has failed, and that was said
-	}
-	if err := f.checkSink(s); err != nil {
-		s.fail("flow %s, in the end: %v", f, err)
-	}
-	f.checkSide(s, moving, true)
-	if serving != nil {
-		f.checkSide(s, *serving, false)
-	}
-	if f.mode == modePush && !f.terminated {
-		m, _ := f.detail(moving)
-		if o, _ := f.detail(*serving); m.Digest == "" || m.Digest != o.Digest {
-			s.fail("flow %s: its sides sum up %q and %q", f, m.Digest, o.Digest)
-		}
-	}
-	s.tally.suspended += f.suspended
-	if f.terminated {
-		s.tally.terminated++
-		return
-	}
-	s.tally.completed++
-	s.tally.parts += int64(len(f.files)) + f.parts
-	s.tally.bytes += f.size
-	s.tally.records += f.parts * f.records
-}
-
-func (f *sweepFlow) checkSide(s *sweep, at side, moves bool) {
-	var d flowDetail
-	var err error
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		d, err = f.detail(at)
-		if err == nil && !d.CleanupPending || time.Now().After(deadline) {
-			break
-		}
-	}
-	wrong := func(format string, args ...any) {
-		s.fail("flow %s at the %s: %s", f, at.host.name, fmt.Sprintf(format, args...))
-	}
-	want := "COMPLETED"
-	if f.terminated {
-		want = "TERMINATED"
-	}
-	switch {
-	case err != nil:
-		wrong("%v", err)
-		return
-	case d.State != want:
-		wrong("is %s, not %s: %s", d.State, want, f.describe(s))
-	case d.CleanupPending:
-		wrong("its sink was not told of its end")
-	case d.Waiting != "" || d.Fault != "":
-		wrong("waits for %q, or has the fault %q", d.Waiting, d.Fault)
-	}
-	if !f.terminated {
-		f.checkCounts(at, d, wrong)
-	}
-	f.checkCallbacks(at, moves, wrong)
-}
-
-// checkCounts compares what a host has recorded. A provider that is read from knows what was read whole in one request.
-func (f *sweepFlow) checkCounts(at side, d flowDetail, wrong func(string, ...any)) {
-	if f.mode == modeRecords {
-		if d.Records != f.parts*f.records || d.Parts != f.parts || len(d.PartList) != int(f.parts) {
-			wrong("has counted %d records in %d parts of %d in %d, and lists %d", d.Records, d.Parts, f.parts*f.records, f.parts, len(d.PartList))
-		}
-		return
-	}
-	recorded := tree{}
-	for _, p := range d.PartList {
-		if recorded[p.Name] != "" {
-			wrong("part %q is recorded twice", p.Name)
-		}
-		recorded[p.Name] = p.SHA256
-	}
-	if f.mode == modePull && strings.HasSuffix(at.id, "-p") {
-		return
-	}
-	if diff := cmp.Diff(f.files, recorded); diff != "" {
-		wrong("parts (-files +recorded):\n%s", diff)
-	}
-	if d.Parts != int64(len(f.files)) || d.Bytes != f.size {
-		wrong("has counted %d parts and %d bytes of %d and %d", d.Parts, d.Bytes, len(f.files), f.size)
-	}
-}
-
-// checkCallbacks expects what a side has to tell, once, in order, and no more.
-func (f *sweepFlow) checkCallbacks(at side, moves bool, wrong func(string, ...any)) {
-	var kinds []string
-	for _, said := range at.host.controlPlane.about(at.id) {
-		kinds = append(kinds, said.Kind)
-	}
-	rest := kinds
-	first := "prepared" // of a prepare or start that was answered before it was done
-	if strings.HasSuffix(at.id, "-p") {
-		first = "started"
-	}
-	if len(rest) > 0 && (f.async || rest[0] == first) {
-		rest = rest[1:]
-	}
-	var want []string
-	if moves && !f.terminated {
-		want = []string{"completed"}
-	}
-	if !slices.Equal(rest, want) || f.async && (len(kinds) == 0 || kinds[0] != first) {
-		wrong("callbacks %v", kinds)
-	}
 }

@@ -93,6 +93,7 @@ type tally struct {
 	causes                                  map[string]int
 	parts, bytes, records                   int64
 	faults                                  map[faultKind]int
+	byMode                                  map[string]int // completed
 }
 
 // setBack counts in a host's log how often a transfer went on from where it was.
@@ -117,7 +118,7 @@ func (a *tally) setBack(log string) {
 // causes are words by which the log says what a fault has done to a transfer: that the faults of the sweep strike is to be seen.
 var causes = []string{
 	"signal: killed", "connection reset", "closed the connection", "ended before it was whole", "answer was cut", "no space left", "507", "file too large",
-	"frozen", "health", "409", "503",
+	"disk is full", "disk I/O error", "frozen", "health", "409", "503",
 }
 
 func (a *tally) add(b tally) {
@@ -142,11 +143,17 @@ func (a *tally) add(b tally) {
 	for cause, n := range b.causes {
 		a.causes[cause] += n
 	}
+	if a.byMode == nil {
+		a.byMode = map[string]int{}
+	}
+	for mode, n := range b.byMode {
+		a.byMode[mode] += n
+	}
 }
 
 func (a tally) String() string {
-	text := fmt.Sprintf("%d flows, %d completed, %d terminated, %d suspends, %d retries, %d revivals; %d parts, %d MiB, %d records; faults:",
-		a.flows, a.completed, a.terminated, a.suspended, a.retries, a.revivals, a.parts, a.bytes/mib, a.records)
+	text := fmt.Sprintf("%d flows, %d completed, %d terminated, %d suspends, %d retries, %d revivals; %d parts, %d MiB, %d records; completed: %v; faults:",
+		a.flows, a.completed, a.terminated, a.suspended, a.retries, a.revivals, a.parts, a.bytes/mib, a.records, a.byMode)
 	for _, kind := range faultKinds {
 		text += fmt.Sprintf(" %s %d,", kind.kind, a.faults[kind.kind])
 	}

@@ -32,13 +32,19 @@ type sweep struct {
 	random  *rand.Rand // of the schedule
 	ownDisk bool
 
+	store      *objectStore
+	storeDisk  bool // the store has a disk of its own
+	storeFull  bool
+	kafka      *kafka
 	hosts      []*host // as in hostNames
 	conditions []condition
-	sentinels  []*sentinel
+	sentinels  []*sentinel // of the hosts' files, and of the store's
+	bells      []*bell     // as in eventPlaces
 	flows      []*sweepFlow
 	byID       map[string]*sweepFlow
 	schedule   []fault
 	began      time.Time
+	late       time.Duration // things go wrong later than planned
 	pending    []pendingEnd
 	tally      tally
 
@@ -57,28 +63,31 @@ type pendingEnd struct {
 func newSweep(t *testing.T, seed uint64, plugins string) *sweep {
 	t.Helper()
 	s := &sweep{t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)), ownDisk: hasOwnMounts(), byID: map[string]*sweepFlow{},
-		tally: tally{faults: map[faultKind]int{}}}
+		tally: tally{faults: map[faultKind]int{}, byMode: map[string]int{}}}
 	s.schedule = newSchedule(s.random, faultTime)
 	for i := range flowsPerWorld {
 		f := newSweepFlow(i, rand.New(rand.NewPCG(seed, uint64(i)+1)), s.schedule)
 		s.flows = append(s.flows, f)
 		s.byID[f.id] = f
 	}
+	s.buildPlaces()
 	for i, name := range hostNames {
 		h := newHost(t, name, sweepConfiguration(s.flows), "E2E_PLUGINS="+plugins, "E2E_TRUST=off", "E2E_CHECKPOINT_INTERVAL=50ms",
-			"E2E_LANE="+lanes[seed%2])
+			"E2E_LANE="+lanes[seed%2], "E2E_STORE=http://"+s.store.network.address, "E2E_BROKERS="+s.kafka.address)
 		s.hosts, s.conditions = append(s.hosts, h), append(s.conditions, condition{})
 		h.network.rate.Store(3 * mib / 2)
 		if s.ownDisk {
 			mountSmallDisk(t, h.files, s.room())
+			mountSmallDisk(t, h.data, dataRoom(t, plugins))
 		}
 		s.sentinels = append(s.sentinels, newSentinel(t, h.files, s.final, func(format string, args ...any) {
 			s.fail(fmt.Sprintf("at the %s, ", hostNames[i])+format, args...)
 		}))
 	}
 	for _, f := range s.flows {
-		f.fill(t, s.hosts)
+		f.fill(s)
 	}
+	s.watchPlaces()
 	return s
 }
 
@@ -101,8 +110,40 @@ plugin "ledger" {
   }
 }
 
+plugin "s3" {
+  lane = env("E2E_LANE")
+
+  config {
+    allow               = ["loopback"]
+    default_credentials = ["${env("E2E_STORE")}/e2e-*"]
+    access_key_id       = "e2e-access-key"
+    secret_access_key   = "e2e-secret-access-key"
+    part_size           = "5MiB"
+    range_size          = "1MiB"
+    idle_timeout        = "20s"
+  }
+}
+
+plugin "kafka" {
+  lane = env("E2E_LANE")
+
+  config {
+    allow   = ["loopback"]
+    timeout = "10s"
+  }
+}
+
 profile "file-push" {
   type = "File"
+}
+
+profile "s3-push" {
+  type       = "AmazonS3"
+  allow_http = true
+}
+
+profile "kafka-push" {
+  type = "Kafka"
 }
 
 profile "ledger-push" {
@@ -113,6 +154,20 @@ profile "ledger-push" {
 		b.WriteString(f.dataset())
 	}
 	return b.String()
+}
+
+// dataRoom is what the data directory of a host needs: its store, and copies of the plugins, of a former process too.
+func dataRoom(t testing.TB, plugins string) int64 {
+	t.Helper()
+	room := int64(96 * mib)
+	err := walkFiles(plugins, func(_ string, info os.FileInfo) error {
+		room += 3 * info.Size()
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return room
 }
 
 // room is what the disk of a host needs, and a little more.
@@ -133,7 +188,7 @@ func (s *sweep) run() tally {
 		h.awaitReady()
 	}
 	s.began = time.Now()
-	ctx, cancel := context.WithDeadline(s.t.Context(), s.began.Add(faultTime+settleTime))
+	ctx, cancel := context.WithDeadline(s.t.Context(), s.began.Add(faultTime+maxLate+settleTime))
 	defer cancel()
 	var flows sync.WaitGroup
 	for _, f := range s.flows {
@@ -151,12 +206,15 @@ func (s *sweep) run() tally {
 	s.strikeAll()
 	s.settle(ended)
 	s.check()
-	for i, h := range s.hosts {
+	for _, h := range s.hosts {
 		h.stop()
-		s.sentinels[i].finish()
 		s.tally.setBack(h.logs())
 	}
+	for _, sentinel := range s.sentinels {
+		sentinel.finish()
+	}
 	s.checkFolders()
+	s.checkPlaces()
 	s.report()
 	return s.tally
 }
@@ -164,9 +222,10 @@ func (s *sweep) run() tally {
 // strikeAll goes through the schedule.
 func (s *sweep) strikeAll() {
 	for _, f := range s.schedule {
-		s.waitUntil(s.began.Add(f.at))
-		if f.kind == fullDisk && !s.ownDisk {
-			f.kind, f.plugin, f.size = smallFiles, "file", 4096
+		s.waitUntil(s.began.Add(f.at + s.late))
+		s.awaitHost(f)
+		if f.kind == fullDisk && (!s.ownDisk || f.where == theStore && !s.storeDisk) {
+			f.kind, f.where, f.plugin, f.size = smallFiles, "", "file", 4096
 		}
 		end, hit := s.begin(f)
 		if !hit {
@@ -178,10 +237,25 @@ func (s *sweep) strikeAll() {
 			s.after(f.lasts, end)
 		}
 	}
-	s.waitUntil(s.began.Add(faultTime))
-	for _, sentinel := range s.sentinels {
-		sentinel.calm()
+	s.waitUntil(s.began.Add(faultTime + s.late))
+	for _, bell := range s.bells {
+		bell.calm()
 	}
+}
+
+// maxLate is how much later than planned things go wrong, so that they have something to hit, where the machine takes its time.
+const maxLate = 20 * time.Second
+
+// awaitHost waits until the host of a fault is there if it is starting, unless that can be hit in its start.
+func (s *sweep) awaitHost(f fault) {
+	if f.kind == killHost || f.kind == fullData {
+		return
+	}
+	before := time.Now()
+	for !s.conditions[f.host].starting.IsZero() && s.late+time.Since(before) < maxLate {
+		s.waitUntil(time.Now().Add(5 * time.Millisecond))
+	}
+	s.late += time.Since(before)
 }
 
 // settle ends the faults that have not ended, and waits for the flows.
@@ -265,6 +339,9 @@ func (s *sweep) final(name string) (digest string, ok bool) {
 	id, part, _ := strings.Cut(rest, "/")
 	switch {
 	case folder == "in" && part != "":
+		if isStoresOwn(part) {
+			return "", false
+		}
 		if f := s.byID[id]; f != nil && f.files[part] != "" {
 			return f.files[part], true
 		}

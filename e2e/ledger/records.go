@@ -6,19 +6,35 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// entrySize is what is kept of a record: its number and the CRC-32 of its value.
+// entrySize is what is kept of a record: its number and a CRC-32.
 const entrySize = 12
 
 func appendEntry(b []byte, r sdk.Record) []byte {
 	b = append(b, r.Value[:8]...)
-	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(r.Value))
+	return binary.BigEndian.AppendUint32(b, sumOf(r))
+}
+
+// sumOf is a checksum of the value, the key and the headers, but for those that are about how the record travels.
+func sumOf(r sdk.Record) uint32 {
+	sum := crc32.ChecksumIEEE(r.Value)
+	sum = crc32.Update(sum, crc32.IEEETable, r.Key)
+	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+		if !strings.HasPrefix(name, "towpath-") {
+			sum = crc32.Update(sum, crc32.IEEETable, []byte(name))
+			sum = crc32.Update(sum, crc32.IEEETable, r.Headers[name])
+		}
+	}
+	return sum
 }
 
 // writeJournal appends what comes, and does not care whether it has come before. An entry that was torn by a crash goes.

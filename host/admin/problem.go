@@ -93,6 +93,8 @@ func problemOf(r *http.Request, err error) *Problem {
 		p = newProblem(http.StatusConflict, "%s", state.Error())
 		p.State = string(state.State)
 		return p
+	case errors.Is(err, flow.ErrStorage):
+		return newProblem(http.StatusServiceUnavailable, "%s; the host's log says why", flow.ErrStorage).with("Retry-After", "5")
 	case errors.Is(err, flow.ErrClosed):
 		return newProblem(http.StatusServiceUnavailable, "%s", flow.ErrClosed).with("Retry-After", "5")
 	case errors.As(err, &coded):

@@ -525,7 +525,7 @@ func (p *progress) Waiting(reason string) { p.engine.setWaiting(p.live, reason) 
 func (p *progress) Observe(step func() Step) { p.live.tracker.observe(p, step) }
 
 func (p *progress) Checkpoint(ctx context.Context, c Checkpoint, totals sdk.Totals, parts []Part) error {
-	return p.engine.Store.Update(ctx, p.key, func(tx Tx) error {
+	err := p.engine.Store.Update(ctx, p.key, func(tx Tx) error {
 		f, err := tx.Flow()
 		if err != nil {
 			return err
@@ -542,6 +542,10 @@ func (p *progress) Checkpoint(ctx context.Context, c Checkpoint, totals sdk.Tota
 		f.Checkpoint, f.Totals = &c, totals
 		return tx.Put(f)
 	})
+	if errors.Is(err, ErrStorage) {
+		err = sdk.Retryf(sdk.Unavailable, "%w", err)
+	}
+	return err
 }
 
 // addPart stores a part with its flow, in place of one of the same name. The flow still has to be Put.

@@ -49,6 +49,19 @@ func TestTheEndIsStoredWhenTheStoreWorksAgain(t *testing.T) {
 	})
 }
 
+// That a place cannot be stored is no fault of the flow: the transfer is told to try again.
+func TestAPlaceThatCannotBeStoredNow(t *testing.T) {
+	w := newWorld(t)
+	must(t)(w.Start(bg, create("f", "push")))
+	for failure, again := range map[error]bool{fmt.Errorf("disk full: %w", flow.ErrStorage): true, errors.New("the database is damaged"): false} {
+		w.store.Break(failure)
+		err := w.transfer("f").progress.Checkpoint(bg, flow.Checkpoint{}, sdk.Totals{Bytes: 1}, nil)
+		if !errors.Is(err, failure) || sdk.AsError(err).Retryable != again {
+			t.Errorf("got %#v, which should be retryable: %t", err, again)
+		}
+	}
+}
+
 func TestASignalGoesBeforeAnEndThatIsNotStored(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
 		must(t)(w.Start(bg, create("f", "push")))

@@ -16,7 +16,8 @@ type Transfer func(ctx context.Context, f *Flow, progress Progress) error
 // Progress is what a Transfer tells the Engine. All methods may be called concurrently.
 type Progress interface {
 	// Checkpoint stores a place to go on from, the totals of what is durable there, and the parts that became durable since the last
-	// call, in one transaction. When it returns nil, the source may forget what lies before.
+	// call, in one transaction. When it returns nil, the source may forget what lies before. The error is a retryable *sdk.Error if it can
+	// be stored later, as with ErrStorage.
 	Checkpoint(ctx context.Context, c Checkpoint, totals sdk.Totals, parts []Part) error
 	// Waiting tells an operator why nothing moves: "" when it does again.
 	Waiting(reason string)
@@ -141,6 +142,9 @@ var ErrMessageReused = errors.New("the messageId was used before for another req
 
 // ErrNotRenewed says that an address is as good as it gets.
 var ErrNotRenewed = errors.New("the token of the address cannot be renewed")
+
+// ErrStorage says that flows cannot be stored or read at the moment: the disk is full, or broken. An error of a Store that may pass is it.
+var ErrStorage = errors.New("the data plane cannot store anything at the moment")
 
 // ErrClosed says that the engine is shutting down.
 var ErrClosed = errors.New("the data plane is shutting down")

@@ -14,7 +14,7 @@ var ErrNotFound = errors.New("no such data flow")
 // Store keeps flows, their parts, the answers given to signals, and the outbox. All methods may be called concurrently.
 type Store interface {
 	// Update runs fn in one transaction, for one flow. If fn returns nil, everything it did through tx is durable when Update returns,
-	// and otherwise nothing of it is; Update then returns fn's error. Transactions are serialised and may share a commit. fn only
+	// and otherwise nothing of it is; Update then returns fn's error, or one that is ErrStorage if it may be tried again. Transactions are serialised and may share a commit. fn only
 	// computes and calls tx: it does not wait for anything.
 	Update(ctx context.Context, key Key, fn func(tx Tx) error) error
 	// Flow returns a flow, or ErrNotFound.

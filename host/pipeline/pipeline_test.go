@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -367,6 +368,38 @@ func TestTransferGoesOnAfterFailuresThatPass(t *testing.T) {
 		wantSame(t, from, to)
 		if len(reasons) != 4 || !strings.Contains(reasons[0], "gone") || reasons[1] != "" {
 			t.Errorf("waiting said %q", reasons)
+		}
+	})
+}
+
+// What both sides have done is not thrown away because this host cannot store it for longer than peers may fail.
+func TestTransferWaitsUntilItsPlaceCanBeStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from, to, k := filled(100_000, 300_000), &sdktest.Memory{}, &keeper{}
+		var reasons []string
+		full, began := sdk.Retryf(sdk.Unavailable, "the disk is full"), time.Now()
+		j := job(from, k)
+		j.Store = func(ctx context.Context, p pipeline.Place, parts []pipeline.Part) error {
+			if time.Since(began) < time.Hour {
+				return full
+			}
+			return k.store(ctx, p, parts)
+		}
+		to.Writing = sdktest.FailOnce(200_000, sdk.Retryf(sdk.Unavailable, "gone after an hour"))
+		if err := transfer(from, to).Run(t.Context(), j, func(r string) { reasons = append(reasons, r) }); err != nil {
+			t.Fatal(err)
+		}
+		wantSame(t, from, to)
+		if k.bytes() != 400_000 || !slices.ContainsFunc(reasons, func(r string) bool { return strings.Contains(r, "disk is full") }) ||
+			reasons[len(reasons)-1] != "" {
+			t.Errorf("%d bytes are stored, waiting said %q", k.bytes(), reasons)
+		}
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		j = job(from, &keeper{err: full})
+		if err := transfer(from, &sdktest.Memory{}).Run(ctx, j, func(string) {}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("cut while it waits: %v", err)
 		}
 	})
 }

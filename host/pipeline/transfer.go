@@ -15,8 +15,17 @@ import (
 type Retry struct {
 	// First is the pause after the first failure; it doubles with each further one, up to Max. Half of each pause is random.
 	First, Max time.Duration
-	// GiveUpAfter is how long a transfer may fail without storing a new place in between.
+	// GiveUpAfter is how long a transfer may fail without storing a new place in between. That it cannot be stored does not count.
 	GiveUpAfter time.Duration
+}
+
+// pause is the one after so many failures and another one.
+func (r Retry) pause(failures int) time.Duration {
+	pause := r.First << min(failures, 20)
+	if pause > r.Max || pause <= 0 {
+		pause = r.Max
+	}
+	return pause/2 + rand.N(pause/2+1)
 }
 
 // Transfer moves jobs between the sources and sinks it is given, and goes on after failures that can pass: a plugin that died, a
@@ -58,7 +67,9 @@ func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)
 	var again spoils
 	again.reached(job.Place)
 	job.Store = func(ctx context.Context, p Place, parts []Part) error {
-		if err := store(ctx, p, parts); err != nil {
+		err := t.persist(ctx, job.Flow, waiting, func() error { return store(ctx, p, parts) })
+		attempt.since = time.Now() // nobody but this host has kept the transfer waiting
+		if err != nil {
 			return err
 		}
 		job.Place, renewed = p, false
@@ -104,6 +115,28 @@ func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)
 		}
 		waiting("")
 		job.Redelivery, job.Since = true, time.Now()
+	}
+}
+
+// persist calls store until it returns nil, or a failure that does not pass: what both sides have done is not thrown away because this
+// host's disk is full. It gives up when ctx ends.
+func (t *Transfer) persist(ctx context.Context, f sdk.FlowContext, waiting func(string), store func() error) error {
+	for failures := 0; ; failures++ {
+		err := store()
+		if err == nil && failures > 0 {
+			waiting("")
+		}
+		if err == nil || !sdk.AsError(err).Retryable || ctx.Err() != nil {
+			return err
+		}
+		pause := t.Retry.pause(failures)
+		t.Logger.Error("the place of a transfer is not stored", "flow", f.ID, "err", err, "pause", pause)
+		waiting(fmt.Sprintf("its place cannot be stored: %v", err))
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w, before it was stored: %w", context.Cause(ctx), err)
+		case <-time.After(pause):
+		}
 	}
 }
 
@@ -198,11 +231,7 @@ func (a *attempts) failed(now time.Time, err *sdk.Error) (time.Duration, bool) {
 	if !err.Retryable || now.Sub(a.since) >= a.policy.GiveUpAfter {
 		return 0, false
 	}
-	pause := a.policy.First << min(a.failures, 20)
-	if pause > a.policy.Max || pause <= 0 {
-		pause = a.policy.Max
-	}
+	pause := max(a.policy.pause(a.failures), err.RetryAfter)
 	a.failures++
-	pause = pause/2 + rand.N(pause/2+1)
-	return max(pause, err.RetryAfter), true
+	return pause, true
 }

@@ -480,4 +480,10 @@ func TestFlowServiceFails(t *testing.T) {
 		t.Errorf("problem %+v, log %s", p, w.log)
 	}
 	w.manifest(a, `{"parts":[]}`).wantStatus(t, http.StatusInternalServerError)
+
+	w.flows.breakDown(fmt.Errorf("disk full: %w", flow.ErrStorage))
+	res := w.put(a, "b", "x", nil)
+	if p := res.wantStatus(t, http.StatusServiceUnavailable); res.Header.Get("Retry-After") == "" || !strings.Contains(w.log.String(), p.Instance) {
+		t.Errorf("problem %+v, header %v", p, res.Header)
+	}
 }

@@ -123,6 +123,8 @@ func problemOf(err error) *problem {
 		return notFound.because("there is no such data flow")
 	case errors.Is(err, flow.ErrClosed):
 		return unavailable.because("the data plane is shutting down").retryAfter(5 * time.Second)
+	case errors.Is(err, flow.ErrStorage):
+		return unavailable.because("nothing can be stored at the moment").retryAfter(time.Second).from(err)
 	case errors.Is(err, errCut):
 		return stopped.because("the data flow was stopped while the request ran")
 	case errors.Is(err, errClientGone), errors.Is(err, context.Canceled):

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
 )
 
 // answer is what a request gets.
@@ -26,7 +29,7 @@ func (h *Handler) refuse(r *request, err error) answer {
 	if !r.to.ofRegistration() {
 		p.DataFlowID = r.to.id
 	}
-	if p.Status == http.StatusInternalServerError {
+	if p.Status == http.StatusInternalServerError || errors.Is(err, flow.ErrStorage) {
 		p.Instance = "urn:uuid:" + uuid.NewString()
 		attrs := append(r.attrs(), slog.String("instance", p.Instance), slog.Any("err", err))
 		h.log.LogAttrs(r.Context(), slog.LevelError, "signal failed", attrs...)

@@ -217,6 +217,7 @@ func TestProblems(t *testing.T) {
 		{name: "too-large", path: "/dataflows/f/suspend", body: `{"reason":"` + strings.Repeat("x", 4096) + `"}`, code: 413},
 		{name: "form", path: "/dataflows/f/suspend", body: `a=b`, contentType: "application/x-www-form-urlencoded", code: 415, header: "Accept: application/json"},
 		{name: "closed", path: "/dataflows/f/suspend", body: `{}`, fail: fmt.Errorf("suspend: %w", flow.ErrClosed), code: 503, header: "Retry-After: 5"},
+		{name: "storage", path: "/dataflows/f/suspend", body: `{}`, fail: fmt.Errorf("%s: %w", secret, flow.ErrStorage), code: 503, header: "Retry-After: 5"},
 		{name: "internal", path: "/dataflows/f/suspend", body: `{}`, fail: errors.New(secret), code: 500},
 	}
 	for _, tt := range tests {

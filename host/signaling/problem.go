@@ -60,6 +60,7 @@ var (
 	unsupportedMedia   = problemType{http.StatusUnsupportedMediaType, "unsupported-media-type", "The media type is not supported"}
 	internal           = problemType{http.StatusInternalServerError, "internal", "The data plane failed"}
 	keysUnavailable    = problemType{http.StatusServiceUnavailable, "keys-unavailable", "The caller cannot be verified now"}
+	storageFails       = problemType{http.StatusServiceUnavailable, "storage-fails", "The data plane cannot store anything at the moment"}
 	shuttingDown       = problemType{http.StatusServiceUnavailable, "shutting-down", "The data plane is shutting down"}
 )
 
@@ -67,7 +68,7 @@ func (t problemType) problem(format string, args ...any) *problem {
 	return &problem{Type: typePrefix + t.slug, Title: t.title, Status: t.status, Detail: fmt.Sprintf(format, args...)}
 }
 
-// retryAfter is when, in seconds, a control plane may find a data plane again that is shutting down, or that has no keys.
+// retryAfter is when, in seconds, a control plane may find a data plane again that is shutting down, that has no keys or no room.
 const retryAfter = "5"
 
 // problemOf says how a signal's failure looks from outside. The text of an error that is not meant for control planes stays inside.
@@ -92,6 +93,8 @@ func problemOf(err error) *problem {
 		p = messageReused.problem("%s", flow.ErrMessageReused)
 	case errors.Is(err, flow.ErrClosed):
 		p = shuttingDown.problem("%s", flow.ErrClosed).with("Retry-After", retryAfter)
+	case errors.Is(err, flow.ErrStorage):
+		p = storageFails.problem("nothing was changed; the cause is in the data plane's log under this instance").with("Retry-After", retryAfter)
 	default:
 		p = internal.problem("the failure is in the data plane's log under this instance")
 	}

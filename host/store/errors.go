@@ -33,7 +33,13 @@ func (e *PanicError) Error() string {
 	return fmt.Sprintf("update of flow %s panicked: %v", e.Key, e.Value)
 }
 
-// explain adds what a SQLite error means, if there is a word for it.
+// failing is an error of the disk, which may pass.
+type failing struct{ error }
+
+func (f failing) Is(target error) bool { return target == flow.ErrStorage }
+func (f failing) Unwrap() error        { return f.error }
+
+// explain adds what a SQLite error means, if there is a word for it, and whether it may pass.
 func explain(err error) error {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
@@ -41,9 +47,11 @@ func explain(err error) error {
 	}
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_FULL:
-		return fmt.Errorf("%w: %w", ErrFull, err)
+		return failing{fmt.Errorf("%w: %w", ErrFull, err)}
 	case sqlite3.SQLITE_READONLY:
-		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+		return failing{fmt.Errorf("%w: %w", ErrReadOnly, err)}
+	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_NOMEM:
+		return failing{err}
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}

@@ -197,7 +197,7 @@ func (w *writer) flush() {
 // of those that share the transaction.
 func (w *writer) check(result error) {
 	if result != nil && w.wrote && w.failed == nil {
-		w.failed = fmt.Errorf("another update failed when it had written: %v", result)
+		w.failed = failing{fmt.Errorf("another update failed when it had written: %v", result)}
 	}
 }
 

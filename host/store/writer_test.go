@@ -352,8 +352,8 @@ func TestDiskFull(t *testing.T) {
 			break
 		}
 	}
-	if !errors.Is(full, ErrFull) {
-		t.Errorf("got %v, want ErrFull", full)
+	if !errors.Is(full, ErrFull) || !errors.Is(full, flow.ErrStorage) {
+		t.Errorf("got %v, want ErrFull, which is flow.ErrStorage", full)
 	}
 	if _, err := db.Flow(t.Context(), testKey("before")); err != nil {
 		t.Errorf("what was there before: %v", err)

@@ -30,7 +30,8 @@ type writer struct {
 	topicID [16]byte
 	known   place // what an earlier run has committed
 	reached place
-	begun   bool // a transaction is under way
+	behind  int64 // records of the part that are committed, counted, and come again
+	begun   bool  // a transaction is under way
 	begunAt time.Time
 
 	patience time.Duration
@@ -156,7 +157,16 @@ func (w *writer) begin(p *sdk.IncomingPart) (at place, err error) {
 	if w.reached.lanes == nil {
 		w.reached.lanes = map[int32]int64{}
 	}
+	w.behind = w.reached.records - at.records
 	return at, nil
+}
+
+// token is the place in what comes, which can be behind the one that an earlier run has committed: records that are counted are counted
+// on from there.
+func (w *writer) token() []byte {
+	p := w.reached
+	p.records -= w.behind
+	return p.encode()
 }
 
 // bytes makes a part one message, when it is whole.
@@ -191,7 +201,7 @@ func (w *writer) records(ctx context.Context, p *sdk.IncomingPart, at place) err
 		if err := w.settle(ctx); err != nil {
 			return nil, err
 		}
-		return w.reached.encode(), nil
+		return w.token(), nil
 	})
 	count := at.records
 	for {
@@ -234,7 +244,7 @@ func (w *writer) pass(r sdk.Record, count int64) (bool, error) {
 			return false, nil
 		}
 		w.reached.lanes[partition] = offset + 1
-	} else if count <= w.reached.records {
+	} else if w.behind = max(0, w.reached.records-count); count <= w.reached.records {
 		return false, nil
 	}
 	w.reached.records++

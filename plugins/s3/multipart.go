@@ -45,7 +45,9 @@ func (m *multipart) create(ctx context.Context, s *store, key, mediaType, mark s
 	if s.checksums {
 		in.ChecksumAlgorithm, in.ChecksumType = types.ChecksumAlgorithmCrc32c, types.ChecksumTypeFullObject
 	}
-	out, err := s.client.CreateMultipartUpload(ctx, in)
+	longer, cancel := outlive(ctx)
+	defer cancel()
+	out, err := s.client.CreateMultipartUpload(longer, in, onlyOnce) // of one that was begun unheard only the note tells
 	if err != nil {
 		return s.failure(ctx, err, "begin an upload to", key)
 	}

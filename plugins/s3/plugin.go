@@ -72,6 +72,7 @@ type environment struct {
 	lent   grants                  // where the operator's credentials may be used
 	own    aws.CredentialsProvider // of the operator, nil if there are none
 	memory *budget
+	writes *writes
 
 	nameKey []byte // makes the names of stores
 }
@@ -114,6 +115,7 @@ func newEnvironment(s settings, p *outbound.Policy, t *tls.Config, lent grants, 
 		lent:     lent,
 		own:      own,
 		memory:   newBudget(int64(s.Memory)),
+		writes:   &writes{},
 	}
 }
 

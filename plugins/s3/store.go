@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -31,7 +32,7 @@ func (env *environment) open(p *place) *store {
 		UsePathStyle:                p.pathStyle,
 		AppID:                       "towpath-s3/" + version,
 		Logger:                      logging.Nop{},
-		Retryer:                     newRetryer(),
+		Retryer:                     newRetryer(true),
 		RequestChecksumCalculation:  aws.RequestChecksumCalculationWhenRequired,
 		ResponseChecksumValidation:  aws.ResponseChecksumValidationWhenRequired,
 		DisableS3ExpressSessionAuth: aws.Bool(true),
@@ -43,9 +44,9 @@ func (env *environment) open(p *place) *store {
 	return &store{place: p, env: env, client: s3.New(o)}
 }
 
-// newRetryer tries again where the library does, and after any broken connection: it takes care not to repeat what would happen twice,
-// but all that this plugin asks for can be repeated. What the policy refuses is not tried again.
-func newRetryer() aws.Retryer {
+// newRetryer tries again where the library does, and, unless broken is false, after any broken connection: it takes care not to repeat what
+// would happen twice, but nearly all that this plugin asks for can be repeated. What the policy refuses is not tried again.
+func newRetryer(broken bool) aws.Retryer {
 	return retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = 4
 		own := retry.IsErrorRetryableFunc(func(err error) aws.Ternary {
@@ -55,7 +56,7 @@ func newRetryer() aws.Retryer {
 			case errors.As(err, &known), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 				return aws.FalseTernary
 			case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-				return aws.BoolTernary(!isTLSRefusal(err))
+				return aws.BoolTernary(broken && !isTLSRefusal(err))
 			}
 			return aws.UnknownTernary
 		})
@@ -67,9 +68,25 @@ func newRetryer() aws.Retryer {
 // and hangs up can be lost.
 func askFirst(o *s3.Options) { o.ContinueHeaderThresholdBytes = 1 }
 
+// onlyOnce has a request not repeated whose answer was lost, because it would happen twice.
+func onlyOnce(o *s3.Options) { o.Retryer = newRetryer(false) }
+
+// outlive returns a context that goes on for a while after ctx has ended: for requests that begin something, of which it should be known
+// whether they have.
+func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return longer, func() { stop(); cancel() }
+}
+
 // put stores a small object of the plugin's own.
 func (s *store) put(ctx context.Context, key string, content *blocks, metadata map[string]string) error {
-	_, err := s.client.PutObject(ctx, &s3.PutObjectInput{
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	longer, cancel := outlive(ctx)
+	defer cancel()
+	_, err := s.client.PutObject(longer, &s3.PutObjectInput{
 		Bucket: &s.bucket, Key: &key, Body: content.reader(), ContentLength: aws.Int64(content.n), Metadata: metadata,
 	})
 	return s.failure(ctx, err, "write", key)

@@ -164,20 +164,22 @@ func (k *work) clear(ctx context.Context) error {
 	if !k.kept {
 		return nil
 	}
-	return k.store.clear(ctx, k.folder, false)
+	_, err := k.store.clear(ctx, k.folder, false)
+	return err
 }
 
 // clear removes the plugin's own objects with a prefix, and aborts the uploads that notes among them name. rescue makes objects of records
-// that were acknowledged and are not in one.
-func (s *store) clear(ctx context.Context, prefix string, rescue bool) error {
+// that were acknowledged and are not in one. It reports whether there was anything.
+func (s *store) clear(ctx context.Context, prefix string, rescue bool) (found bool, err error) {
 	for {
 		page, err := s.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &s.bucket, Prefix: &prefix})
 		if codeOf(err) == "NoSuchBucket" {
-			return nil
+			return found, nil
 		}
 		if err != nil {
-			return s.failure(ctx, err, "list", prefix)
+			return found, s.failure(ctx, err, "list", prefix)
 		}
+		found = found || len(page.Contents) > 0
 		for _, o := range page.Contents {
 			key := aws.ToString(o.Key)
 			switch name := path.Base(key); {
@@ -187,14 +189,14 @@ func (s *store) clear(ctx context.Context, prefix string, rescue bool) error {
 				err = s.rescue(ctx, key)
 			}
 			if err != nil {
-				return err
+				return found, err
 			}
 			if err := s.remove(ctx, key); err != nil {
-				return err
+				return found, err
 			}
 		}
 		if !aws.ToBool(page.IsTruncated) {
-			return nil
+			return found, nil
 		}
 	}
 }
@@ -248,7 +250,15 @@ func (s *store) abortNoted(ctx context.Context, o types.Object) error {
 	if n.Upload != "" {
 		return s.abort(ctx, n.Key, n.Upload)
 	}
-	return s.abortSince(ctx, n.Key, aws.ToTime(o.LastModified))
+	since := aws.ToTime(o.LastModified)
+	if err := s.abortSince(ctx, n.Key, since); err != nil {
+		return err
+	}
+	// Whoever was to note the upload has ended while it was asked for: it may only come to be now.
+	if err := pause(ctx, abortPause); err != nil {
+		return err
+	}
+	return s.abortSince(ctx, n.Key, since)
 }
 
 func decodeNote(content *blocks) (note, error) {
@@ -308,12 +318,19 @@ func (s *store) abort(ctx context.Context, key, id string) error {
 	}
 }
 
-// look asks after a pause for the parts of an upload.
-func (s *store) look(ctx context.Context, key, id string, pause time.Duration) error {
+func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	case <-time.After(pause):
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// look asks after a pause for the parts of an upload.
+func (s *store) look(ctx context.Context, key, id string, after time.Duration) error {
+	if err := pause(ctx, after); err != nil {
+		return err
 	}
 	_, err := s.client.ListParts(ctx, &s3.ListPartsInput{Bucket: &s.bucket, Key: &key, UploadId: &id, MaxParts: aws.Int32(1)})
 	return err

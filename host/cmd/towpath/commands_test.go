@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,6 +74,27 @@ func TestConfigurationErrorsPointAtTheLine(t *testing.T) {
 	}
 	code, _, stderr := invoke("validate", "-config", file)
 	if code != 3 || !strings.Contains(stderr, file+":2:3:") {
+		t.Errorf("exit %d, %s", code, stderr)
+	}
+}
+
+// A plugin that cannot be launched is why the configuration lacks what it offers: that comes first, and is not lost behind it.
+func TestWhatKeepsAPluginFromLaunchingIsReported(t *testing.T) {
+	dir := t.TempDir()
+	plugins, file := filepath.Join(dir, "plugins"), filepath.Join(dir, "towpath.hcl")
+	config := fmt.Sprintf("dataplane \"x\" {\n  data_dir = %q\n}\nplugins {\n  directory = %q\n  trust = \"off\"\n}\nplugin \"broken\" {}\n"+
+		"control_plane \"c\" {\n  endpoint = \"https://cp.example\"\n}\nprofile \"http-pull\" {}\ndataset \"d\" {\n  source \"Broken\" {}\n}\n", filepath.Join(dir, "data"), plugins)
+	if err := os.Mkdir(plugins, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{file: config, filepath.Join(plugins, "towpath-plugin-broken"): "#!/bin/sh\necho its last words >&2\nexit 1\n"} {
+		if err := os.WriteFile(name, []byte(content), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, _, stderr := invoke("validate", "-config", file)
+	why, lacks := strings.Index(stderr, "its last words"), strings.Index(stderr, file+":8:1:")
+	if code != 3 || why < 0 || lacks < why {
 		t.Errorf("exit %d, %s", code, stderr)
 	}
 }

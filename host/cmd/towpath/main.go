@@ -62,11 +62,10 @@ func exitCode(err error) int {
 
 // report writes an error for people. What is wrong with the usage was written where it was found.
 func report(err error, stderr io.Writer) {
-	var wrong *config.Error
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp), errors.Is(err, errUsage):
-	case errors.As(err, &wrong):
-		fmt.Fprintln(stderr, wrong)
+	case errors.As(err, new(*config.Error)):
+		fmt.Fprintln(stderr, err) // with what else went wrong, such as a plugin that could not be asked
 	default:
 		fmt.Fprintln(stderr, "towpath:", err)
 	}

@@ -64,7 +64,7 @@ func check(ctx context.Context, cfg *config.Config, plugins *pluginhost.Host) er
 	descriptions, launching := plugins.Descriptions(ctx)
 	// Why a plugin could not be asked explains what the configuration then lacks.
 	if err := cfg.Check(descriptions); err != nil {
-		return errors.Join(err, launching)
+		return errors.Join(launching, err)
 	}
 	return launching
 }
