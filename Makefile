@@ -14,7 +14,7 @@ KAFKA       := 4.3.1
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
-.PHONY: help build demo run test check format vet static servers unit race e2e kafka torture fuzz bench proto clean
+.PHONY: help build demo run test check format vet static servers nginx unit race e2e kafka torture fuzz bench proto clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,11 @@ servers: .bin/versitygw ## the programs that tests talk to: an S3 store
 .bin/versitygw: Makefile
 	GOBIN=$(CURDIR)/.bin go install $(VERSITYGW)
 
+nginx: ## install nginx, which `make bench` compares pulls with
+	@if command -v nginx >/dev/null || test -x /usr/sbin/nginx; then exit 0; fi; \
+	if command -v apt-get >/dev/null && test "$$(id -u)" = 0; then apt-get install -y nginx-light; \
+	else echo "make nginx: install nginx with this system's package manager, as root: with Debian's, apt-get install nginx-light"; exit 1; fi
+
 unit: servers ## unit tests, contract suites and fuzz seeds under the race detector
 	CGO_ENABLED=1 go test -race -timeout 15m $$(go list ./... | grep -v /e2e$$)
 
@@ -85,7 +90,7 @@ fuzz: servers ## every fuzz test for 30 seconds
 	  for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
 	    go test -run '^$$' -fuzz "^$$f$$" -fuzztime 30s -fuzzminimizetime 10x $$p || exit 1; done; done
 
-bench: ## speed as ratios, memory; needs a quiet machine
+bench: nginx ## speed as ratios, memory; needs a quiet machine
 	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./host/cmd/towpath
 	go test -run '^$$' -bench Signals -benchtime 20000x -count 3 ./host/store
 

@@ -109,7 +109,7 @@ func (d *Digester) Size() int64 { return d.size }
 
 // Sum returns the digests of what was added so far.
 func (d *Digester) Sum() Digests {
-	out := Digests{}
+	out := make(Digests, len(d.hashes))
 	for _, h := range d.hashes {
 		out[h.algorithm] = h.Sum(nil)
 	}

@@ -90,6 +90,8 @@ type readStream struct {
 	err    error         // what Recv says at the end; set before frames is closed
 	done   chan struct{} // closed when the author's code has let go of the flow
 
+	emit func(Frame) error // takes frames in place of the channel, see Server
+
 	wantCheckpoint atomic.Bool
 	closing        sync.Once
 	gathered       gathered
@@ -98,8 +100,9 @@ type readStream struct {
 
 	// Only run uses what follows.
 	place   readToken
-	reached []byte // token of the last batch of records
-	sent    uint64 // parts begun in this stream
+	digests []Algorithm // of the part that begins; nil in the middle of one, where place has their state
+	reached []byte      // token of the last batch of records
+	sent    uint64      // parts begun in this stream
 }
 
 func (s *readStream) Recv() (Frame, error) {
@@ -217,6 +220,9 @@ func (s *readStream) flush() error {
 func (s *readStream) idle() bool { return len(s.frames) == 0 }
 
 func (s *readStream) pass(f Frame) error {
+	if s.emit != nil {
+		return s.emit(f)
+	}
 	select {
 	case s.frames <- f:
 		return nil
@@ -325,13 +331,25 @@ func (s *readStream) restart(p Part) {
 	s.place.Position = Position{Part: p.Name}
 	s.place.Validator = p.Validator
 	algorithms := slices.Clone(s.open.Digests)
+	if algorithms == nil {
+		algorithms = []Algorithm{}
+	}
 	for a := range p.Digests {
 		if !slices.Contains(algorithms, a) {
 			algorithms = append(algorithms, a)
 		}
 	}
-	s.place.Digest = NewDigester(algorithms...).State()
+	s.place.Digest = DigestState{}
+	s.digests = algorithms
 	s.place.Records = 0
+}
+
+// digester returns that of the part, as the place has it.
+func (s *readStream) digester() (*Digester, error) {
+	if s.digests != nil {
+		return NewDigester(s.digests...), nil
+	}
+	return s.place.Digest.Digester()
 }
 
 func (s *readStream) header(p Part, offset int64) *PartBegin {
@@ -377,6 +395,9 @@ func (s *readStream) finish(p Part, size int64) error {
 	s.place.Totals.Parts++
 	s.place.Totals.Bytes += size
 	s.place.Totals.Records += s.place.Records
+	if s.open.Once {
+		return nil
+	}
 	return s.sendCheckpoint()
 }
 
@@ -470,7 +491,7 @@ func (s *readStream) openBytes(p Part) (io.ReadCloser, *Digester, error) {
 	if s.place.Offset > 0 && s.place.Validator != p.Validator {
 		s.restart(p)
 	}
-	digest, err := s.place.Digest.Digester()
+	digest, err := s.digester()
 	if err != nil {
 		return nil, nil, Errorf(Invalid, "resume token: %w", err)
 	}

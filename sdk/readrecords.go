@@ -10,7 +10,7 @@ import (
 
 // sendRecords sends the records of p, from the place on, and returns the digester of the whole part.
 func (s *readStream) sendRecords(p Part) (*Digester, error) {
-	digest, err := s.place.Digest.Digester()
+	digest, err := s.digester()
 	if err != nil {
 		return nil, Errorf(Invalid, "resume token: %w", err)
 	}

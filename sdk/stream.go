@@ -90,6 +90,9 @@ type ReadOpen struct {
 	// Unread lets Recv give a frame whose payload is still on its way. It is then read by whoever wants it, or never comes into this
 	// process, if a sink can be sent it as it is.
 	Unread bool
+	// Once says that nobody will go on from a place in the middle, nor ask for or acknowledge a Checkpoint: a source can leave them out.
+	// The reads of requests are of this kind. They are made to be many and short.
+	Once bool
 	// Pack, if not nil, makes the source copy records into a Packer, small batches together while the receiver is busy. Without it a
 	// batch is the author's memory, lent until it is released.
 	Pack func() Packer

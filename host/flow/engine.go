@@ -74,6 +74,7 @@ type live struct {
 	stays   map[*stay]struct{}
 	waiting string  // guarded by Engine.mu, as is stays
 	tracker tracker // of what moves
+	reads   reads
 }
 
 // running is a transfer.
@@ -489,6 +490,7 @@ func (e *Engine) halt(key Key, l *live, state State) (underWay bool) {
 	if !e.cutStays(l, cut(key, state), timeout.C) {
 		e.Logger.Error("requests did not stop in time", "flow", key.String())
 	}
+	e.storeReads(key, l, false)
 	e.setWaiting(l, "")
 	return underWay
 }

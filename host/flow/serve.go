@@ -54,7 +54,7 @@ func (e *Engine) stay(ctx context.Context, key Key, check func(*Flow) error) (*J
 		return nil, err
 	}
 	moved := func(n int) { l.tracker.moved(n, e.Clock()) }
-	return &Joined{Context: ctx, Flow: f, Moved: moved, Leave: leave}, nil
+	return &Joined{Context: ctx, Flow: f, Moved: moved, Read: func(p Part) { e.read(key, l, p) }, Leave: leave}, nil
 }
 
 // serving reports whether the flow's endpoint takes requests now. Data may reach a consumer before it hears that the provider has

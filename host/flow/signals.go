@@ -98,6 +98,9 @@ type Joined struct {
 	Flow    *Flow
 	// Moved counts bytes of the request as they come or go, for operators. It may be called concurrently.
 	Moved func(n int)
+	// Read stores that the request has read a part whole, as Service.Record does, but soon rather than before it returns: what is read
+	// of a flow within a while shares a transaction. A signal that stops the flow returns when it is stored. It is called before Leave.
+	Read func(p Part)
 	// Leave ends the request's stay. It is called once.
 	Leave func()
 }

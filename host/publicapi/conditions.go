@@ -109,6 +109,10 @@ func (v validators) modifiedAfter(t time.Time) bool {
 }
 
 func date(h http.Header, name string) (time.Time, bool) {
-	t, err := http.ParseTime(h.Get(name))
+	field := h.Get(name)
+	if field == "" {
+		return time.Time{}, false
+	}
+	t, err := http.ParseTime(field)
 	return t, err == nil
 }

@@ -22,8 +22,9 @@ type copying struct {
 	// last, if not nil, is asked after the end of the part.
 	last func() error
 
-	n    int64     // bytes that came
-	held *sdk.Data // nil if none
+	n    int64       // bytes that came
+	held *sdk.Data   // nil if none
+	sum  sdk.Digests // of the whole part, when it has ended
 }
 
 // from copies until the part ends.
@@ -92,7 +93,8 @@ func (c *copying) check(e *sdk.PartEnd) error {
 	case c.n != e.Size:
 		return sdk.Errorf(sdk.Corrupt, "the source sent %d bytes and counted %d", c.n, e.Size)
 	}
-	return c.digest.Sum().Compare(e.Digests)
+	c.sum = c.digest.Sum()
+	return c.sum.Compare(e.Digests)
 }
 
 func (c *copying) release() {

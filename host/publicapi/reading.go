@@ -29,7 +29,7 @@ func (s source) open(ctx context.Context, list bool, piece *sdk.Selection) (*rea
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(s.patience, func() { cancel(context.DeadlineExceeded) })
 	rd, first, err := s.begin(ctx, sdk.ReadOpen{
-		Flow: s.flow.PluginContext(), Address: s.flow.Local, Digests: s.algorithms, List: list, Select: piece,
+		Flow: s.flow.PluginContext(), Address: s.flow.Local, Digests: s.algorithms, List: list, Select: piece, Once: true,
 	})
 	if !timer.Stop() {
 		err = errors.Join(err, context.DeadlineExceeded)
@@ -79,9 +79,9 @@ func (rd *reading) close() {
 	if rd == nil {
 		return
 	}
-	rd.cancel()
-	// What the source still has to say concerns nobody.
+	// What the source still has to say concerns nobody. A stream that has ended by itself is worth more than one that was cut.
 	_ = rd.stream.Close()
+	rd.cancel()
 }
 
 func (rd *reading) recv() (sdk.Frame, error) {

@@ -14,6 +14,8 @@ type stay struct {
 	flow *flow.Flow
 	// ctx ends when the flow stops, the client goes, or the request has taken too long.
 	ctx context.Context
+	// read stores that a part was read, nil if nobody does so in the background.
+	read func(flow.Part)
 	// leave ends the stay. It can be called again.
 	leave func()
 	// reason says what else ended the stay, nil if nothing did. It is set by leave.
@@ -35,18 +37,17 @@ func (h *Handler) join(x *exchange) (*stay, error) {
 }
 
 func (h *Handler) newStay(x *exchange, joined *flow.Joined) *stay {
-	ctx, cancel := context.WithCancelCause(joined.Context)
-	stopTimer := func() {}
+	// It ends also with the request's own, because the client has gone.
+	ctx, stopTimer := joined.Context, func() {}
 	if d := h.Limits.MaxDuration; d > 0 {
 		ctx, stopTimer = context.WithTimeoutCause(ctx, d, tookTooLong(x.route.operation))
 	}
-	unhook := context.AfterFunc(x.r.Context(), func() { cancel(errClientGone) })
 	interrupted := make(chan struct{})
 	uninterrupt := context.AfterFunc(ctx, func() {
 		x.interrupt()
 		close(interrupted)
 	})
-	s := &stay{flow: joined.Flow, ctx: ctx}
+	s := &stay{flow: joined.Flow, ctx: ctx, read: joined.Read}
 	closeMeter := func() {}
 	if h.Meter != nil {
 		meter := h.Meter(joined.Flow)
@@ -59,9 +60,7 @@ func (h *Handler) newStay(x *exchange, joined *flow.Joined) *stay {
 		if !uninterrupt() {
 			<-interrupted
 		}
-		unhook()
 		stopTimer()
-		cancel(nil)
 		x.pace = nil
 		closeMeter()
 		joined.Leave()

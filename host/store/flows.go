@@ -22,6 +22,10 @@ const (
 
 // Flow returns a flow.
 func (db *DB) Flow(ctx context.Context, key flow.Key) (*flow.Flow, error) {
+	f, epoch := db.write.fresh.get(key)
+	if f != nil && ctx.Err() == nil {
+		return f, nil
+	}
 	f, err := db.sealer.scanFlow(db.readFlow.QueryRowContext(ctx, key.Context, key.ID).Scan)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, flow.ErrNotFound
@@ -29,6 +33,7 @@ func (db *DB) Flow(ctx context.Context, key flow.Key) (*flow.Flow, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read flow %s: %w", key, explain(err))
 	}
+	db.write.fresh.add(f, epoch)
 	return f, nil
 }
 

@@ -28,6 +28,7 @@ type writer struct {
 	pool  *sql.DB
 	conn  *sql.Conn
 	clock func() time.Time
+	fresh fresh
 
 	queue   chan *job // unbuffered: an update that was taken is run
 	closing chan struct{}
@@ -153,6 +154,7 @@ func (w *writer) batch(first *job) {
 		w.exec("ROLLBACK") // SQLite may have done so already
 		clear(w.flows)
 	}
+	w.fresh.forget(jobs)
 	for _, j := range jobs {
 		j.failure = failure
 		close(j.answered)

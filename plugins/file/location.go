@@ -21,7 +21,8 @@ type location struct {
 	root    *os.Root
 	folder  string
 	pattern glob
-	single  bool // the path names one file; folder and pattern are not used
+	single  bool        // the path names one file; folder and pattern are not used
+	info    os.FileInfo // of that file
 	path    string
 }
 
@@ -39,7 +40,7 @@ func locate(root *os.Root, address string) (*location, error) {
 	case err == nil && info.IsDir():
 		return &location{root: root, folder: p, pattern: everything}, nil
 	case err == nil:
-		return &location{root: root, path: p, single: true}, checkRegular(info, p)
+		return &location{root: root, path: p, single: true, info: info}, checkRegular(info, p)
 	case !isPattern(p) || !missing(err):
 		return nil, readFailure(err, p)
 	}
@@ -92,6 +93,9 @@ func (l *location) files(ctx context.Context) iter.Seq2[file, error] {
 
 // count returns the number of files.
 func (l *location) count(ctx context.Context) (all amount, err error) {
+	if l.single {
+		return amount{files: 1, bytes: l.info.Size()}, nil
+	}
 	for f, err := range l.files(ctx) {
 		if err != nil {
 			return all, err

@@ -98,11 +98,8 @@ func unread(f file) sdk.Part {
 
 // part describes a file as it is now.
 func (l *location) part(f file, total amount) (sdk.Part, error) {
-	info, err := l.root.Stat(f.path)
+	info, err := l.look(f)
 	if err != nil {
-		return sdk.Part{}, err
-	}
-	if err := checkRegular(info, f.path); err != nil {
 		return sdk.Part{}, err
 	}
 	return sdk.Part{
@@ -118,6 +115,18 @@ func (l *location) part(f file, total amount) (sdk.Part, error) {
 			return r, nil
 		},
 	}, nil
+}
+
+// look returns what there is to be known of a file, which has to be a regular one.
+func (l *location) look(f file) (os.FileInfo, error) {
+	if l.single {
+		return l.info, nil
+	}
+	info, err := l.root.Stat(f.path)
+	if err != nil {
+		return nil, err
+	}
+	return info, checkRegular(info, f.path)
 }
 
 func mediaType(name string) string {
@@ -162,7 +171,7 @@ func (r *reader) begin(offset int64) error {
 	if r.rest < 0 {
 		return sdk.Errorf(sdk.Invalid, "%q has %d bytes, none at offset %d", r.name, r.announced.Size(), offset)
 	}
-	if err := r.check(); err != nil {
+	if err := r.check(); err != nil || offset == 0 {
 		return err
 	}
 	_, err := r.file.Seek(offset, io.SeekStart)

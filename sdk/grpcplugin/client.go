@@ -23,6 +23,9 @@ type Client struct {
 
 	speaksLane atomic.Bool           // the plugin has said so
 	lanes      atomic.Pointer[lanes] // nil: none are offered
+
+	answersOnLane atomic.Bool           // the plugin has said that it attends to lanes
+	talks         atomic.Pointer[talks] // nil: each read is a call of its own
 }
 
 // NewClient returns a Client on a connection made with DialOptions. The connection stays the caller's.
@@ -41,6 +44,10 @@ func (c *Client) Describe(ctx context.Context, hostVersion string) (sdk.Descript
 		return sdk.Description{}, fromStatus(ctx, err)
 	}
 	c.speaksLane.Store(slices.Contains(d.GetCapabilities().GetLanes(), LaneName))
+	c.answersOnLane.Store(slices.Contains(d.GetCapabilities().GetLanes(), AnswersLaneName))
+	if d.GetCapabilities().GetAnswers() {
+		c.talks.CompareAndSwap(nil, newTalks(c.converse))
+	}
 	return descriptionFromProto(d), nil
 }
 
@@ -106,6 +113,16 @@ func (s sourceClient) Store(ctx context.Context, a sdk.DataAddress) (string, err
 }
 
 func (s sourceClient) Read(ctx context.Context, open sdk.ReadOpen) (sdk.ReadStream, error) {
+	if p := s.plugin.talks.Load(); p != nil && open.Once && open.Request == nil {
+		if a := p.ask(ctx, open, func() (sdk.ReadStream, error) { return s.read(ctx, open) }); a != nil {
+			return a, nil
+		}
+	}
+	return s.read(ctx, open)
+}
+
+// read opens a call of its own.
+func (s sourceClient) read(ctx context.Context, open sdk.ReadOpen) (sdk.ReadStream, error) {
 	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stream, err := s.client.Read(streamCtx)
 	if err != nil {

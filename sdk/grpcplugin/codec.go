@@ -27,7 +27,9 @@ type message struct {
 	open  *pluginv1.WriteOpen // instead of frame: the first message to a sink
 	lane  bool                // instead of frame: the lane begins
 	err   *sdk.Error          // instead of frame: the last message of a source that failed
-	taken bool                // Marshal has taken over the frame's memory
+	// bundle, instead of frame, is what came together.
+	bundle []*pluginv1.Frame
+	taken  bool // Marshal has taken over the frame's memory
 }
 
 // codec passes Data and RecordBatch frames through as the buffers they came in. It keeps the name of protobuf's codec: on the wire

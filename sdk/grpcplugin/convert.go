@@ -51,6 +51,8 @@ func (m *message) fromProto(f *pluginv1.Frame) error {
 		m.lane = true
 	case *pluginv1.Frame_Error:
 		m.err = errorFromProto(k.Error)
+	case *pluginv1.Frame_Bundle:
+		m.bundle = k.Bundle.GetFrames()
 	default:
 		// A Data or Records frame gets here only if something else was packed into the same message.
 		return fmt.Errorf("a frame without a kind that this side knows")
@@ -173,7 +175,7 @@ func readOpenToProto(o sdk.ReadOpen) *pluginv1.ReadOpen {
 	p := &pluginv1.ReadOpen{
 		Flow: flowToProto(o.Flow), Address: addressToProto(o.Address), ResumeToken: o.ResumeToken,
 		Digests: algorithmsToProto(o.Digests), List: o.List, MaxFrameSize: sdk.MaxData, Skip: o.Skip,
-		ByReference: o.ByReference, ByBytes: o.ByBytes,
+		ByReference: o.ByReference, ByBytes: o.ByBytes, Once: o.Once,
 	}
 	if s := o.Select; s != nil {
 		p.Select = &pluginv1.PartSelection{Name: s.Name, Offset: uint64(s.Offset), Validator: s.Validator}
@@ -195,6 +197,7 @@ func readOpenFromProto(p *pluginv1.ReadOpen) sdk.ReadOpen {
 	o := sdk.ReadOpen{
 		Flow: flowFromProto(p.Flow), Address: addressFromProto(p.Address), ResumeToken: p.ResumeToken,
 		Digests: algorithmsFromProto(p.Digests), List: p.List, Skip: p.Skip, ByReference: p.ByReference, ByBytes: p.ByBytes,
+		Once: p.Once,
 	}
 	if s := p.Select; s != nil {
 		o.Select = &sdk.Selection{Name: s.Name, Offset: int64(s.Offset), Length: -1, Validator: s.Validator}

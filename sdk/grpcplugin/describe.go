@@ -30,7 +30,8 @@ func descriptionToProto(d sdk.Description) *pluginv1.DescribeResponse {
 	return &pluginv1.DescribeResponse{
 		Name: d.Name, Version: d.Version, Documentation: d.Documentation, Config: schemaToProto(d.Config),
 		SourceTypes: typesToProto(d.Sources), SinkTypes: typesToProto(d.Sinks),
-		Capabilities: &pluginv1.Capabilities{Digests: algorithmsToProto(d.Digests), MaxFrameSize: sdk.MaxData, Lanes: ownLanes()},
+		Capabilities: &pluginv1.Capabilities{Digests: algorithmsToProto(d.Digests), MaxFrameSize: sdk.MaxData, Lanes: ownLanes(),
+			Answers: true},
 	}
 }
 
@@ -39,7 +40,7 @@ func ownLanes() []string {
 	if !laneSupported {
 		return nil
 	}
-	return []string{LaneName}
+	return []string{LaneName, AnswersLaneName}
 }
 
 func descriptionFromProto(p *pluginv1.DescribeResponse) sdk.Description {

@@ -55,18 +55,6 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// until waits for a condition, for a bounded time.
-func until(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !done() {
-		if time.Now().After(deadline) {
-			t.Fatal("never: " + what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
 // TestLanesLeaveNoDescriptors: flows that end, that fail and that are cut give back what they had.
 func TestLanesLeaveNoDescriptors(t *testing.T) {
 	memory := &sdktest.Memory{}

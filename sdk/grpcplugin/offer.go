@@ -71,8 +71,19 @@ func (c *Client) OfferLanes(socket string, o LaneOptions) (stop func(), err erro
 	h := &lanes{options: o.withDefaults(), listener: l, waiting: map[[laneToken]byte]*laneOffer{}, coming: map[*laneConn]struct{}{}}
 	h.running.Go(h.accept)
 	c.lanes.Store(h)
+	var onLane *talks
+	if c.answersOnLane.Load() {
+		onLane = newTalks(c.attend)
+		if former := c.talks.Swap(onLane); former != nil {
+			former.close()
+		}
+	}
 	return func() {
 		c.lanes.CompareAndSwap(h, nil)
+		if onLane != nil {
+			c.talks.CompareAndSwap(onLane, nil)
+			onLane.close()
+		}
 		h.close()
 	}, nil
 }

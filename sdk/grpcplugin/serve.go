@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -28,6 +29,7 @@ func Serve(p sdk.Plugin) {
 		fmt.Fprintf(os.Stderr, "%s %s is a plugin of Towpath. Put it into the host's plugin directory; towpath launches it.\n", p.Name, p.Version)
 		os.Exit(1)
 	}
+	defer runtime.KeepAlive(raiseHeap())
 	slog.SetDefault(slog.New(newLogHandler(os.Stderr)))
 	s := newPluginServer(p)
 	go exitOnTerm(s)

@@ -22,6 +22,7 @@ type pluginServer struct {
 	plugin  sdk.Plugin
 	sources map[string]sdk.DataSource
 	sinks   map[string]sdk.DataSink
+	orders  orders
 
 	mu       sync.Mutex // guards what follows
 	flows    int

@@ -22,7 +22,7 @@ import (
 	"github.com/towpath-dataplane/towpath/host/admin"
 )
 
-// host is a built towpath that serves a configuration, with its synthetic plugin.
+// host is a built towpath that serves a configuration, with its plugins.
 type host struct {
 	b                *testing.B
 	pid              int
@@ -55,6 +55,13 @@ telemetry { log_level = "error" }
 `
 
 func startHost(b *testing.B) *host {
+	return serveHost(b, []string{"synthetic"}, func(h *host, state, plugins string) string {
+		return fmt.Sprintf(memoryConfig, state, h.signaling, h.admin, plugins)
+	})
+}
+
+// serveHost builds towpath and plugins, and serves the configuration that is written for them until the benchmark ends.
+func serveHost(b *testing.B, names []string, configuration func(h *host, state, plugins string) string) *host {
 	b.Helper()
 	dir := b.TempDir()
 	plugins := filepath.Join(dir, "plugins")
@@ -66,11 +73,12 @@ func startHost(b *testing.B) *host {
 		}
 	}
 	build(filepath.Join(dir, "towpath"), ".")
-	build(filepath.Join(plugins, "towpath-plugin-synthetic"), "../../../plugins/synthetic")
+	for _, name := range names {
+		build(filepath.Join(plugins, "towpath-plugin-"+name), "../../../plugins/"+name)
+	}
 	h := &host{b: b, signaling: freeAddress(b), admin: freeAddress(b)}
 	file := filepath.Join(dir, "bench.hcl")
-	text := fmt.Sprintf(memoryConfig, filepath.Join(dir, "state"), h.signaling, h.admin, plugins)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(configuration(h, filepath.Join(dir, "state"), plugins)), 0o600); err != nil {
 		b.Fatal(err)
 	}
 	cmd := exec.Command(filepath.Join(dir, "towpath"), "serve", "-config", file)
@@ -112,7 +120,8 @@ func (h *host) until(what string, done func() bool) {
 	h.b.Fatal("never: " + what)
 }
 
-func (h *host) signal(path string, body map[string]any) {
+// signal sends a signal and returns the answer.
+func (h *host) signal(path string, body map[string]any) []byte {
 	h.b.Helper()
 	h.messages++
 	body["messageId"] = fmt.Sprint("message-", h.messages)
@@ -125,9 +134,11 @@ func (h *host) signal(path string, body map[string]any) {
 		h.b.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		h.b.Fatal(path, resp.Status)
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		h.b.Fatal(path, resp.Status, err)
 	}
+	return answer
 }
 
 // start begins a push from a dataset to the Discard plugin, which stops reading after so many bytes if stallAfter is not "".

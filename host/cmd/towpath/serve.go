@@ -241,6 +241,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	ready.Store(true)
 	announce(stdout, cfg, listeners, publicURL, plugins)
 	logger.Info("ready", "version", version, "dataplane", cfg.DataPlane.ID)
+	defer runtime.KeepAlive(raiseHeap())
 	return group.Wait()
 }
 

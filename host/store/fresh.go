@@ -1,0 +1,61 @@
+package store
+
+import (
+	"sync"
+
+	"github.com/towpath-dataplane/towpath/host/flow"
+)
+
+// maxFresh is how many flows are remembered for those who read.
+const maxFresh = 1024
+
+// fresh remembers flows as the last commit left them: every request of a counterparty reads its flow. Only a look-up in the database
+// puts a flow in; the writer takes those out that it has written, after the commit and before it says so. So whoever reads a flow after
+// an update of it has returned reads what that has left.
+type fresh struct {
+	mu    sync.RWMutex // guards what follows
+	flows map[flow.Key]*flow.Flow
+	epoch uint64 // counts calls of forget
+}
+
+// get returns a copy of what is remembered. If that is nothing, the epoch is for add.
+func (c *fresh) get(key flow.Key) (f *flow.Flow, epoch uint64) {
+	c.mu.RLock()
+	f, epoch = c.flows[key], c.epoch
+	c.mu.RUnlock()
+	if f != nil {
+		f = clone(f)
+	}
+	return f, epoch
+}
+
+// add remembers a flow that was looked up after get returned epoch. It does nothing if flows were written in the meantime: this may be
+// one of them, as it was before.
+func (c *fresh) add(f *flow.Flow, epoch uint64) {
+	f = clone(f)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.epoch != epoch {
+		return
+	}
+	if c.flows == nil {
+		c.flows = map[flow.Key]*flow.Flow{}
+	}
+	if len(c.flows) >= maxFresh {
+		for other := range c.flows {
+			delete(c.flows, other)
+			break
+		}
+	}
+	c.flows[f.Key] = f
+}
+
+// forget takes out the flows of jobs.
+func (c *fresh) forget(jobs []*job) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch++
+	for _, j := range jobs {
+		delete(c.flows, j.key)
+	}
+}
