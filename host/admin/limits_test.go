@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/towpath-dataplane/towpath/host/admin"
 	"github.com/towpath-dataplane/towpath/host/flow"
@@ -139,11 +140,9 @@ func TestLimitsAndTheirStore(t *testing.T) {
 
 func TestMovement(t *testing.T) {
 	w := newWorld(t, func(o *admin.Options) {
-		o.Movement = func(k flow.Key) *admin.Movement {
-			if k.ID != "f" {
-				return nil
-			}
-			return &admin.Movement{Bytes: 5, Condition: "blocked", WaitsFor: "limit", Limit: "the host", BlockedSeconds: map[string]float64{"limit": 2}}
+		o.Movement = func(k flow.Key) (flow.Movement, bool) {
+			return flow.Movement{Waits: flow.Waits{Condition: "blocked", For: "limit", Limit: "the host",
+				Waited: map[string]time.Duration{"limit": 2 * time.Second}}}, k.ID == "f"
 		}
 	})
 	w.put(sample("f", flow.Started))

@@ -35,9 +35,8 @@ type Options struct {
 	AnswerWithin time.Duration
 	// StopTimeout bounds how long a signal waits for what it has cut. 0: 15 seconds.
 	StopTimeout time.Duration
-	// Waiting says why a flow's transfer does not move, before what the transfer itself says; "" if it has nothing to say. nil: nobody
-	// does.
-	Waiting func(Key) string
+	// Waits says what is waited for in a flow. Its Text goes before what the transfer itself says. nil: nobody knows.
+	Waits func(Key) Waits
 	// Clock tells the time. nil: time.Now.
 	Clock func() time.Time
 }
@@ -106,8 +105,8 @@ func New(o Options) *Engine {
 	if o.Renewer == nil {
 		o.Renewer = noRenewer{}
 	}
-	if o.Waiting == nil {
-		o.Waiting = func(Key) string { return "" }
+	if o.Waits == nil {
+		o.Waits = func(Key) Waits { return Waits{} }
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
@@ -501,7 +500,7 @@ func (e *Engine) setWaiting(l *live, reason string) {
 
 // Waiting returns why a flow's transfer does not move at present, "" if it does or has none.
 func (e *Engine) Waiting(key Key) string {
-	if reason := e.Options.Waiting(key); reason != "" {
+	if reason := e.Options.Waits(key).Text; reason != "" {
 		return reason
 	}
 	e.mu.Lock()

@@ -105,9 +105,9 @@ func TestStartedWithoutAnAddress(t *testing.T) {
 	})
 }
 
-func TestMotion(t *testing.T) {
+func TestMovement(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
-		if m, ok := w.Motion(key("f")); ok {
+		if m, ok := w.Movement(key("f")); ok {
 			t.Errorf("no flow moves: %+v", m)
 		}
 		must(t)(w.Start(bg, create("f", "push")))
@@ -120,12 +120,12 @@ func TestMotion(t *testing.T) {
 			sent.Add(1000)
 		}
 		time.Sleep(500 * time.Millisecond)
-		m, ok := w.Motion(key("f"))
+		m, ok := w.Movement(key("f"))
 		if end := m.End(time.Now()); !ok || m.Step.Totals.Bytes != 30_000 || m.Rate < 800 || m.Rate > 1100 || end.IsZero() {
-			t.Errorf("motion %+v, %v", m, ok)
+			t.Errorf("movement %+v, %v", m, ok)
 		}
 		must(t)(w.Suspend(bg, message("f"), ""))
-		if m, ok := w.Motion(key("f")); ok {
+		if m, ok := w.Movement(key("f")); ok {
 			t.Errorf("a suspended flow moves: %+v", m)
 		}
 
@@ -135,12 +135,12 @@ func TestMotion(t *testing.T) {
 			t.Fatal(err)
 		}
 		j.Moved(512)
-		if m, ok := w.Motion(key("g")); !ok || m.Served != 512 || m.Requests != 1 || m.Rate == 0 {
-			t.Errorf("served: motion %+v, %v", m, ok)
+		if m, ok := w.Movement(key("g")); !ok || m.Requests != 1 || m.Rate == 0 {
+			t.Errorf("served: movement %+v, %v", m, ok)
 		}
 		j.Leave()
-		if m, ok := w.Motion(key("g")); ok {
-			t.Errorf("nobody is inside: motion %+v", m)
+		if m, ok := w.Movement(key("g")); ok {
+			t.Errorf("nobody is inside: movement %+v", m)
 		}
 	})
 }
@@ -318,11 +318,11 @@ func TestWhyAFlowWaits(t *testing.T) {
 	w := newWorld(t)
 	outside := ""
 	w.restart(func(o *flow.Options) {
-		o.Waiting = func(k flow.Key) string {
+		o.Waits = func(k flow.Key) flow.Waits {
 			if k == key("f") {
-				return outside
+				return flow.Waits{Text: outside}
 			}
-			return "another one"
+			return flow.Waits{Text: "another one"}
 		}
 	})
 	must(t)(w.Start(bg, create("f", "push")))

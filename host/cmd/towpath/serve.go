@@ -168,7 +168,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		Transfer: newTransfer(transfer, share.since), Sinks: plugins, DatasetIn: signaling.DatasetIn, AnswerWithin: cfg.SignalingSettings.AnswerWithin,
 		Renewer: renewal.New(renewal.Options{Signer: signers.of, AllowHTTP: overHTTP(peers), Logger: logger,
 			HTTP: peers.Client(outbound.Limits{Timeout: cfg.Outbound.Timeout})}),
-		Waiting: share.waiting, Logger: logger})
+		Waits: share.waits, Logger: logger})
 	undo.add("stop flows", engine.Close)
 
 	signalingURL := cmp.Or(cfg.Signaling.URL, listeners.signaling.url("")) + cfg.Signaling.BasePath
@@ -208,8 +208,8 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		return err
 	}
 	var ready atomic.Bool
-	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Motion: engine.Motion, Metrics: metrics, Logger: logger,
-		Token: cfg.Admin.Token.Reveal(), Limits: limits, Movement: share.movement, Operations: engine, Read: local.Data, Datasets: known,
+	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Movement: engine.Movement, Metrics: metrics, Logger: logger,
+		Token: cfg.Admin.Token.Reveal(), Limits: limits, Operations: engine, Read: local.Data, Datasets: known,
 		Agreement: agreement(&signaling.Agreements{ControlPlanes: directory}), ControlPlanes: office{directory, registrar},
 		Plugins: func() []admin.Plugin { return showPlugins(plugins) },
 		Ready:   func() error { return readiness(ready.Load(), plugins) }})
