@@ -153,6 +153,10 @@ func TestCounterpartiesShareTheHost(t *testing.T) {
 	for _, id := range all {
 		h.signal(id+"/terminate", message{"messageId": newID(), "reason": "done"})
 	}
+	eventually(t, "the limits of the flows have gone with them, and no others", func() bool {
+		out := h.operate(0, "limits", "list")
+		return !strings.Contains(out, "many-2") && !strings.Contains(out, "300KiB") && strings.Contains(out, "did:web:many.example")
+	})
 }
 
 // Transfers for which there is no place wait in a queue that everyone can see, through a restart, until they are stopped or have their

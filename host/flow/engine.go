@@ -16,7 +16,7 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// Options are what an Engine works with. All fields but the last five are required.
+// Options are what an Engine works with. All fields up to Logger are required.
 type Options struct {
 	Store    Store
 	Catalog  Catalog
@@ -35,6 +35,8 @@ type Options struct {
 	AnswerWithin time.Duration
 	// StopTimeout bounds how long a signal waits for what it has cut. 0: 15 seconds.
 	StopTimeout time.Duration
+	// Ended is told of a flow that has ended for good, again until it returns nil, past restarts. nil: nobody is.
+	Ended func(context.Context, Key) error
 	// Waits says what is waited for in a flow. Its Text goes before what the transfer itself says. nil: nobody knows.
 	Waits func(Key) Waits
 	// Clock tells the time. nil: time.Now.
@@ -104,6 +106,9 @@ func New(o Options) *Engine {
 	}
 	if o.Renewer == nil {
 		o.Renewer = noRenewer{}
+	}
+	if o.Ended == nil {
+		o.Ended = func(context.Context, Key) error { return nil }
 	}
 	if o.Waits == nil {
 		o.Waits = func(Key) Waits { return Waits{} }

@@ -1,10 +1,12 @@
 package flow_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -360,5 +362,56 @@ func TestReviveOldestFirst(t *testing.T) {
 			t.Errorf("%s is not in its turn:\n%s", id, log.String())
 		}
 		last = at
+	}
+}
+
+// Whoever wants to know hears of the end of each flow until they have taken note of it, whatever ended it, and past restarts; and not of
+// a suspend.
+func TestTheEndIsToldToThoseWhoWantToKnow(t *testing.T) {
+	w := newWorld(t)
+	var mu sync.Mutex // guards what follows
+	told, busy := map[string]int{}, true
+	note := func(o *flow.Options) {
+		o.Ended = func(_ context.Context, k flow.Key) error {
+			mu.Lock()
+			defer mu.Unlock()
+			told[k.ID]++
+			if busy {
+				return errors.New("busy")
+			}
+			return nil
+		}
+	}
+	w.restart(note)
+	for _, id := range []string{"done", "ended", "aborted", "rests"} {
+		must(t)(w.Start(bg, create(id, "push")))
+	}
+	w.transfer("done").end <- nil
+	must(t)(w.Terminate(bg, message("ended"), ""))
+	if err := w.Abort(bg, key("aborted"), ""); err != nil {
+		t.Error(err)
+	}
+	must(t)(w.Suspend(bg, message("rests"), ""))
+	heard := func(id string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return told[id]
+	}
+	ids := []string{"done", "ended", "aborted"}
+	for _, id := range ids {
+		w.eventually(id+" is told", func() bool { return heard(id) > 0 })
+	}
+	mu.Lock()
+	told = map[string]int{}
+	mu.Unlock()
+	w.restart(note)
+	mu.Lock()
+	busy = false
+	mu.Unlock()
+	for _, id := range ids {
+		w.eventually(id+" is told after a restart", func() bool { return heard(id) > 0 && !w.flow(id).Leftover })
+	}
+	if heard("rests") > 0 {
+		t.Error("the end of a flow that was suspended is told")
 	}
 }

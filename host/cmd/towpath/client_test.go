@@ -82,7 +82,7 @@ func (h *operated) handler(t *testing.T, token string) http.Handler {
 		t.Fatal(err)
 	}
 	number := func(n int64) *int64 { return &n }
-	limits, err := admin.LoadLimits(t.Context(), admin.LimitOptions{Contexts: []string{"alice"}, Documents: h, Logger: slog.New(slog.DiscardHandler),
+	limits, err := admin.LoadLimits(t.Context(), admin.LimitOptions{Contexts: []string{"alice"}, Documents: h, Flows: h, Logger: slog.New(slog.DiscardHandler),
 		Limiter: limit.New(map[limit.Scope]limit.Limit{{Kind: limit.Host}: {Bytes: number(100 << 20), Transfers: number(64)},
 			{Kind: limit.Dataset, Context: "alice", ID: "parts"}: {Weight: number(3)}})})
 	if err != nil {

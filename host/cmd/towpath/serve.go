@@ -157,7 +157,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		return err
 	}
 	share := newSharing(cfg, plugins, metrics)
-	limits, err := admin.LoadLimits(ctx, admin.LimitOptions{Limiter: share.limiter, Contexts: contexts(cfg), Documents: db, Logger: logger})
+	limits, err := admin.LoadLimits(ctx, admin.LimitOptions{Limiter: share.limiter, Contexts: contexts(cfg), Documents: db, Flows: db, Logger: logger})
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		Transfer: newTransfer(transfer, share.since), Sinks: plugins, DatasetIn: signaling.DatasetIn, AnswerWithin: cfg.SignalingSettings.AnswerWithin,
 		Renewer: renewal.New(renewal.Options{Signer: signers.of, AllowHTTP: overHTTP(peers), Logger: logger,
 			HTTP: peers.Client(outbound.Limits{Timeout: cfg.Outbound.Timeout})}),
-		Waits: share.waits, Logger: logger})
+		Ended: limits.Ended, Waits: share.waits, Logger: logger})
 	undo.add("stop flows", engine.Close)
 
 	signalingURL := cmp.Or(cfg.Signaling.URL, listeners.signaling.url("")) + cfg.Signaling.BasePath
