@@ -335,7 +335,8 @@ func (h *Handler) limits(expires time.Time) string {
 
 // options says what an ingest takes.
 func (in *ingest) options() (*answer, error) {
-	a := &answer{status: http.StatusNoContent, header: http.Header{"Allow": {allowed(in.route.operation)}}}
+	a := &answer{status: http.StatusNoContent, header: http.Header{"Allow": {allowed(in.route.operation)},
+		httpfield.WantReprDigest: {httpfield.FormatWanted()}}}
 	if in.offersResume() {
 		a.header.Set(httpfield.UploadLimit, in.handler.limits(time.Now().Add(in.handler.Resume.Lifetime)))
 	}

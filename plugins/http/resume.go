@@ -163,7 +163,7 @@ func (u *uploader) offers(ctx context.Context, size int64) (bool, error) {
 		limits, ok := httpfield.ParseLimits(resp.Header)
 		// A receiver that wants pieces of a certain size takes the part whole.
 		u.asked, u.resumes = true, ok && resp.StatusCode < 300 && limits.MinAppendSize == 0 && limits.MaxAppendSize == 0
-		u.limits = limits
+		u.limits, u.wants = limits, httpfield.Wanted(resp.Header, httpfield.WantReprDigest)
 	}
 	return u.resumes && (size < 0 || size >= u.limits.MinSize), nil
 }
