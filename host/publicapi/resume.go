@@ -203,7 +203,7 @@ func (in *ingest) onUpload() (*answer, error) {
 	}
 	switch in.r.Method {
 	case http.MethodDelete:
-		return &answer{status: http.StatusNoContent}, in.handler.Resume.Uploads.DeleteUpload(in.stay.ctx, u.Upload)
+		return &answer{status: http.StatusNoContent}, in.handler.giveUp(in.stay.ctx, in.stay.flow, u)
 	case http.MethodPatch:
 		return in.patch(u)
 	}

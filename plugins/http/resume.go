@@ -255,6 +255,9 @@ func (r *remote) run(ctx context.Context) (string, error) {
 	_, err := r.part.WriteTo(w)
 	if err != nil {
 		r.piece.abort(err)
+		if !sdk.AsError(err).Retryable {
+			return "", r.spoiled(ctx, err)
+		}
 		return "", err
 	}
 	if err := w.finishPiece(); err != nil {

@@ -225,6 +225,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	group.Go(func() error { return registrar.Run(ctx) })
 	group.Go(func() error { return offers.watch(ctx) })
 	group.Go(func() error { return purge(ctx, db, authority, logger) })
+	group.Go(func() error { return expire(ctx, public, cfg.Transfer.UploadLifetime, logger) })
 	group.Go(func() error { return listeners.reload(ctx, hangups) })
 	group.Go(func() error { return listeners.admin.serve(ctx, operators, logger) })
 	group.Go(func() error { return listeners.public.serve(ctx, behind(publicURL, public), logger) })
@@ -309,6 +310,22 @@ func purge(ctx context.Context, db *store.DB, authority *token.Authority, logger
 		}
 		if err := errors.Join(db.Purge(ctx), authority.Purge(ctx)); err != nil && ctx.Err() == nil {
 			logger.Error("purge failed", "err", err)
+		}
+	}
+}
+
+// expire gives up, now and then, uploads that nobody has gone on with for their lifetime.
+func expire(ctx context.Context, public *publicapi.Handler, lifetime time.Duration, logger *slog.Logger) error {
+	tick := time.NewTicker(min(purgeInterval, max(time.Second, lifetime/10)))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := public.Expire(ctx); err != nil && ctx.Err() == nil {
+			logger.Error("uploads that have expired not given up", "err", err)
 		}
 	}
 }
