@@ -183,7 +183,8 @@ type Checkpoint struct {
 	Token    []byte // opaque to all but the source
 }
 
-// End says that everything was sent.
+// End says that everything was sent. Inside a part it says to a sink that the part is given up: nothing is to be kept of it, and the
+// stream ends with Invalid.
 type End struct{ Totals }
 
 // Totals count a flow, or what of it is durable, with what came before a resume.

@@ -581,6 +581,8 @@ func (b *incomingBody) control(f Frame) {
 		b.err = b.checkpoint(f)
 	case *PartEnd:
 		b.err = b.end(f)
+	case *End:
+		b.err = Errorf(Invalid, "part %q was given up", b.part.Name)
 	default:
 		Release(f)
 		b.err = Errorf(Internal, "%T inside a part", f)

@@ -70,6 +70,7 @@ func wellBehaved(name string) sdk.Plugin {
 	}
 	if name == "gate" {
 		p.Sinks = append(p.Sinks, gateType())
+		p.Sources = append(p.Sources, tapType())
 	}
 	return p
 }

@@ -25,8 +25,8 @@ type Options struct {
 	Store flow.Store
 	// Waiting says why a flow's transfer does not move; "" if it does.
 	Waiting func(flow.Key) string
-	// Motion says how a flow's data moves, and false if nothing of it runs. May be nil.
-	Motion func(flow.Key) (flow.Motion, bool)
+	// Movement says how a flow's data moves, and false if nothing is known of that. May be nil.
+	Movement func(flow.Key) (flow.Movement, bool)
 	// Plugins lists the plugins of the host.
 	Plugins func() []Plugin
 	// Ready returns nil when the host takes signals.
@@ -47,8 +47,6 @@ type Options struct {
 	ControlPlanes ControlPlanes
 	// Limits may be nil.
 	Limits *Limits
-	// Movement says what was seen of a flow, nil for nothing. May be nil.
-	Movement func(flow.Key) *Movement
 }
 
 // Pages of lists are bounded.
@@ -232,11 +230,8 @@ func (h handler) detail(ctx context.Context, key flow.Key) (FlowDetail, error) {
 func (h handler) show(f *flow.Flow) Flow {
 	shown := newFlow(f, cmp.Or(h.Waiting(f.Key), f.Lacks()))
 	if h.Movement != nil {
-		shown.Movement = h.Movement(f.Key)
-	}
-	if h.Motion != nil {
-		if m, ok := h.Motion(f.Key); ok {
-			shown.Motion = newMotion(m, time.Now())
+		if m, ok := h.Movement(f.Key); ok {
+			shown.Movement = newMovement(m, f.Totals, time.Now())
 		}
 	}
 	return shown

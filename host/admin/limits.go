@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -16,11 +17,12 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// Limits are the limits that are set through the API, and kept as documents. They go before those of the configuration. All methods
-// may be called concurrently.
+// Limits are the limits that are set through the API, and kept as documents. They go before those of the configuration. Those of a flow
+// go with it. All methods may be called concurrently.
 type Limits struct {
 	limiter   *limit.Limiter
 	documents flow.Documents
+	flows     flow.Store
 	contexts  []string
 
 	changing sync.Mutex // one change at a time, so that what holds follows the documents in their order
@@ -33,6 +35,7 @@ type LimitOptions struct {
 	// Contexts are the participant contexts that there are besides the default one.
 	Contexts  []string
 	Documents flow.Documents
+	Flows     flow.Store
 	Logger    *slog.Logger
 }
 
@@ -41,7 +44,7 @@ const limitKind = "limit"
 
 // LoadLimits puts the limits that were set into the limiter. A document that cannot be read is logged and left where it is.
 func LoadLimits(ctx context.Context, o LimitOptions) (*Limits, error) {
-	l := &Limits{limiter: o.Limiter, documents: o.Documents, contexts: append([]string{flow.DefaultContext}, o.Contexts...)}
+	l := &Limits{limiter: o.Limiter, documents: o.Documents, flows: o.Flows, contexts: append([]string{flow.DefaultContext}, o.Contexts...)}
 	documents, err := o.Documents.Documents(ctx, limitKind)
 	if err != nil {
 		return nil, fmt.Errorf("load limits: %w", err)
@@ -59,6 +62,24 @@ func LoadLimits(ctx context.Context, o LimitOptions) (*Limits, error) {
 	return l, nil
 }
 
+// Ended takes back what was set for a flow that has ended.
+func (l *Limits) Ended(ctx context.Context, key flow.Key) error {
+	scope := limit.Scope{Kind: limit.Flow, Context: key.Context, ID: key.ID}
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	if l.limiter.Rule(scope).Put.IsZero() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	if _, err := l.documents.DeleteDocument(ctx, limitKind, scope.Context, limitDocument(scope)); err != nil {
+		return fmt.Errorf("clear the limit of %s: %w", scope, err)
+	}
+	l.limiter.Put(scope, limit.Limit{})
+	return nil
+}
+
+// put sets a limit. The error is a *Problem if that cannot be, unless the store fails.
 func (l *Limits) put(ctx context.Context, scope limit.Scope, put limit.Limit) error {
 	content, err := json.Marshal(newLimitValues(put))
 	if err != nil {
@@ -68,12 +89,33 @@ func (l *Limits) put(ctx context.Context, scope limit.Scope, put limit.Limit) er
 	defer l.changing.Unlock()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
+	if err := l.checkFlow(ctx, scope); err != nil {
+		return err
+	}
 	err = l.documents.PutDocument(ctx, flow.Document{Kind: limitKind, Context: scope.Context, ID: limitDocument(scope), Content: content,
 		Updated: time.Now().UTC()})
 	if err != nil {
 		return fmt.Errorf("store the limit of %s: %w", scope, err)
 	}
 	l.limiter.Put(scope, put)
+	return nil
+}
+
+// checkFlow refuses limits for a flow that has ended: nobody would take them back. The error is a *Problem then. One that has not come
+// yet may have some.
+func (l *Limits) checkFlow(ctx context.Context, scope limit.Scope) error {
+	if scope.Kind != limit.Flow || scope.ID == "" {
+		return nil
+	}
+	f, err := l.flows.Flow(ctx, flow.Key{Context: scope.Context, ID: scope.ID})
+	switch {
+	case errors.Is(err, flow.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case f.State.Final():
+		return newProblem(http.StatusConflict, "%.300s has ended: it is %s", scope, f.State)
+	}
 	return nil
 }
 

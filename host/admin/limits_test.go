@@ -1,12 +1,14 @@
 package admin_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/towpath-dataplane/towpath/host/admin"
 	"github.com/towpath-dataplane/towpath/host/flow"
@@ -17,17 +19,24 @@ func number(n int64) *int64 { return &n }
 
 // withLimits adds limits of a configuration, and those that documents keep.
 func withLimits(t *testing.T, kept *documents) func(*admin.Options) {
+	set, _ := withTheirEnd(t, kept)
+	return set
+}
+
+// withTheirEnd also returns what is to be told of the end of flows. The flows are those of the world that is made with it.
+func withTheirEnd(t *testing.T, kept *documents) (set func(*admin.Options), ended func(context.Context, flow.Key) error) {
 	limiter := limit.New(map[limit.Scope]limit.Limit{
 		{Kind: limit.Host}: {Bytes: number(1000), Transfers: number(4)},
 		{Kind: limit.Flow}: {Records: number(7)},
 		{Kind: limit.Dataset, Context: "alice", ID: "d"}: {Weight: number(3)},
 	})
+	var flows struct{ flow.Store }
 	limits, err := admin.LoadLimits(t.Context(), admin.LimitOptions{Limiter: limiter, Contexts: []string{"alice"}, Documents: kept,
-		Logger: slog.New(slog.DiscardHandler)})
+		Flows: &flows, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(o *admin.Options) { o.Limits = limits }
+	return func(o *admin.Options) { o.Limits, flows.Store = limits, o.Store }, limits.Ended
 }
 
 // inForce returns what holds, as JSON.
@@ -137,13 +146,54 @@ func TestLimitsAndTheirStore(t *testing.T) {
 	}
 }
 
+// What was set for a flow goes when that has ended for good, also past a restart, and comes for no flow that has.
+func TestLimitsOfAFlowThatEnds(t *testing.T) {
+	kept := newDocuments()
+	set, ended := withTheirEnd(t, kept)
+	w := newWorld(t, set)
+	w.put(sample("f", flow.Started))
+	w.put(sample("other", flow.Suspended))
+	for _, path := range []string{"flows/f", "flows/other", "flows/f?context=alice", "flows/to-come", "datasets/f"} {
+		if status, body := w.do("PUT", "/api/v1/limits/"+path, `{"bytesPerSecond": 3}`); status != http.StatusOK {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+	kept.broken = errors.New("disk full")
+	if err := ended(t.Context(), sample("f", "").Key); err == nil {
+		t.Error("it is taken back from memory alone")
+	}
+	kept.broken = nil
+	w.put(sample("f", flow.Completed))
+	for range 2 {
+		if err := ended(t.Context(), sample("f", "").Key); err != nil {
+			t.Error(err)
+		}
+	}
+	if status, body := w.do("PUT", "/api/v1/limits/flows/f", `{"bytesPerSecond": 3}`); status != http.StatusConflict || !strings.Contains(body, "COMPLETED") {
+		t.Errorf("for one that has ended: %d %s", status, body)
+	}
+	if status, body := w.do("DELETE", "/api/v1/limits/flows/f", ""); status != http.StatusNotFound {
+		t.Errorf("taken back again: %d %s", status, body)
+	}
+	for _, w := range []*world{w, newWorld(t, withLimits(t, kept))} {
+		got := ""
+		status, body := w.get("/api/v1/limits")
+		for _, l := range decode[admin.LimitList](t, status, body).Limits {
+			if l.Set != nil {
+				got += strings.Join([]string{l.Scope, l.Context, l.ID, ""}, " ")
+			}
+		}
+		if want := "dataset default f flow alice f flow default other flow default to-come "; got != want {
+			t.Errorf("limits of %s\nwant      %s", got, want)
+		}
+	}
+}
+
 func TestMovement(t *testing.T) {
 	w := newWorld(t, func(o *admin.Options) {
-		o.Movement = func(k flow.Key) *admin.Movement {
-			if k.ID != "f" {
-				return nil
-			}
-			return &admin.Movement{Bytes: 5, Condition: "blocked", WaitsFor: "limit", Limit: "the host", BlockedSeconds: map[string]float64{"limit": 2}}
+		o.Movement = func(k flow.Key) (flow.Movement, bool) {
+			return flow.Movement{Waits: flow.Waits{Condition: "blocked", For: "limit", Limit: "the host",
+				Waited: map[string]time.Duration{"limit": 2 * time.Second}}}, k.ID == "f"
 		}
 	})
 	w.put(sample("f", flow.Started))

@@ -35,7 +35,6 @@ type Flow struct {
 	Records        int64     `json:"records,omitempty"`
 	Digest         string    `json:"digest,omitempty"`
 	Waiting        string    `json:"waiting,omitempty"`
-	Motion         *Motion   `json:"motion,omitempty"` // nil: nothing of it runs
 	Fault          string    `json:"fault,omitempty"`
 	FaultPart      string    `json:"faultPart,omitempty"`    // that the fault is about
 	RenewalFault   string    `json:"renewalFault,omitempty"` // why the counterparty's token could not be renewed
@@ -44,24 +43,38 @@ type Flow struct {
 	Updated        time.Time `json:"updated"`
 	ClosedByParty  bool      `json:"manifestReceived,omitempty"`
 	CleanupPending bool      `json:"cleanupPending,omitempty"`
-	// Movement is nil if the host has not seen the flow move, or too long ago.
+	// Movement is nil if nothing of the flow has run in this process, or too long ago.
 	Movement *Movement `json:"movement,omitempty"`
 }
 
-// Movement is what the host has seen of a flow since the host was started.
+// Movement is how a flow's data moves, and what it waits for.
 type Movement struct {
-	// Bytes and Records were sent on, durable or not, and some of them more than once if the flow has gone on after a failure.
-	Bytes   int64 `json:"bytes"`
-	Records int64 `json:"records,omitempty"`
-	// Copied are bytes that never came here: a store has copied them inside itself.
-	Copied int64 `json:"copied,omitempty"`
+	// What was sent since the beginning of the flow, durable or not.
+	Parts     int64  `json:"parts"`
+	Bytes     int64  `json:"bytes"`
+	Records   int64  `json:"records,omitempty"`
+	Copied    int64  `json:"copied,omitempty"` // bytes that never came here: a store has copied them inside itself since the host began
+	Part      string `json:"part,omitempty"`   // that is being sent
+	PartBytes int64  `json:"partBytes,omitempty"`
+	PartSize  *int64 `json:"partSize,omitempty"`
+	// What there is in all, as far as it is known.
+	TotalParts int64 `json:"totalParts,omitempty"`
+	TotalBytes int64 `json:"totalBytes,omitempty"`
+	// What moves a second.
+	BytesPerSecond   int64      `json:"bytesPerSecond"`
+	RecordsPerSecond int64      `json:"recordsPerSecond,omitempty"`
+	Last             *time.Time `json:"last,omitempty"` // when something moved
+	End              *time.Time `json:"end,omitempty"`  // as estimated
+	// Requests are inside the flow; Served counts the bytes of such requests since the host began.
+	Requests int   `json:"requests,omitempty"`
+	Served   int64 `json:"served,omitempty"`
 	// Condition is what the watchdog says of the flow's transfer: moving, blocked, idle or stalled; "" if it has none.
 	Condition string `json:"condition,omitempty"`
-	// WaitsFor is what the transfer waits for at this moment: source, host, sink, limit, queue or retry.
+	// WaitsFor is what the transfer, or the requests, wait for at this moment: source, host, sink, limit, queue or retry.
 	WaitsFor string `json:"waitsFor,omitempty"`
-	// Limit is the scope whose rate it waits for.
+	// Limit is the scope whose rate is waited for.
 	Limit string `json:"limit,omitempty"`
-	// BlockedSeconds are by what was waited for.
+	// BlockedSeconds are by what was waited for since the host began, each request by itself.
 	BlockedSeconds map[string]float64 `json:"blockedSeconds"`
 }
 
@@ -92,28 +105,6 @@ type LimitValues struct {
 	RecordsPerSecond *int64 `json:"recordsPerSecond,omitempty"`
 	Transfers        *int64 `json:"transfers,omitempty"`
 	Weight           *int64 `json:"weight,omitempty"`
-}
-
-// Motion is how a flow's data moves at present.
-type Motion struct {
-	// What was sent of a transfer since the beginning of the flow, durable or not.
-	Parts     int64  `json:"parts"`
-	Bytes     int64  `json:"bytes"`
-	Records   int64  `json:"records,omitempty"`
-	Part      string `json:"part,omitempty"` // that is being sent
-	PartBytes int64  `json:"partBytes,omitempty"`
-	PartSize  *int64 `json:"partSize,omitempty"`
-	// What there is in all, as far as it is known.
-	TotalParts int64 `json:"totalParts,omitempty"`
-	TotalBytes int64 `json:"totalBytes,omitempty"`
-	// What moves a second.
-	BytesPerSecond   int64      `json:"bytesPerSecond"`
-	RecordsPerSecond int64      `json:"recordsPerSecond,omitempty"`
-	Last             *time.Time `json:"last,omitempty"` // when something moved
-	End              *time.Time `json:"end,omitempty"`  // as estimated
-	// Requests are inside the flow; Served counts their bytes since the host began.
-	Requests int   `json:"requests,omitempty"`
-	Served   int64 `json:"served,omitempty"`
 }
 
 // FlowDetail is the answer of /api/v1/flows/{id}.
@@ -264,11 +255,13 @@ func newFlow(f *flow.Flow, waiting string) Flow {
 	}
 }
 
-func newMotion(m flow.Motion, now time.Time) *Motion {
+// newMovement shows how a flow moves. What is durable was sent, whether or not its transfer still runs.
+func newMovement(m flow.Movement, durable sdk.Totals, now time.Time) *Movement {
 	s := m.Step
-	shown := &Motion{Parts: s.Totals.Parts, Bytes: s.Totals.Bytes, Records: s.Totals.Records, Part: s.Part, PartBytes: s.PartBytes,
-		TotalParts: s.TotalParts, TotalBytes: s.TotalBytes, BytesPerSecond: int64(m.Rate), RecordsPerSecond: int64(m.RecordRate),
-		Requests: m.Requests, Served: m.Served}
+	shown := &Movement{Parts: max(s.Totals.Parts, durable.Parts), Bytes: max(s.Totals.Bytes, durable.Bytes),
+		Records: max(s.Totals.Records, durable.Records), Copied: m.Copied, Part: s.Part, PartBytes: s.PartBytes, TotalParts: s.TotalParts, TotalBytes: s.TotalBytes,
+		BytesPerSecond: int64(m.Rate), RecordsPerSecond: int64(m.RecordRate), Requests: m.Requests, Served: m.Served,
+		Condition: m.Condition, WaitsFor: m.For, Limit: m.Limit, BlockedSeconds: map[string]float64{}}
 	if s.Part != "" && s.PartSize >= 0 {
 		shown.PartSize = &s.PartSize
 	}
@@ -277,6 +270,9 @@ func newMotion(m flow.Motion, now time.Time) *Motion {
 	}
 	if end := m.End(now); !end.IsZero() {
 		shown.End = &end
+	}
+	for hop, d := range m.Waited {
+		shown.BlockedSeconds[hop] = d.Seconds()
 	}
 	return shown
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// Options are what an Engine works with. All fields but the last five are required.
+// Options are what an Engine works with. All fields up to Logger are required.
 type Options struct {
 	Store    Store
 	Catalog  Catalog
@@ -35,9 +35,10 @@ type Options struct {
 	AnswerWithin time.Duration
 	// StopTimeout bounds how long a signal waits for what it has cut. 0: 15 seconds.
 	StopTimeout time.Duration
-	// Waiting says why a flow's transfer does not move, before what the transfer itself says; "" if it has nothing to say. nil: nobody
-	// does.
-	Waiting func(Key) string
+	// Ended is told of a flow that has ended for good, again until it returns nil, past restarts. nil: nobody is.
+	Ended func(context.Context, Key) error
+	// Waits says what is waited for in a flow. Its Text goes before what the transfer itself says. nil: nobody knows.
+	Waits func(Key) Waits
 	// Clock tells the time. nil: time.Now.
 	Clock func() time.Time
 }
@@ -107,8 +108,11 @@ func New(o Options) *Engine {
 	if o.Renewer == nil {
 		o.Renewer = noRenewer{}
 	}
-	if o.Waiting == nil {
-		o.Waiting = func(Key) string { return "" }
+	if o.Ended == nil {
+		o.Ended = func(context.Context, Key) error { return nil }
+	}
+	if o.Waits == nil {
+		o.Waits = func(Key) Waits { return Waits{} }
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
@@ -121,12 +125,12 @@ func New(o Options) *Engine {
 // Revive starts what a former process left running: the work of flows that are PREPARING or STARTING, the transfers and renewals of
 // STARTED flows, and the end of flows whose sinks were not told. One flow that cannot be revived does not keep the others from it.
 func (e *Engine) Revive(ctx context.Context) error {
-	if err := e.each(ctx, []State{Preparing, Starting, Started}, (*Flow).runs, e.reviveFlow); err != nil {
+	if err := e.each(ctx, Filter{States: []State{Preparing, Starting, Started}}, (*Flow).runs, e.reviveFlow); err != nil {
 		return fmt.Errorf("revive flows: %w", err)
 	}
-	// Those that have ended may be very many, and nobody waits for them.
+	// Nobody waits for those that have ended.
 	e.background(func() {
-		err := e.each(e.ctx, []State{Completed, Terminated}, func(f *Flow) bool { return f.Leftover }, e.reviveRelease)
+		err := e.each(e.ctx, Filter{Leftover: true}, func(*Flow) bool { return true }, e.reviveRelease)
 		if err != nil && e.ctx.Err() == nil {
 			e.Logger.Error("flows that have ended not released", "err", err)
 		}
@@ -146,10 +150,9 @@ func (e *Engine) background(do func()) {
 // runs reports whether something may have to run for a flow that has not ended.
 func (f *Flow) runs() bool { return f.State != Started || f.Moves() || f.Remote != nil }
 
-// each calls do for the flows in some states that it is wanted for, the oldest first: who waited longest before is the first to wait
+// each calls do for the flows of a listing that it is wanted for, the oldest first: who waited longest before is the first to wait
 // again.
-func (e *Engine) each(ctx context.Context, states []State, wanted func(*Flow) bool, do func(context.Context, *Flow) error) error {
-	filter := Filter{States: states}
+func (e *Engine) each(ctx context.Context, filter Filter, wanted func(*Flow) bool, do func(context.Context, *Flow) error) error {
 	var found []*Flow
 	for {
 		flows, err := e.Store.Flows(ctx, filter)
@@ -201,7 +204,10 @@ func (e *Engine) reviveFlow(ctx context.Context, f *Flow) error {
 	return nil
 }
 
-func (e *Engine) reviveRelease(_ context.Context, f *Flow) error {
+func (e *Engine) reviveRelease(ctx context.Context, f *Flow) error {
+	if !f.Leftover { // the store could not tell
+		return e.edit(ctx, f.Key, func(Tx, *Flow) error { return nil })
+	}
 	e.release(f, true) // the former process may have ended before it had revoked the tokens
 	return nil
 }
@@ -503,7 +509,7 @@ func (e *Engine) setWaiting(l *live, reason string) {
 
 // Waiting returns why a flow's transfer does not move at present, "" if it does or has none.
 func (e *Engine) Waiting(key Key) string {
-	if reason := e.Options.Waiting(key); reason != "" {
+	if reason := e.Options.Waits(key).Text; reason != "" {
 		return reason
 	}
 	e.mu.Lock()

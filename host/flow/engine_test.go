@@ -432,3 +432,19 @@ func TestStoreFailureChangesNothing(t *testing.T) {
 	w.store.Break(nil)
 	w.wantState("f", flow.Started)
 }
+
+// What was told of its end before a start is not told again after it.
+func TestReviveTellsNoEndTwice(t *testing.T) {
+	w := newWorld(t)
+	for _, id := range []string{"f", "g"} {
+		must(t)(w.Start(bg, create(id, "push")))
+		must(t)(w.Terminate(bg, message(id), ""))
+		w.eventually(id+" is released", func() bool { return !w.flow(id).Leftover })
+	}
+	released := w.sinks.all()
+	w.restart(nil)
+	flows, err := w.store.Flows(bg, flow.Filter{Leftover: true})
+	if err != nil || len(flows) != 0 || w.sinks.all() != released {
+		t.Errorf("%d flows are left, %v; released: %s", len(flows), err, w.sinks.all())
+	}
+}

@@ -1,10 +1,12 @@
 package flow_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -105,9 +107,9 @@ func TestStartedWithoutAnAddress(t *testing.T) {
 	})
 }
 
-func TestMotion(t *testing.T) {
+func TestMovement(t *testing.T) {
 	in(t, func(t *testing.T, w *world) {
-		if m, ok := w.Motion(key("f")); ok {
+		if m, ok := w.Movement(key("f")); ok {
 			t.Errorf("no flow moves: %+v", m)
 		}
 		must(t)(w.Start(bg, create("f", "push")))
@@ -120,12 +122,12 @@ func TestMotion(t *testing.T) {
 			sent.Add(1000)
 		}
 		time.Sleep(500 * time.Millisecond)
-		m, ok := w.Motion(key("f"))
+		m, ok := w.Movement(key("f"))
 		if end := m.End(time.Now()); !ok || m.Step.Totals.Bytes != 30_000 || m.Rate < 800 || m.Rate > 1100 || end.IsZero() {
-			t.Errorf("motion %+v, %v", m, ok)
+			t.Errorf("movement %+v, %v", m, ok)
 		}
 		must(t)(w.Suspend(bg, message("f"), ""))
-		if m, ok := w.Motion(key("f")); ok {
+		if m, ok := w.Movement(key("f")); ok {
 			t.Errorf("a suspended flow moves: %+v", m)
 		}
 
@@ -135,12 +137,12 @@ func TestMotion(t *testing.T) {
 			t.Fatal(err)
 		}
 		j.Moved(512)
-		if m, ok := w.Motion(key("g")); !ok || m.Served != 512 || m.Requests != 1 || m.Rate == 0 {
-			t.Errorf("served: motion %+v, %v", m, ok)
+		if m, ok := w.Movement(key("g")); !ok || m.Requests != 1 || m.Rate == 0 {
+			t.Errorf("served: movement %+v, %v", m, ok)
 		}
 		j.Leave()
-		if m, ok := w.Motion(key("g")); ok {
-			t.Errorf("nobody is inside: motion %+v", m)
+		if m, ok := w.Movement(key("g")); ok {
+			t.Errorf("nobody is inside: movement %+v", m)
 		}
 	})
 }
@@ -318,11 +320,11 @@ func TestWhyAFlowWaits(t *testing.T) {
 	w := newWorld(t)
 	outside := ""
 	w.restart(func(o *flow.Options) {
-		o.Waiting = func(k flow.Key) string {
+		o.Waits = func(k flow.Key) flow.Waits {
 			if k == key("f") {
-				return outside
+				return flow.Waits{Text: outside}
 			}
-			return "another one"
+			return flow.Waits{Text: "another one"}
 		}
 	})
 	must(t)(w.Start(bg, create("f", "push")))
@@ -360,5 +362,56 @@ func TestReviveOldestFirst(t *testing.T) {
 			t.Errorf("%s is not in its turn:\n%s", id, log.String())
 		}
 		last = at
+	}
+}
+
+// Whoever wants to know hears of the end of each flow until they have taken note of it, whatever ended it, and past restarts; and not of
+// a suspend.
+func TestTheEndIsToldToThoseWhoWantToKnow(t *testing.T) {
+	w := newWorld(t)
+	var mu sync.Mutex // guards what follows
+	told, busy := map[string]int{}, true
+	note := func(o *flow.Options) {
+		o.Ended = func(_ context.Context, k flow.Key) error {
+			mu.Lock()
+			defer mu.Unlock()
+			told[k.ID]++
+			if busy {
+				return errors.New("busy")
+			}
+			return nil
+		}
+	}
+	w.restart(note)
+	for _, id := range []string{"done", "ended", "aborted", "rests"} {
+		must(t)(w.Start(bg, create(id, "push")))
+	}
+	w.transfer("done").end <- nil
+	must(t)(w.Terminate(bg, message("ended"), ""))
+	if err := w.Abort(bg, key("aborted"), ""); err != nil {
+		t.Error(err)
+	}
+	must(t)(w.Suspend(bg, message("rests"), ""))
+	heard := func(id string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return told[id]
+	}
+	ids := []string{"done", "ended", "aborted"}
+	for _, id := range ids {
+		w.eventually(id+" is told", func() bool { return heard(id) > 0 })
+	}
+	mu.Lock()
+	told = map[string]int{}
+	mu.Unlock()
+	w.restart(note)
+	mu.Lock()
+	busy = false
+	mu.Unlock()
+	for _, id := range ids {
+		w.eventually(id+" is told after a restart", func() bool { return heard(id) > 0 && !w.flow(id).Leftover })
+	}
+	if heard("rests") > 0 {
+		t.Error("the end of a flow that was suspended is told")
 	}
 }

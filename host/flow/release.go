@@ -9,8 +9,8 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// release tells the sink of a flow that has ended to let go of what it holds, in the background and until it has; before that, if revoke
-// says so, it ends the flow's tokens.
+// release tells whoever holds something for a flow that has ended to let go of it, its sink too, in the background and until they have;
+// if revoke says so, it ends the flow's tokens before that.
 func (e *Engine) release(f *Flow, revoke bool) {
 	e.background(func() {
 		pause := 100 * time.Millisecond
@@ -19,7 +19,7 @@ func (e *Engine) release(f *Flow, revoke bool) {
 			if err == nil || e.ctx.Err() != nil {
 				return
 			}
-			e.Logger.Warn("sink not told of the flow's end", "flow", f.Key.String(), "err", err, "pause", pause)
+			e.Logger.Warn("flow that has ended not released", "flow", f.Key.String(), "err", err, "pause", pause)
 			select {
 			case <-e.ctx.Done():
 				return
@@ -36,6 +36,9 @@ func (e *Engine) letGo(f *Flow, revoke bool) error {
 		return err
 	}
 	defer end()
+	if err := e.Ended(e.ctx, f.Key); err != nil {
+		return err
+	}
 	if revoke {
 		if err := e.Endpoint.Revoke(e.ctx, f.Key); err != nil {
 			return fmt.Errorf("revoke tokens: %w", err)

@@ -57,6 +57,8 @@ type Tx interface {
 type Filter struct {
 	Context string  // "" for all
 	States  []State // nil for all
+	// Leftover lists only flows that have ended and whose sinks may not have been told of it.
+	Leftover bool
 	// Before lists only flows created before this time, for paging. Zero: no bound.
 	Before time.Time
 	Limit  int // 0: 1000

@@ -14,7 +14,7 @@ type Upload struct {
 	ID string
 	// Content is for whoever stores it. Secret.
 	Content []byte
-	// Expires is when it may be forgotten.
+	// Expires is when it is over. It stays until it is deleted.
 	Expires time.Time
 }
 
@@ -26,6 +26,8 @@ type Uploads interface {
 	PutUpload(ctx context.Context, u Upload) error
 	// Upload returns the upload of that name, and whether there is one.
 	Upload(ctx context.Context, key Key, name string) (Upload, bool, error)
+	// Expired lists the uploads whose time was over at now, without their content, the oldest first.
+	Expired(ctx context.Context, now time.Time) ([]Upload, error)
 	// DeleteUpload removes an upload, unless another one has taken its place. It is idempotent.
 	DeleteUpload(ctx context.Context, u Upload) error
 }

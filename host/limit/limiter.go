@@ -14,13 +14,11 @@ type Limiter struct {
 	// Queue is where transfers get their places.
 	Queue *Queue
 
-	waited atomic.Int64 // nanoseconds
-
 	mu    sync.Mutex // guards what follows, and the users of gates
 	rules rules
 	host  *gate
 	gates map[Scope]*gate // of what has Meters, or had them lately
-	flows map[Scope]*usage
+	flows map[Scope]*place
 	sweep int // number of gates at which those that nobody uses are dropped
 }
 
@@ -33,7 +31,7 @@ const keep = 10 * time.Second
 // New returns a Limiter with limits that are configured. Its Queue is closed.
 func New(configured map[Scope]Limit) *Limiter {
 	l := &Limiter{rules: rules{configured: maps.Clone(configured), put: map[Scope]Limit{}}, gates: map[Scope]*gate{},
-		flows: map[Scope]*usage{}, sweep: minSweep}
+		flows: map[Scope]*place{}, sweep: minSweep}
 	l.Queue = newQueue()
 	l.host = newGate(Scope{Kind: Host})
 	l.apply()
@@ -113,45 +111,30 @@ func (l *Limiter) rule(s Scope) Rule {
 	return r
 }
 
-// usage counts what a flow has moved.
-type usage struct {
-	bytes, records, limited atomic.Int64
-	at                      atomic.Pointer[gate] // where it waits
-}
+// place is where a flow waits; nil if it does not.
+type place = atomic.Pointer[gate]
 
-// Usage is what a flow has moved through its Meters.
-type Usage struct {
-	Bytes, Records int64
-	// Limited is how long it has waited for limits.
-	Limited time.Duration
-	// At is the scope for whose limit it waits now; nil if it does not.
-	At *Scope
-}
-
-// Usage returns what a flow has moved since it was first seen, and false if it was not seen, or too long ago.
-func (l *Limiter) Usage(participantContext, flow string) (Usage, bool) {
+// At returns the scope for whose limit a flow waits, and false if it does not wait.
+func (l *Limiter) At(participantContext, flow string) (Scope, bool) {
 	l.mu.Lock()
-	u := l.flows[Scope{Flow, participantContext, flow}]
+	p := l.flows[Scope{Flow, participantContext, flow}]
 	l.mu.Unlock()
-	if u == nil {
-		return Usage{}, false
+	if p == nil {
+		return Scope{}, false
 	}
-	out := Usage{Bytes: u.bytes.Load(), Records: u.records.Load(), Limited: time.Duration(u.limited.Load())}
-	if g := u.at.Load(); g != nil {
-		out.At = &g.scope
+	g := p.Load()
+	if g == nil {
+		return Scope{}, false
 	}
-	return out, true
+	return g.scope, true
 }
-
-// Waited is how long all together have waited for rates.
-func (l *Limiter) Waited() time.Duration { return time.Duration(l.waited.Load()) }
 
 // Meter holds one transfer, or one request, to the limits that its flow is under. Its methods are for one goroutine at a time. A nil
 // Meter has no limits.
 type Meter struct {
 	limiter *Limiter
 	who     Who
-	usage   *usage
+	place   *place
 	gates   [levels]*gate
 	classes [levels]*class // those that were needed
 	paid    [levels]amount // in advance
@@ -170,9 +153,9 @@ func (l *Limiter) Open(who Who) *Meter {
 		m.gates[i].users++
 	}
 	flow := m.gates[atFlow].scope
-	if m.usage = l.flows[flow]; m.usage == nil {
-		m.usage = &usage{}
-		l.flows[flow] = m.usage
+	if m.place = l.flows[flow]; m.place == nil {
+		m.place = &place{}
+		l.flows[flow] = m.place
 	}
 	return m
 }
@@ -208,8 +191,8 @@ func (l *Limiter) dropIdle() {
 	l.sweep = max(minSweep, 2*len(l.gates))
 }
 
-// Wait returns when so many bytes and records may move next, or with the cause for which ctx ended. They count as moved then. More than
-// a frame at once makes the flow uneven.
+// Wait returns when so many bytes and records may move next, or with the cause for which ctx ended. More than a frame at once makes the
+// flow uneven.
 func (m *Meter) Wait(ctx context.Context, bytes, records int64) error {
 	if m == nil {
 		return nil
@@ -220,10 +203,6 @@ func (m *Meter) Wait(ctx context.Context, bytes, records int64) error {
 				return err
 			}
 		}
-	}
-	m.usage.bytes.Add(bytes)
-	if records > 0 {
-		m.usage.records.Add(records)
 	}
 	return nil
 }
@@ -258,18 +237,12 @@ func (m *Meter) pass(ctx context.Context, level int, bytes, records int64) error
 
 // await waits for the turn at a gate.
 func (m *Meter) await(ctx context.Context, g *gate, c *class) error {
-	began := time.Now()
-	m.usage.at.Store(g)
+	m.place.Store(g)
+	defer m.place.CompareAndSwap(g, nil)
 	if m.waits != nil {
 		m.waits(true)
 		defer m.waits(false)
 	}
-	defer func() {
-		m.usage.at.CompareAndSwap(g, nil)
-		took := int64(time.Since(began))
-		m.usage.limited.Add(took)
-		m.limiter.waited.Add(took)
-	}()
 	select {
 	case <-m.waiter.ready:
 		return nil

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"container/list"
 	"sync"
 	"time"
 
@@ -9,14 +10,14 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// Hop is what a transfer waits for.
+// Hop is what a transfer or a request waits for.
 type Hop string
 
 // The hops.
 const (
-	HopSource Hop = "source" // the source, to open or to give more
+	HopSource Hop = "source" // the source, to open or to give more; of an ingest the client that sends
 	HopHost   Hop = "host"   // this host, to find addresses or to store a place
-	HopSink   Hop = "sink"   // the sink, to open, to take more or to be done
+	HopSink   Hop = "sink"   // the sink, to open, to take more or to be done; of a pull the client that reads
 	HopLimit  Hop = "limit"  // a rate
 	HopQueue  Hop = "queue"  // a place among the transfers that may run
 	HopRetry  Hop = "retry"  // the next attempt
@@ -38,9 +39,10 @@ const (
 	hops
 )
 
-// account is what the transfers of one flow have waited for. A nil account keeps nothing.
+// account is what the transfers and requests of one flow have waited for. A nil account keeps nothing.
 type account struct {
 	watchdog *Watchdog
+	ended    *list.Element // in Accounts.ended; nil while something of the flow runs. Guarded by Accounts.mu
 
 	mu       sync.Mutex // guards what follows
 	runs     bool
@@ -57,6 +59,9 @@ type account struct {
 		index uint64 // of the part that was copied last
 		bytes int64  // of it
 	}
+	requests map[*Request]struct{}
+	asked    [hops]time.Duration // what requests that have ended had waited for
+	served   int64               // by them
 }
 
 // at says what the transfer waits for from now on.
@@ -133,31 +138,48 @@ func (a *account) begin(from, to string) {
 	a.from, a.to, a.blocked, a.storing = from, to, nil, false
 }
 
-// Movement is how the transfer of a flow stands.
-type Movement struct {
+// Waits is what is waited for in a flow.
+type Waits struct {
 	// Runs reports whether there is a transfer.
 	Runs bool
-	// Hop is what it waits for, or waited for last, and Since when that began.
-	Hop   Hop
-	Since time.Time
-	// Waited is how long the flow's transfers have waited for each hop.
+	// Hop is what it waits for; without a transfer what that request waits for which has waited longest; "" if nothing runs.
+	Hop Hop
+	// Waited is how long the flow's transfers and requests have waited for each hop, each request by itself.
 	Waited map[Hop]time.Duration
 	// Copied is how many bytes the store has copied, which this host has not seen.
 	Copied int64
-	// Condition and Text are what the watchdog says about it.
+	// Served counts the bytes that requests have moved.
+	Served int64
+	// Condition and Text are what the watchdog says about the transfer.
 	Condition Condition
 	Text      string
 }
 
-func (a *account) movement(now time.Time) Movement {
+func (a *account) waits(now time.Time) Waits {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	m := Movement{Runs: a.runs, Hop: Hops()[a.owner()], Since: a.since, Waited: map[Hop]time.Duration{}, Copied: a.copied}
-	for h, spent := range a.waited(now) {
-		m.Waited[Hops()[h]] = spent
+	w := Waits{Runs: a.runs, Waited: map[Hop]time.Duration{}, Served: a.served, Copied: a.copied}
+	if a.runs {
+		w.Hop = Hops()[a.owner()]
 	}
-	m.Condition, m.Text = a.condition(now)
-	return m
+	all, since := a.waited(now), now
+	add(&all, a.asked)
+	for r := range a.requests {
+		r.mu.Lock()
+		w.Served += r.served
+		add(&all, r.waited(now))
+		if !a.runs && !r.since.After(since) {
+			w.Hop, since = Hops()[r.hop], r.since
+		}
+		r.mu.Unlock()
+	}
+	for h, spent := range all {
+		if spent > 0 {
+			w.Waited[Hops()[h]] = spent
+		}
+	}
+	w.Condition, w.Text = a.condition(now)
+	return w
 }
 
 func (a *account) waited(now time.Time) [hops]time.Duration {
@@ -168,26 +190,26 @@ func (a *account) waited(now time.Time) [hops]time.Duration {
 	return spent
 }
 
-// Accounts keep what transfers wait for, by flow. All methods may be called concurrently.
+// Accounts keep what transfers and requests wait for, by flow. All methods may be called concurrently.
 type Accounts struct {
 	watchdog Watchdog
 	queued   prometheus.Histogram
 	stalls   prometheus.Counter
 
-	mu    sync.Mutex // guards what follows
-	flows map[flowKey]*account
-	ended []flowKey           // flows without a transfer, in the order in which theirs ended; some may have one again
-	past  [hops]time.Duration // of flows that are not in flows any more
+	mu          sync.Mutex // guards what follows
+	flows       map[flowKey]*account
+	ended       *list.List          // of flowKey: flows of which nothing runs, in the order in which they came to that
+	past, asked [hops]time.Duration // of flows that are not in flows any more: by their transfers, and by their requests
 }
 
 type flowKey struct{ context, id string }
 
-// maxEnded is how many flows are remembered whose transfers have ended.
+// maxEnded is how many flows are remembered of which nothing runs.
 const maxEnded = 2048
 
 // NewAccounts returns Accounts, the sums of which r publishes, if it is not nil.
 func NewAccounts(w Watchdog, r prometheus.Registerer) *Accounts {
-	a := &Accounts{watchdog: w.complete(), flows: map[flowKey]*account{},
+	a := &Accounts{watchdog: w.complete(), flows: map[flowKey]*account{}, ended: list.New(),
 		queued: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "towpath_transfer_queue_seconds",
 			Help: "Time that transfers have waited for a place among those that may run.", Buckets: prometheus.ExponentialBuckets(0.001, 10, 8)}),
 		stalls: prometheus.NewCounter(prometheus.CounterOpts{Name: "towpath_transfer_stalls_total",
@@ -206,15 +228,25 @@ func (a *Accounts) open(f sdk.FlowContext) *account {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	key := flowKey{f.ParticipantContext, f.ID}
-	one := a.flows[key]
-	if one == nil {
-		one = &account{watchdog: &a.watchdog}
-		a.flows[key] = one
-	}
+	one := a.use(f)
 	one.mu.Lock()
 	defer one.mu.Unlock()
 	one.runs, one.hop, one.since = true, atHost, time.Now()
+	return one
+}
+
+// use returns the account of a flow of which something runs.
+func (a *Accounts) use(f sdk.FlowContext) *account {
+	key := flowKey{f.ParticipantContext, f.ID}
+	one := a.flows[key]
+	if one == nil {
+		one = &account{watchdog: &a.watchdog, requests: map[*Request]struct{}{}}
+		a.flows[key] = one
+	}
+	if one.ended != nil {
+		a.ended.Remove(one.ended)
+		one.ended = nil
+	}
 	return one
 }
 
@@ -223,17 +255,29 @@ func (a *Accounts) close(f sdk.FlowContext, one *account) {
 	if a == nil {
 		return
 	}
-	one.mu.Lock()
-	one.charge(time.Now())
-	one.runs, one.stalled = false, false
-	one.mu.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.ended = append(a.ended, flowKey{f.ParticipantContext, f.ID})
-	if len(a.ended) > maxEnded {
-		a.forget(a.ended[0])
-		a.ended = a.ended[1:]
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	one.charge(time.Now())
+	one.runs, one.stalled = false, false
+	a.rest(f, one)
+}
+
+// rest keeps an account for a while, if nothing of its flow runs.
+func (a *Accounts) rest(f sdk.FlowContext, one *account) {
+	if one.runs || len(one.requests) > 0 {
+		return
 	}
+	one.ended = a.ended.PushBack(flowKey{f.ParticipantContext, f.ID})
+	if a.ended.Len() <= maxEnded {
+		return
+	}
+	key := a.ended.Remove(a.ended.Front()).(flowKey)
+	oldest := a.flows[key] // another one: that one was put last
+	add(&a.past, oldest.spent)
+	add(&a.asked, oldest.asked)
+	delete(a.flows, key)
 }
 
 // admitted counts the time that an attempt has waited for its place.
@@ -243,37 +287,23 @@ func (a *Accounts) admitted(d time.Duration) {
 	}
 }
 
-// forget drops a flow, unless it has a transfer again.
-func (a *Accounts) forget(key flowKey) {
-	one := a.flows[key]
-	if one == nil {
-		return
-	}
-	one.mu.Lock()
-	defer one.mu.Unlock()
-	if one.runs {
-		return
-	}
-	for h, spent := range one.spent {
-		a.past[h] += spent
-	}
-	delete(a.flows, key)
-}
-
-// Of returns how the transfer of a flow stands, and false if the flow has had none, or too long ago.
-func (a *Accounts) Of(participantContext, id string) (Movement, bool) {
+// Of returns what is waited for in a flow, and false if nothing of it runs, nor has lately.
+func (a *Accounts) Of(participantContext, id string) (Waits, bool) {
 	a.mu.Lock()
 	one := a.flows[flowKey{participantContext, id}]
 	a.mu.Unlock()
 	if one == nil {
-		return Movement{}, false
+		return Waits{}, false
 	}
-	return one.movement(time.Now()), true
+	return one.waits(time.Now()), true
 }
 
 var (
 	blockedDesc = prometheus.NewDesc("towpath_transfer_blocked_seconds_total",
 		"Time that transfers have waited, by the hop they waited for.", []string{"hop"}, nil)
+	askedDesc = prometheus.NewDesc("towpath_request_blocked_seconds_total",
+		"Time that requests for the data of flows have waited, by the hop they waited for: the client that reads is a sink, one that sends a source.",
+		[]string{"hop"}, nil)
 	waitingDesc = prometheus.NewDesc("towpath_transfers_waiting",
 		"Transfers by the hop they wait for now: those that move change it all the time.", []string{"hop"}, nil)
 	conditionDesc = prometheus.NewDesc("towpath_transfers_condition",
@@ -283,6 +313,7 @@ var (
 // Describe is for prometheus.
 func (a *Accounts) Describe(ch chan<- *prometheus.Desc) {
 	ch <- blockedDesc
+	ch <- askedDesc
 	ch <- waitingDesc
 	ch <- conditionDesc
 }
@@ -290,11 +321,15 @@ func (a *Accounts) Describe(ch chan<- *prometheus.Desc) {
 // Collect is for prometheus. Nothing is summed up before somebody asks, so that transfers do not meet at a counter.
 func (a *Accounts) Collect(ch chan<- prometheus.Metric) {
 	a.mu.Lock()
-	now, spent, waiting, conditions := time.Now(), a.past, [hops]int{}, map[Condition]int{}
+	now, spent, asked, waiting, conditions := time.Now(), a.past, a.asked, [hops]int{}, map[Condition]int{}
 	for _, one := range a.flows {
 		one.mu.Lock()
-		for h, d := range one.waited(now) {
-			spent[h] += d
+		add(&spent, one.waited(now))
+		add(&asked, one.asked)
+		for r := range one.requests {
+			r.mu.Lock()
+			add(&asked, r.waited(now))
+			r.mu.Unlock()
 		}
 		if one.runs {
 			waiting[one.owner()]++
@@ -307,8 +342,17 @@ func (a *Accounts) Collect(ch chan<- prometheus.Metric) {
 	for i, h := range Hops() {
 		ch <- prometheus.MustNewConstMetric(blockedDesc, prometheus.CounterValue, spent[i].Seconds(), string(h))
 		ch <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(waiting[i]), string(h))
+		if hop(i) <= atLimit {
+			ch <- prometheus.MustNewConstMetric(askedDesc, prometheus.CounterValue, asked[i].Seconds(), string(h))
+		}
 	}
 	for _, c := range []Condition{Moving, Blocked, Idle, Stalled} {
 		ch <- prometheus.MustNewConstMetric(conditionDesc, prometheus.GaugeValue, float64(conditions[c]), string(c))
+	}
+}
+
+func add(sum *[hops]time.Duration, more [hops]time.Duration) {
+	for h, d := range more {
+		sum[h] += d
 	}
 }

@@ -89,7 +89,7 @@ func (w *watched) metric(t *testing.T, name string) (total float64) {
 	return total
 }
 
-func (w *watched) stands(t *testing.T) pipeline.Movement {
+func (w *watched) stands(t *testing.T) pipeline.Waits {
 	t.Helper()
 	m, ok := w.Accounts.Of("default", "f")
 	if !ok {

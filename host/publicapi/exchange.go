@@ -33,9 +33,8 @@ type exchange struct {
 	route      route
 	allowance  *allowance // nil until the token is known
 	metrics    *metrics
-	// pace waits until so much may move; nil without limits. It is set while the request is inside a flow.
-	pace  func(bytes, records int64) error
-	moved func(n int) // tells the flow of bytes that came or went; nil outside of one
+	stay       *stay       // nil outside of a flow
+	moved      func(n int) // tells the flow of bytes that came or went; nil outside of one
 
 	eager  bool // the length is not known: flush whatever is written, so that whoever follows a slow source sees what there is
 	status int  // of the answer, 0 until it has begun
@@ -119,10 +118,10 @@ func (x *exchange) writePiece(b []byte) (int, error) {
 
 // wait waits until so much may move.
 func (x *exchange) wait(bytes, records int64) error {
-	if x.pace == nil || bytes == 0 && records == 0 {
+	if x.stay == nil || x.stay.meter == nil || bytes == 0 && records == 0 {
 		return nil
 	}
-	return x.pace(bytes, records)
+	return x.stay.meter.Wait(x.stay.ctx, bytes, records)
 }
 
 func (x *exchange) count(n int) {
@@ -168,6 +167,8 @@ func (x *exchange) Read(b []byte) (int, error) {
 	if err := x.startReading(); err != nil {
 		return 0, err
 	}
+	x.stay.waitsForSource()
+	defer x.stay.waitsForSink()
 	n, err := x.r.Body.Read(b)
 	x.pauseReading(err == io.EOF)
 	x.metrics.received(n)

@@ -156,7 +156,7 @@ func (in *ingest) lost(u *resumable, err error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(in.stay.ctx), recordTimeout)
 	defer cancel()
-	if failure := in.handler.Resume.Uploads.DeleteUpload(ctx, u.Upload); failure != nil {
+	if failure := in.handler.giveUp(ctx, in.stay.flow, u); failure != nil {
 		return failure
 	}
 	return p

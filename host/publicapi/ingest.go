@@ -355,6 +355,7 @@ func (in *ingest) takeSealed(up *upload) (storedPart, error) {
 func (in *ingest) record(part flow.Part) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(in.stay.ctx), recordTimeout)
 	defer cancel()
+	in.stay.waitsForHost()
 	return in.handler.Flows.Record(ctx, in.route.key, part)
 }
 

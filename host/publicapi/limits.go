@@ -24,10 +24,16 @@ type Limits struct {
 	IdleTimeout time.Duration
 }
 
-// Meter holds one request to the limits of its flow, which are shared with the flow's other requests and with other flows.
+// Meter holds one request to the limits of its flow, which are shared with the flow's other requests and with other flows, and keeps
+// account of whom it waits for. One goroutine uses it.
 type Meter interface {
-	// Wait returns when so many bytes and records may move next, or with the cause for which ctx ended. One goroutine calls it.
+	// Wait returns when so many bytes and records may move next, or with the cause for which ctx ended.
 	Wait(ctx context.Context, bytes, records int64) error
+	// Source, Host and Sink say whom the request waits for from now on, at first the host. In a pull the client is the sink, in an ingest
+	// the source.
+	Source()
+	Host()
+	Sink()
 	// Close is the end of the request.
 	Close()
 }

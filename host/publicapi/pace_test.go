@@ -42,6 +42,10 @@ func (m *meters) Wait(ctx context.Context, bytes, records int64) error {
 	return nil
 }
 
+func (m *meters) Source() {}
+func (m *meters) Host()   {}
+func (m *meters) Sink()   {}
+
 func (m *meters) Close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

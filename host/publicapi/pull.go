@@ -34,7 +34,7 @@ func (h *Handler) pull(x *exchange, s *stay) error {
 		return sourceProblem(err)
 	}
 	p := &pull{exchange: x, handler: h, stay: s,
-		source: source{data: data, flow: s.flow, algorithms: h.algorithms, patience: h.Limits.IdleTimeout}}
+		source: source{data: data, stay: s, algorithms: h.algorithms, patience: h.Limits.IdleTimeout}}
 	if x.route.operation == pullFlow && acceptsMultipart(x.r.Header) {
 		return p.multipart()
 	}
@@ -371,6 +371,7 @@ func (p *pull) record(part flow.Part) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.stay.ctx), recordTimeout)
 	defer cancel()
+	p.stay.waitsForHost()
 	if err := p.handler.Flows.Record(ctx, p.route.key, part); err != nil {
 		p.handler.Logger.ErrorContext(ctx, "part that was read is not recorded",
 			"flow", p.route.key.String(), "part", part.Name, "err", err)

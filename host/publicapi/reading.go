@@ -6,14 +6,13 @@ import (
 	"io"
 	"time"
 
-	"github.com/towpath-dataplane/towpath/host/flow"
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
 // source opens streams of a flow's source.
 type source struct {
 	data       sdk.DataSource
-	flow       *flow.Flow
+	stay       *stay
 	algorithms []sdk.Algorithm
 	patience   time.Duration // for the first part
 }
@@ -21,6 +20,7 @@ type source struct {
 // reading is a stream from a source. Its methods return the errors of sdk.ReadStream.
 type reading struct {
 	stream sdk.ReadStream
+	stay   *stay
 	cancel context.CancelFunc
 }
 
@@ -29,7 +29,7 @@ func (s source) open(ctx context.Context, list bool, piece *sdk.Selection) (*rea
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(s.patience, func() { cancel(context.DeadlineExceeded) })
 	rd, first, err := s.begin(ctx, sdk.ReadOpen{
-		Flow: s.flow.PluginContext(), Address: s.flow.Local, Digests: s.algorithms, List: list, Select: piece, Once: true,
+		Flow: s.stay.flow.PluginContext(), Address: s.stay.flow.Local, Digests: s.algorithms, List: list, Select: piece, Once: true,
 	})
 	if !timer.Stop() {
 		err = errors.Join(err, context.DeadlineExceeded)
@@ -44,11 +44,12 @@ func (s source) open(ctx context.Context, list bool, piece *sdk.Selection) (*rea
 }
 
 func (s source) begin(ctx context.Context, open sdk.ReadOpen) (*reading, *sdk.PartBegin, error) {
+	s.stay.waitsForSource()
 	stream, err := s.data.Read(ctx, open)
 	if err != nil {
 		return nil, nil, err
 	}
-	rd := &reading{stream: stream, cancel: func() {}}
+	rd := &reading{stream: stream, stay: s.stay, cancel: func() {}}
 	first, err := rd.next()
 	return rd, first, err
 }
@@ -85,7 +86,9 @@ func (rd *reading) close() {
 }
 
 func (rd *reading) recv() (sdk.Frame, error) {
+	rd.stay.waitsForSource()
 	f, err := rd.stream.Recv()
+	rd.stay.waitsForSink()
 	if err == io.EOF {
 		return nil, sdk.Errorf(sdk.Corrupt, "the source stopped before its end")
 	}

@@ -203,7 +203,7 @@ func (in *ingest) onUpload() (*answer, error) {
 	}
 	switch in.r.Method {
 	case http.MethodDelete:
-		return &answer{status: http.StatusNoContent}, in.handler.Resume.Uploads.DeleteUpload(in.stay.ctx, u.Upload)
+		return &answer{status: http.StatusNoContent}, in.handler.giveUp(in.stay.ctx, in.stay.flow, u)
 	case http.MethodPatch:
 		return in.patch(u)
 	}
@@ -335,7 +335,8 @@ func (h *Handler) limits(expires time.Time) string {
 
 // options says what an ingest takes.
 func (in *ingest) options() (*answer, error) {
-	a := &answer{status: http.StatusNoContent, header: http.Header{"Allow": {allowed(in.route.operation)}}}
+	a := &answer{status: http.StatusNoContent, header: http.Header{"Allow": {allowed(in.route.operation)},
+		httpfield.WantReprDigest: {httpfield.FormatWanted()}}}
 	if in.offersResume() {
 		a.header.Set(httpfield.UploadLimit, in.handler.limits(time.Now().Add(in.handler.Resume.Lifetime)))
 	}

@@ -449,7 +449,8 @@ func TestUploadOptions(t *testing.T) {
 			res := w.do(a, url, request{method: http.MethodOptions})
 			res.wantStatus(t, http.StatusNoContent)
 			_, ok := httpfield.ParseLimits(res.Header)
-			if ok != want || !strings.Contains(res.Header.Get("Allow"), "POST") {
+			digests := httpfield.Wanted(res.Header, httpfield.WantReprDigest)
+			if ok != want || !strings.Contains(res.Header.Get("Allow"), "POST") || len(digests) != 2 {
 				t.Errorf("%s: %v", name, res.Header)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/towpath-dataplane/towpath/host/flow"
 	"github.com/towpath-dataplane/towpath/sdk"
 	"github.com/towpath-dataplane/towpath/sdk/sdktest"
 )
@@ -30,12 +31,16 @@ func (p pipes) Close() error   { close(p); return nil }
 func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
 // bubble serves one connection whose clock a test controls, and returns the client's end.
-func bubble(t *testing.T, w *world, idle time.Duration) (client net.Conn, stop func()) {
+func bubble(t *testing.T, w *world, idle time.Duration, meter ...Meter) (client net.Conn, stop func()) {
 	t.Helper()
-	handler, err := NewHandler(Options{
+	o := Options{
 		Flows: w.flows, Tokens: w.tokens, JWKS: w.tokens.JWKS(), PublicURL: "http://x",
 		Source: w.findSource, Sink: w.findSink, Limits: Limits{IdleTimeout: idle},
-	})
+	}
+	if len(meter) > 0 {
+		o.Meter = func(*flow.Flow) Meter { return meter[0] }
+	}
+	handler, err := NewHandler(o)
 	if err != nil {
 		t.Fatal(err)
 	}

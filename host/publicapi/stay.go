@@ -15,7 +15,8 @@ type stay struct {
 	// ctx ends when the flow stops, the client goes, or the request has taken too long.
 	ctx context.Context
 	// read stores that a part was read, nil if nobody does so in the background.
-	read func(flow.Part)
+	read  func(flow.Part)
+	meter Meter // nil without limits, and after leave
 	// leave ends the stay. It can be called again.
 	leave func()
 	// reason says what else ended the stay, nil if nothing did. It is set by leave.
@@ -48,24 +49,42 @@ func (h *Handler) newStay(x *exchange, joined *flow.Joined) *stay {
 		close(interrupted)
 	})
 	s := &stay{flow: joined.Flow, ctx: ctx, read: joined.Read}
-	closeMeter := func() {}
 	if h.Meter != nil {
-		meter := h.Meter(joined.Flow)
-		x.pace = func(bytes, records int64) error { return meter.Wait(ctx, bytes, records) }
-		closeMeter = meter.Close
+		s.meter = h.Meter(joined.Flow)
 	}
-	x.moved = joined.Moved
+	x.stay, x.moved = s, joined.Moved
 	s.leave = sync.OnceFunc(func() {
 		s.reason = whyEnded(ctx)
 		if !uninterrupt() {
 			<-interrupted
 		}
 		stopTimer()
-		x.pace = nil
-		closeMeter()
+		if s.meter != nil {
+			s.meter.Close()
+			s.meter = nil
+		}
 		joined.Leave()
 	})
 	return s
+}
+
+// waitsForSource says whom the request waits for from now on. It does nothing for nil, as its like.
+func (s *stay) waitsForSource() {
+	if s != nil && s.meter != nil {
+		s.meter.Source()
+	}
+}
+
+func (s *stay) waitsForHost() {
+	if s != nil && s.meter != nil {
+		s.meter.Host()
+	}
+}
+
+func (s *stay) waitsForSink() {
+	if s != nil && s.meter != nil {
+		s.meter.Sink()
+	}
 }
 
 func tookTooLong(o operation) error {

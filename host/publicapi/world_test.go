@@ -33,6 +33,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type world struct {
 	t        testing.TB
 	server   *httptest.Server
+	handler  *Handler
 	client   *http.Client
 	flows    *flows
 	tokens   *token.Authority
@@ -74,7 +75,7 @@ func newWorld(t testing.TB, change func(*world, *Options)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.server.Config.Handler = handler
+	w.server.Config.Handler, w.handler = handler, handler
 	w.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	w.server.Start()
 	w.client = w.server.Client()

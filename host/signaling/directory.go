@@ -208,6 +208,13 @@ func (d *Directory) member(context, id string) (*member, bool) {
 	return m, true
 }
 
+// knows reports whether there is a control plane of that id in any participant context.
+func (d *Directory) knows(id string) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.members[id] != nil
+}
+
 // sorted returns the control planes, those that are configured first, then by when they were registered.
 func (d *Directory) sorted() []*member {
 	d.mu.RLock()

@@ -47,6 +47,7 @@ func (d *Dispatcher) newRun() *run {
 		faults:        make(map[int64]int),
 		flows:         make(map[flow.Key]bool),
 		busy:          make(map[string]int),
+		seen:          make(map[string]sight),
 		finished:      make(chan flow.Callback),
 	}
 	if r.clock == nil {
@@ -72,6 +73,7 @@ type run struct {
 
 	flows    map[flow.Key]bool // those with a callback on its way
 	busy     map[string]int    // callbacks on their way, by control plane
+	seen     map[string]sight  // control planes that there are metrics of
 	searched time.Time         // when the outbox was last read beyond the first batch
 }
 
@@ -139,6 +141,7 @@ func (r *run) pass(ctx context.Context) time.Duration {
 }
 
 func (r *run) send(ctx context.Context) (time.Duration, error) {
+	r.forgetGone()
 	for limit := batch; ; limit *= 2 {
 		due, err := r.outbox.Due(ctx, r.clock(), limit)
 		if err != nil {
@@ -149,6 +152,23 @@ func (r *run) send(ctx context.Context) (time.Duration, error) {
 		}
 		if len(due) < limit || !r.search(limit) {
 			return r.untilNext(ctx)
+		}
+	}
+}
+
+// sight is when a callback was last sent to a control plane, and whether that was known then.
+type sight struct {
+	at    time.Time
+	known bool
+}
+
+// forgetGone drops the metrics of control planes that have left: there is no end to those that come and go. What cannot be delivered to
+// them shows for as long as it is tried.
+func (r *run) forgetGone() {
+	for id, s := range r.seen {
+		if r.busy[id] == 0 && !r.controlPlanes.knows(id) && (s.known || r.clock().Sub(s.at) > 2*maxBackoff) {
+			r.metrics.forget(id)
+			delete(r.seen, id)
 		}
 	}
 }
@@ -180,6 +200,7 @@ func (r *run) begin(ctx context.Context, c flow.Callback) {
 	}
 	r.flows[c.Key] = true
 	r.busy[c.ControlPlane]++
+	r.seen[c.ControlPlane] = sight{r.clock(), ok}
 	go func() {
 		r.deliver(ctx, m, c)
 		r.finished <- c

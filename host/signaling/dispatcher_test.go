@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -361,6 +363,50 @@ func TestFailingAge(t *testing.T) {
 		time.Sleep(maxBackoff)
 		if b := age("b"); b != 0 {
 			t.Errorf("afterwards %v", b)
+		}
+	})
+}
+
+// Of control planes that have left there are no metrics, and of those that left callbacks behind only while these are tried.
+func TestMetricsOfThoseThatLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOffice(t)
+		registry := prometheus.NewPedanticRegistry()
+		o.Registerer = registry
+		o.enqueue("f", "a", completed("m"))
+		o.enqueue("g", "b", completed("m"))
+		o.enqueue("h", "removed", completed("m"))
+		named := func() (names string) {
+			families, err := registry.Gather()
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen := map[string]bool{}
+			for _, family := range families {
+				for _, m := range family.GetMetric() {
+					for _, l := range m.GetLabel() {
+						if l.GetName() == "control_plane" {
+							seen[l.GetValue()] = true
+						}
+					}
+				}
+			}
+			return strings.Join(slices.Sorted(maps.Keys(seen)), " ")
+		}
+		o.open()
+		defer o.stop()
+		time.Sleep(time.Minute)
+		if got := named(); got != "a b removed" {
+			t.Errorf("at first there are metrics of %s", got)
+		}
+		o.ControlPlanes.put("b", nil).close()
+		time.Sleep(2 * recheck)
+		if got := named(); got != "a removed" {
+			t.Errorf("after one has left there are metrics of %s", got)
+		}
+		time.Sleep(DefaultGiveUpAfter + time.Hour)
+		if got := named(); got != "a" {
+			t.Errorf("after all was given up there are metrics of %s", got)
 		}
 	})
 }

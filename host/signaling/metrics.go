@@ -80,6 +80,14 @@ func (m callbackMetrics) settled(c flow.Callback, now time.Time) {
 	m.results.WithLabelValues(c.ControlPlane, string(c.Kind), result).Inc()
 }
 
+// forget drops what is kept of a control plane that has left.
+func (m callbackMetrics) forget(controlPlane string) {
+	of := prometheus.Labels{"control_plane": controlPlane}
+	m.results.DeletePartialMatch(of)
+	m.seconds.DeletePartialMatch(of)
+	m.failing.DeletePartialMatch(of)
+}
+
 // registrationMetrics count the registrations of this data plane.
 type registrationMetrics struct {
 	registered *prometheus.GaugeVec

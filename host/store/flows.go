@@ -118,6 +118,9 @@ func conditions(filter flow.Filter) (where string, args []any) {
 		}
 		add(`state IN (`+strings.TrimSuffix(strings.Repeat("?, ", len(states)), ", ")+`)`, states...)
 	}
+	if filter.Leftover {
+		add(`leftover = 1`)
+	}
 	if !filter.Before.IsZero() {
 		// The bound may be finer than what is stored: what lies within its microsecond is before it.
 		before := filter.Before.UnixMicro()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -152,4 +153,47 @@ func schema(t *testing.T, conn *sql.Conn) []string {
 		t.Fatal(err)
 	}
 	return all
+}
+
+// What was stored before there was the column leftover is looked at once more, and then not again.
+func TestMigrateLeftover(t *testing.T) {
+	conn := newConn(t)
+	history := fstest.MapFS{}
+	files, err := fs.ReadDir(migrations(), ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if f.Name() < "0007" {
+			content, err := fs.ReadFile(migrations(), f.Name())
+			if err != nil {
+				t.Fatal(err)
+			}
+			history[f.Name()] = &fstest.MapFile{Data: content}
+		}
+	}
+	if err := migrate(t.Context(), conn, history, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for i, state := range []string{"STARTED", "COMPLETED", "SUSPENDED", "TERMINATED"} {
+		if _, err := conn.ExecContext(t.Context(), `INSERT INTO flows (context, flow_id, state, created, updated, content) VALUES ('', ?, ?, ?, 0, x'')`,
+			state, state, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := migrate(t.Context(), conn, migrations(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	var left string
+	err = conn.QueryRowContext(t.Context(), `SELECT group_concat(flow_id, ' ' ORDER BY created) FROM flows WHERE leftover = 1`).Scan(&left)
+	if err != nil || left != "COMPLETED TERMINATED" {
+		t.Errorf("there may be something left of %q: %v", left, err)
+	}
+	var id, parent, unused int
+	var detail string
+	err = conn.QueryRowContext(t.Context(), `EXPLAIN QUERY PLAN `+selectFlows+`WHERE leftover = 1 ORDER BY created DESC LIMIT 1000`).
+		Scan(&id, &parent, &unused, &detail)
+	if err != nil || !strings.Contains(detail, "flows_with_leftover") {
+		t.Errorf("they are found by %q: %v", detail, err)
+	}
 }

@@ -13,8 +13,8 @@ const (
 	purgeSize = 500
 )
 
-// Purge removes answers after two days, callbacks a week after they were enqueued, if they are no longer pending, and uploads that have
-// expired. The owner calls it now and then. Flows and their parts stay.
+// Purge removes answers after two days, and callbacks a week after they were enqueued, if they are no longer pending. The owner calls it
+// now and then. Flows and their parts stay.
 func (db *DB) Purge(ctx context.Context) error {
 	now := db.clock()
 	// The oldest answers have the smallest ids.
@@ -26,9 +26,6 @@ func (db *DB) Purge(ctx context.Context) error {
 		(SELECT id FROM callbacks WHERE status <> 'pending' AND created < ? LIMIT ?)`, now.Add(-keepCallbacks))
 	if err != nil {
 		return fmt.Errorf("purge callbacks: %w", err)
-	}
-	if err := db.purgeUploads(ctx, now); err != nil {
-		return fmt.Errorf("purge uploads: %w", err)
 	}
 	return nil
 }

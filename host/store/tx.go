@@ -182,10 +182,10 @@ func (t *tx) put(f *flow.Flow, content []byte) error {
 	state, updated := string(f.State), micros(t.now)
 	var err error
 	if t.id != 0 {
-		err = t.w.exec(`UPDATE flows SET state = ?, updated = ?, content = ? WHERE id = ?`, state, updated, content, t.id)
+		err = t.w.exec(`UPDATE flows SET state = ?, updated = ?, content = ?, leftover = ? WHERE id = ?`, state, updated, content, f.Leftover, t.id)
 	} else {
-		t.id, err = t.w.insert(`INSERT INTO flows (context, flow_id, state, created, updated, content) VALUES (?, ?, ?, ?, ?, ?)`,
-			t.key.Context, t.key.ID, state, t.created, updated, content)
+		t.id, err = t.w.insert(`INSERT INTO flows (context, flow_id, state, created, updated, content, leftover) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+			t.key.Context, t.key.ID, state, t.created, updated, content, f.Leftover)
 	}
 	if err == nil && f.State.Final() {
 		err = t.w.exec(`DELETE FROM uploads WHERE flow = ?`, t.id)

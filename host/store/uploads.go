@@ -68,7 +68,17 @@ func uploadPlace(key flow.Key, name string) []string {
 	return []string{"uploads.content", key.Context, key.ID, name}
 }
 
-// purgeUploads removes uploads that have expired.
-func (db *DB) purgeUploads(ctx context.Context, now time.Time) error {
-	return db.purge(ctx, `DELETE FROM uploads WHERE (flow, name) IN (SELECT flow, name FROM uploads WHERE expires < ? LIMIT ?)`, now)
+// Expired lists the uploads whose time was over at now.
+func (db *DB) Expired(ctx context.Context, now time.Time) ([]flow.Upload, error) {
+	found, err := all(ctx, db.read, func(scan scanner) (u flow.Upload, err error) {
+		var expires int64
+		err = scan(&u.Key.Context, &u.Key.ID, &u.Name, &u.ID, &expires)
+		u.Expires = fromMicros(expires)
+		return u, err
+	}, `SELECT f.context, f.flow_id, u.name, u.id, u.expires FROM uploads u JOIN flows f ON f.id = u.flow WHERE u.expires < ? ORDER BY u.expires`,
+		micros(now))
+	if err != nil {
+		return nil, fmt.Errorf("list expired uploads: %w", explain(err))
+	}
+	return found, nil
 }

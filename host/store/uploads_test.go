@@ -27,27 +27,6 @@ func TestUploads(t *testing.T) {
 	})
 }
 
-// What has expired goes with the next purge, and what has not stays.
-func TestPurgeUploads(t *testing.T) {
-	db := open(t, options(t))
-	key := flow.Key{Context: flow.DefaultContext, ID: "f"}
-	putFlow(t, db, key, flow.Started)
-	now := time.Now()
-	for name, expires := range map[string]time.Time{"old": now.Add(-time.Second), "new": now.Add(time.Hour)} {
-		if err := db.PutUpload(t.Context(), flow.Upload{Key: key, Name: name, ID: name, Expires: expires}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := db.Purge(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range map[string]bool{"old": false, "new": true} {
-		if _, ok, err := db.Upload(t.Context(), key, name); err != nil || ok != want {
-			t.Errorf("upload %q is there: %t, %v", name, ok, err)
-		}
-	}
-}
-
 // An upload to a flow that has ended is refused, and takes down no update that is stored beside it.
 func TestRefusedUploadBesideOthers(t *testing.T) {
 	db := open(t, options(t))

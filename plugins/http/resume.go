@@ -163,7 +163,7 @@ func (u *uploader) offers(ctx context.Context, size int64) (bool, error) {
 		limits, ok := httpfield.ParseLimits(resp.Header)
 		// A receiver that wants pieces of a certain size takes the part whole.
 		u.asked, u.resumes = true, ok && resp.StatusCode < 300 && limits.MinAppendSize == 0 && limits.MaxAppendSize == 0
-		u.limits = limits
+		u.limits, u.wants = limits, httpfield.Wanted(resp.Header, httpfield.WantReprDigest)
 	}
 	return u.resumes && (size < 0 || size >= u.limits.MinSize), nil
 }
@@ -255,6 +255,9 @@ func (r *remote) run(ctx context.Context) (string, error) {
 	_, err := r.part.WriteTo(w)
 	if err != nil {
 		r.piece.abort(err)
+		if !sdk.AsError(err).Retryable {
+			return "", r.spoiled(ctx, err)
+		}
 		return "", err
 	}
 	if err := w.finishPiece(); err != nil {

@@ -27,6 +27,10 @@ func sinkSchema() sdk.Schema {
 		{Name: "contentType", Default: defaultMediaType, Documentation: "Media type of parts that have none."},
 		{Name: "nonChunkedTransfer", Kind: sdk.Bool, Documentation: "Never send a chunked body: a part of unknown size is stored in a temporary " +
 			"file first."},
+		{Name: "digestTrailer", Kind: sdk.Bool, Documentation: "Send the digest of a part over 256 KiB behind it, as the trailer Repr-Digest, which " +
+			"takes a chunked body, without Content-Length in HTTP/1.1. Without it that is done only for a receiver that asks for digests " +
+			"(Want-Repr-Digest in its answer to OPTIONS, see `resumable`). Smaller parts have their digest before them, and uploads that can " +
+			"go on have it at their end, in any case."},
 		{Name: "resumable", Kind: sdk.Bool, Documentation: "Ask the receiver with OPTIONS whether an upload can go on after a cut (resumable " +
 			"uploads of the IETF). The default is true for an address with an endpoint, and false for any other: not every server takes " +
 			"a question for one. A receiver that says so by itself, with 104, is believed in any case."},

@@ -103,6 +103,7 @@ type sinkTarget struct {
 	*target
 	mediaType   string // of parts that have none
 	neverChunk  bool
+	trailer     bool     // whether digests may go behind the content
 	asks        bool     // whether uploads can go on after a cut
 	manifestURL *url.URL // nil for none
 	digests     []sdk.Algorithm
@@ -120,7 +121,8 @@ func newSinkTarget(a sdk.DataAddress) (*sinkTarget, error) {
 		r.fail("method", "is not one of "+strings.Join(uploadMethods(), ", "))
 	}
 	t := &sinkTarget{target: base, mediaType: cmp.Or(a.Get("contentType"), defaultMediaType), neverChunk: isTrue(a, "nonChunkedTransfer"),
-		asks: isTrue(a, "resumable") || a.Get("resumable") == "" && a.Endpoint != ""}
+		trailer: isTrue(a, "digestTrailer"),
+		asks:    isTrue(a, "resumable") || a.Get("resumable") == "" && a.Endpoint != ""}
 	if !isFieldValue(t.mediaType) {
 		r.fail("contentType", "is not a value for a header field")
 	}

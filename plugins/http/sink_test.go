@@ -145,9 +145,9 @@ func TestReceiverThatAnswersEarly(t *testing.T) {
 		{http.StatusTemporaryRedirect, sdk.Invalid, false},
 		{http.StatusOK, sdk.Corrupt, false},
 	} {
-		for _, size := range []int{100, 32 << 20} {
+		for _, size := range []int{2 * maxHeld, 32 << 20} {
 			for _, read := range []int64{0, 10} {
-				if size == 100 && tt.status == http.StatusOK {
+				if size == 2*maxHeld && tt.status == http.StatusOK {
 					continue // all of it may have been sent by then
 				}
 				t.Run(fmt.Sprintf("%d to %d bytes after %d", tt.status, size, read), func(t *testing.T) {
@@ -221,16 +221,19 @@ func TestReceiversThatStall(t *testing.T) {
 
 // The receiver sees what is not whole as not whole, by its length or by its chunks.
 func TestPartsThatBreak(t *testing.T) {
+	content := strings.Repeat("0123", maxHeld/4+1)
+	const size = maxHeld + 4
 	for _, tt := range []struct {
 		name   string
 		size   int64
 		change func(*sdk.PartEnd)
 	}{
-		{"wrong digest", 4, func(e *sdk.PartEnd) { e.Digests[sdk.CRC32C][0] ^= 1 }},
+		{"wrong digest", size, func(e *sdk.PartEnd) { e.Digests[sdk.CRC32C][0] ^= 1 }},
 		{"wrong digest, size not known", sdk.SizeUnknown, func(e *sdk.PartEnd) { e.Digests[sdk.CRC32C][0] ^= 1 }},
-		{"short", 5, func(*sdk.PartEnd) {}},
-		{"long", 3, func(*sdk.PartEnd) {}},
+		{"short", size + 1, func(*sdk.PartEnd) {}},
+		{"long", size - 1, func(*sdk.PartEnd) {}},
 		{"long by everything", 0, func(*sdk.PartEnd) {}},
+		{"long by much", 4, func(*sdk.PartEnd) {}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			whole := make(chan error, 1)
@@ -241,16 +244,16 @@ func TestPartsThatBreak(t *testing.T) {
 			w := startWriting(t, newTestPlugin(t, loopback()), sdk.WriteOpen{Address: edc(server.URL)})
 			go func() {
 				w.begin(sdk.PartInfo{Name: "a", Size: tt.size})
-				w.data([]byte("0123"))
+				w.data([]byte(content))
 				d := sdk.NewDigester(sdk.CRC32C)
-				io.WriteString(d, "0123")
-				end := &sdk.PartEnd{Size: 4, Digests: d.Sum()}
+				io.WriteString(d, content)
+				end := &sdk.PartEnd{Size: size, Digests: d.Sum()}
 				tt.change(end)
 				w.stream.Send(end)
 			}()
 			_, err := w.outcome()
 			wantError(t, err, sdk.Corrupt, false, `part "a"`)
-			if tt.size == 0 {
+			if tt.size >= 0 && tt.size <= maxHeld {
 				return // the request is not begun
 			}
 			if err := <-whole; err == nil {
@@ -275,7 +278,7 @@ func TestFlowThatIsCutWhileWriting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream.Send(&sdk.PartBegin{PartInfo: sdk.PartInfo{Name: "a", Size: 100}})
+	stream.Send(&sdk.PartBegin{PartInfo: sdk.PartInfo{Name: "a", Size: maxHeld + 1}})
 	stream.Send(&sdk.Data{Payload: sdk.BytesPayload("0123456789")})
 	<-begun
 	cancel()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 	"github.com/towpath-dataplane/towpath/sdk/httpfield"
@@ -16,6 +18,8 @@ import (
 const (
 	// expectAbove is the size from which on a receiver is asked before the body is sent.
 	expectAbove = 1 << 20
+	// maxHeld is the size up to which a part is held until its digest is known.
+	maxHeld = 256 << 10
 	// maxDrain is how much of an answer is read so that its connection can be used again.
 	maxDrain = 64 << 10
 )
@@ -31,6 +35,7 @@ type uploader struct {
 	asked   bool // whether uploads can go on
 	resumes bool
 	limits  httpfield.Limits
+	wants   []sdk.Algorithm // that the receiver has asked for
 }
 
 // send sends one part and commits it once the receiver has it.
@@ -70,7 +75,15 @@ func (u *uploader) deliver(ctx context.Context, part *sdk.IncomingPart) (string,
 }
 
 // digester computes what the receiver is told of a part.
-func (u *uploader) digester() *sdk.Digester { return sdk.NewDigester(u.target.digests...) }
+func (u *uploader) digester() *sdk.Digester {
+	return sdk.NewDigester(slices.Concat(u.target.digests, u.wants)...)
+}
+
+// trails reports whether the digest of a part goes behind it. That takes chunks, also where the size is known: only the operator, or a
+// receiver that asks for digests, can say that the receiver bears them.
+func (u *uploader) trails() bool {
+	return !u.target.neverChunk && (u.target.trailer || len(u.wants) > 0)
+}
 
 // upload sends the content and returns where the receiver put it.
 func (u *uploader) upload(ctx context.Context, part *sdk.IncomingPart, content *content) (string, error) {
@@ -82,12 +95,39 @@ func (u *uploader) upload(ctx context.Context, part *sdk.IncomingPart, content *
 		}
 	case part.Size < 0 && u.target.neverChunk:
 		return u.uploadSpooled(ctx, part, content)
+	case part.Size > 0 && part.Size <= maxHeld:
+		return u.uploadHeld(ctx, part, content)
 	}
-	req := u.request(part, part.Size, content)
+	size := part.Size
+	if size > 0 && u.trails() {
+		size = sdk.SizeUnknown
+	}
+	req := u.request(part, size, content)
 	if u.mayResume(part) {
 		ctx = u.listenFor104(ctx, req, part)
 	}
 	return u.post(ctx, req, content)
+}
+
+// uploadHeld sends a small part behind its digest.
+func (u *uploader) uploadHeld(ctx context.Context, part *sdk.IncomingPart, content *content) (string, error) {
+	held, err := io.ReadAll(content)
+	if broken := content.stop(); broken != nil {
+		return "", broken
+	}
+	if err != nil {
+		return "", err
+	}
+	return u.postDigested(ctx, part, bytes.NewReader(held), content)
+}
+
+// postDigested sends what was read of a part, behind its digest.
+func (u *uploader) postDigested(ctx context.Context, part *sdk.IncomingPart, stored io.Reader, read *content) (string, error) {
+	size := read.digest.Size()
+	again := newContent(stored, size, u.digester())
+	req := u.request(part, size, again)
+	req.Header.Set(httpfield.ReprDigest, httpfield.FormatDigests(read.digest.Sum()))
+	return u.post(ctx, req, again)
 }
 
 // uploadSpooled stores content of unknown size in a temporary file, so that the request can announce its size.
@@ -98,31 +138,27 @@ func (u *uploader) uploadSpooled(ctx context.Context, part *sdk.IncomingPart, co
 	}
 	defer os.Remove(file.Name())
 	defer file.Close()
-	size, err := fillSpool(file, content, u.env.maxSpool)
-	if err != nil {
+	if err := fillSpool(file, content, u.env.maxSpool); err != nil {
 		return "", err
 	}
-	stored := newContent(file, size, u.digester())
-	req := u.request(part, size, stored)
-	req.Header.Set(httpfield.ReprDigest, httpfield.FormatDigests(content.digest.Sum()))
-	return u.post(ctx, req, stored)
+	return u.postDigested(ctx, part, file, content)
 }
 
-func fillSpool(file *os.File, content *content, limit int64) (int64, error) {
+func fillSpool(file *os.File, content *content, limit int64) error {
 	size, err := io.Copy(file, io.LimitReader(content, limit+1))
 	if broken := content.stop(); broken != nil {
-		return 0, broken
+		return broken
 	}
 	if err != nil {
-		return 0, sdk.Retryf(sdk.Exhausted, "store the part: %w", err)
+		return sdk.Retryf(sdk.Exhausted, "store the part: %w", err)
 	}
 	if size > limit {
-		return 0, sdk.Errorf(sdk.Exhausted, "its size is not known, and it has more than the %d bytes that may be stored to find out", limit)
+		return sdk.Errorf(sdk.Exhausted, "its size is not known, and it has more than the %d bytes that may be stored to find out", limit)
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return 0, fmt.Errorf("store the part: %w", err)
+		return fmt.Errorf("store the part: %w", err)
 	}
-	return size, nil
+	return nil
 }
 
 func (u *uploader) request(part *sdk.IncomingPart, size int64, content *content) *http.Request {

@@ -263,6 +263,9 @@ func (m *Memory) writePart(ctx context.Context, req sdk.WriteRequest, in *sdk.In
 		err = gate.receive(ctx, in, &part)
 	}
 	if err != nil {
+		if !sdk.AsError(err).Retryable {
+			m.drop(req.Flow, in.Name)
+		}
 		return err
 	}
 	return m.finish(req, in, part)
@@ -307,6 +310,13 @@ func (m *Memory) keep(flow sdk.FlowContext, name string, p memoryPart) []byte {
 	}
 	m.begun[begunPart{flow.ParticipantContext, flow.ID, name}] = p
 	return fmt.Appendf(nil, "%d %d", len(p.content), len(p.records))
+}
+
+// drop forgets what was kept of a part that cannot go on.
+func (m *Memory) drop(flow sdk.FlowContext, name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.begun, begunPart{flow.ParticipantContext, flow.ID, name})
 }
 
 // commit stores a whole part, unless the name is taken.

@@ -59,6 +59,7 @@ func TestSink(t *testing.T, c SinkCase) {
 	if c.Resumable {
 		tests = append(tests, test{"resume inside a part", sinkResumesInside},
 			test{"resume inside a part that was finished", sinkResumesFinished},
+			test{"give up a part", sinkGivesUp},
 			test{"resume a part from its start", sinkRestartsPart},
 			test{"deprovision inside a part", sinkForgets})
 	}

@@ -97,6 +97,27 @@ func sinkRestartsPart(t *testing.T, s Store) {
 	h.finish(t, s, h.goOn(t, s), 0)
 }
 
+// sinkGivesUp gives up a part of which something is kept, and sends it anew later.
+func sinkGivesUp(t *testing.T, s Store) {
+	h := writeHalf(t, s, false)
+	s.checkBegun(t, "after a checkpoint inside a part", true)
+	w := h.goOn(t, s)
+	given := h.frames
+	w.send(given.begin(h.second, int64(h.offset)).done().take()...)
+	wantCode(t, "part that is given up", w.finish(), sdk.Invalid)
+	s.checkBegun(t, "after a part was given up", false)
+	s.checkStored(t, h.first)
+	open := s.open("flow-1")
+	open.Redelivery = true
+	w = write(t, s.Sink, open)
+	var frames script
+	w.send(frames.part(h.first).part(h.second).checkpoint().done().take()...)
+	if err := w.finish(); err != nil {
+		t.Fatal(err)
+	}
+	s.checkStored(t, h.first, h.second)
+}
+
 // sinkForgets ends a flow for good that was cut inside a part, and then tries to go on nevertheless.
 func sinkForgets(t *testing.T, s Store) {
 	h := writeHalf(t, s, false)

@@ -82,22 +82,15 @@ func (h *operated) handler(t *testing.T, token string) http.Handler {
 		t.Fatal(err)
 	}
 	number := func(n int64) *int64 { return &n }
-	limits, err := admin.LoadLimits(t.Context(), admin.LimitOptions{Contexts: []string{"alice"}, Documents: h, Logger: slog.New(slog.DiscardHandler),
+	limits, err := admin.LoadLimits(t.Context(), admin.LimitOptions{Contexts: []string{"alice"}, Documents: h, Flows: h, Logger: slog.New(slog.DiscardHandler),
 		Limiter: limit.New(map[limit.Scope]limit.Limit{{Kind: limit.Host}: {Bytes: number(100 << 20), Transfers: number(64)},
 			{Kind: limit.Dataset, Context: "alice", ID: "parts"}: {Weight: number(3)}})})
 	if err != nil {
 		t.Fatal(err)
 	}
-	movement := func(k flow.Key) *admin.Movement {
-		if k != (flow.Key{Context: "default", ID: "f/1"}) {
-			return nil
-		}
-		return &admin.Movement{Bytes: 5000, Condition: "blocked", WaitsFor: "limit", Limit: "the host",
-			BlockedSeconds: map[string]float64{"source": 1.5, "limit": 90, "sink": 0.0123}}
-	}
-	return admin.NewHandler(admin.Options{Token: token, Limits: limits, Movement: movement, Store: h, Waiting: func(flow.Key) string { return "" },
+	return admin.NewHandler(admin.Options{Token: token, Limits: limits, Movement: h.movement, Store: h, Waiting: func(flow.Key) string { return "" },
 		Plugins: func() []admin.Plugin { return nil }, Ready: func() error { return nil }, Metrics: prometheus.NewRegistry(),
-		Motion: h.motion, Logger: slog.New(slog.DiscardHandler), Operations: h, Read: h.read, Datasets: datasets, ControlPlanes: h,
+		Logger: slog.New(slog.DiscardHandler), Operations: h, Read: h.read, Datasets: datasets, ControlPlanes: h,
 		Agreement: func(_ context.Context, f *flow.Flow) (json.RawMessage, error) {
 			if f.AgreementID == "" {
 				return nil, sdk.Errorf(sdk.NotFound, "the control plane knows no agreement of flow %s", f.Key)
@@ -106,12 +99,14 @@ func (h *operated) handler(t *testing.T, token string) http.Handler {
 		}})
 }
 
-// motion is that of f/1 in the default context.
-func (h *operated) motion(key flow.Key) (flow.Motion, bool) {
-	return flow.Motion{
+// movement is that of f/1 in the default context.
+func (h *operated) movement(key flow.Key) (flow.Movement, bool) {
+	return flow.Movement{
 		Step: flow.Step{Totals: sdk.Totals{Parts: 2, Bytes: 3 << 30}, Part: "a\x1b[31m.csv", PartBytes: 1 << 20, PartSize: 40 << 20,
 			TotalParts: 5, TotalBytes: 2 << 40},
 		Rate: 12.3 * (1 << 20), Last: time.Now(),
+		Waits: flow.Waits{Condition: "blocked", For: "limit", Limit: "the host", Served: 5000,
+			Waited: map[string]time.Duration{"source": 1500 * time.Millisecond, "limit": 90 * time.Second, "sink": 12300 * time.Microsecond}},
 	}, key.ID == "f/1" && key.Context == flow.DefaultContext
 }
 

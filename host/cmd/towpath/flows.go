@@ -100,10 +100,10 @@ func printFlows(w io.Writer, flows []admin.Flow) error {
 
 // rateOf is how fast a flow moves, "-" if it does not.
 func rateOf(f admin.Flow) string {
-	if f.Motion == nil {
+	if !runs(f.Movement) {
 		return "-"
 	}
-	return rate(*f.Motion)
+	return rate(*f.Movement)
 }
 
 // note is what an operator should know first.
@@ -141,7 +141,9 @@ func printFlow(w io.Writer, f admin.FlowDetail) error {
 	line("issued address", showAddress(f.Issued))
 	line("durable", fmt.Sprintf("%d parts, %d bytes, %d records", f.Parts, f.Bytes, f.Records))
 	if m := f.Movement; m != nil {
-		line("moved", fmt.Sprintf("%d bytes, %d records since the host was started", m.Bytes, m.Records))
+		if m.Served > 0 {
+			line("served", size(m.Served)+" since the host began")
+		}
 		if m.Copied > 0 {
 			line("copied", fmt.Sprintf("%d bytes inside their store", m.Copied))
 		}
@@ -179,7 +181,7 @@ func printFlow(w io.Writer, f admin.FlowDetail) error {
 	return t.Flush()
 }
 
-// waitsFor is what a transfer waits for at this moment.
+// waitsFor is what is waited for at this moment.
 func waitsFor(m *admin.Movement) string {
 	if m.Limit != "" {
 		return "the limit of " + m.Limit

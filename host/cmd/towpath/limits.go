@@ -59,8 +59,8 @@ func limitsSetCommand() command {
 	return command{
 		name: "limits set", args: "SCOPE", short: "limit rates and transfers in a running host",
 		long: `
-Sets limits in a running host, at once and for good: they go before those of its configuration, and are kept.
-What no flag names stays as it is.
+Sets limits in a running host, at once and for good: they go before those of its configuration, and are kept past
+restarts; those of a flow until it has ended. What no flag names stays as it is.
 ` + aboutScopes + `
 
   towpath limits set host -bytes 100MiB -transfers 64

@@ -157,7 +157,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		return err
 	}
 	share := newSharing(cfg, plugins, metrics)
-	limits, err := admin.LoadLimits(ctx, admin.LimitOptions{Limiter: share.limiter, Contexts: contexts(cfg), Documents: db, Logger: logger})
+	limits, err := admin.LoadLimits(ctx, admin.LimitOptions{Limiter: share.limiter, Contexts: contexts(cfg), Documents: db, Flows: db, Logger: logger})
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		Transfer: newTransfer(transfer, share.since), Sinks: plugins, DatasetIn: signaling.DatasetIn, AnswerWithin: cfg.SignalingSettings.AnswerWithin,
 		Renewer: renewal.New(renewal.Options{Signer: signers.of, AllowHTTP: overHTTP(peers), Logger: logger,
 			HTTP: peers.Client(outbound.Limits{Timeout: cfg.Outbound.Timeout})}),
-		Waiting: share.waiting, Logger: logger})
+		Ended: limits.Ended, Waits: share.waits, Logger: logger})
 	undo.add("stop flows", engine.Close)
 
 	signalingURL := cmp.Or(cfg.Signaling.URL, listeners.signaling.url("")) + cfg.Signaling.BasePath
@@ -208,8 +208,8 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		return err
 	}
 	var ready atomic.Bool
-	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Motion: engine.Motion, Metrics: metrics, Logger: logger,
-		Token: cfg.Admin.Token.Reveal(), Limits: limits, Movement: share.movement, Operations: engine, Read: local.Data, Datasets: known,
+	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Movement: engine.Movement, Metrics: metrics, Logger: logger,
+		Token: cfg.Admin.Token.Reveal(), Limits: limits, Operations: engine, Read: local.Data, Datasets: known,
 		Agreement: agreement(&signaling.Agreements{ControlPlanes: directory}), ControlPlanes: office{directory, registrar},
 		Plugins: func() []admin.Plugin { return showPlugins(plugins) },
 		Ready:   func() error { return readiness(ready.Load(), plugins) }})
@@ -225,6 +225,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	group.Go(func() error { return registrar.Run(ctx) })
 	group.Go(func() error { return offers.watch(ctx) })
 	group.Go(func() error { return purge(ctx, db, authority, logger) })
+	group.Go(func() error { return expire(ctx, public, cfg.Transfer.UploadLifetime, logger) })
 	group.Go(func() error { return listeners.reload(ctx, hangups) })
 	group.Go(func() error { return listeners.admin.serve(ctx, operators, logger) })
 	group.Go(func() error { return listeners.public.serve(ctx, behind(publicURL, public), logger) })
@@ -310,6 +311,22 @@ func purge(ctx context.Context, db *store.DB, authority *token.Authority, logger
 		}
 		if err := errors.Join(db.Purge(ctx), authority.Purge(ctx)); err != nil && ctx.Err() == nil {
 			logger.Error("purge failed", "err", err)
+		}
+	}
+}
+
+// expire gives up, now and then, uploads that nobody has gone on with for their lifetime.
+func expire(ctx context.Context, public *publicapi.Handler, lifetime time.Duration, logger *slog.Logger) error {
+	tick := time.NewTicker(min(purgeInterval, max(time.Second, lifetime/10)))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if err := public.Expire(ctx); err != nil && ctx.Err() == nil {
+			logger.Error("uploads that have expired not given up", "err", err)
 		}
 	}
 }

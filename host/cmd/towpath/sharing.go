@@ -6,7 +6,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/towpath-dataplane/towpath/host/admin"
 	"github.com/towpath-dataplane/towpath/host/config"
 	"github.com/towpath-dataplane/towpath/host/flow"
 	"github.com/towpath-dataplane/towpath/host/limit"
@@ -54,11 +53,7 @@ type sharing struct {
 
 // newSharing makes the one of a host, and publishes what it knows.
 func newSharing(cfg *config.Config, plugins *pluginhost.Host, r prometheus.Registerer) sharing {
-	s := sharing{limit.New(limitsOf(cfg)), pipeline.NewAccounts(watchdog(cfg.Transfer.Watchdog, plugins), r)}
-	r.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "towpath_limited_seconds_total",
-		Help: "Time that transfers and requests of counterparties have waited for rates."},
-		func() float64 { return s.limiter.Waited().Seconds() }))
-	return s
+	return sharing{limit.New(limitsOf(cfg)), pipeline.NewAccounts(watchdog(cfg.Transfer.Watchdog, plugins), r)}
 }
 
 func whoOf(f sdk.FlowContext) limit.Who {
@@ -75,8 +70,31 @@ func (s sharing) meterOfTransfer(f sdk.FlowContext, waits func(now bool)) pipeli
 	return m
 }
 
+// request holds a request to its limits, and keeps account of it.
+type request struct {
+	*pipeline.Request
+	meter *limit.Meter
+}
+
 func (s sharing) meterOfRequest(f *flow.Flow) publicapi.Meter {
-	return s.limiter.Open(whoOf(f.PluginContext()))
+	r := request{s.accounts.Request(f.PluginContext()), s.limiter.Open(whoOf(f.PluginContext()))}
+	r.meter.Tell(r.Limited)
+	return r
+}
+
+// Wait counts what may move as moved.
+func (r request) Wait(ctx context.Context, bytes, records int64) error {
+	err := r.meter.Wait(ctx, bytes, records)
+	if err == nil {
+		r.Moved(bytes)
+	}
+	return err
+}
+
+// Close is the end of the request.
+func (r request) Close() {
+	r.meter.Close()
+	r.Request.Close()
 }
 
 // since is when the transfer of a flow asked for its place first. After a restart those that have moved already are before all others:
@@ -88,47 +106,29 @@ func (s sharing) since(f *flow.Flow) time.Time {
 	return f.Updated
 }
 
-// waiting says why a flow's transfer does not move, "" if the transfer itself knows better.
-func (s sharing) waiting(key flow.Key) string {
+// waits is what is waited for in a flow.
+func (s sharing) waits(key flow.Key) flow.Waits {
+	a, _ := s.accounts.Of(key.Context, key.ID)
+	w := flow.Waits{For: string(a.Hop), Waited: map[string]time.Duration{}, Served: a.Served, Copied: a.Copied}
+	if a.Runs {
+		w.Condition, w.Text = string(a.Condition), a.Text
+	}
+	for hop, d := range a.Waited {
+		w.Waited[string(hop)] = d
+	}
+	if scope, ok := s.limiter.At(key.Context, key.ID); ok && a.Hop == pipeline.HopLimit {
+		w.Limit = scope.String()
+		if w.Text != "" {
+			w.Text += " of " + w.Limit
+		}
+	}
+	if a.Hop == pipeline.HopRetry {
+		w.Text = "" // the transfer says more
+	}
 	if place := s.limiter.Queue.Place(key.Context, key.ID); place != "" {
-		return place
+		w.Text = place
 	}
-	m, _ := s.accounts.Of(key.Context, key.ID)
-	if m.Hop == pipeline.HopRetry {
-		return ""
-	}
-	if u, ok := s.limiter.Usage(key.Context, key.ID); ok && u.At != nil && m.Text != "" {
-		return m.Text + " of " + u.At.String()
-	}
-	return m.Text
-}
-
-// movement is what was seen of a flow, nil if nothing was.
-func (s sharing) movement(key flow.Key) *admin.Movement {
-	usage, used := s.limiter.Usage(key.Context, key.ID)
-	m, moved := s.accounts.Of(key.Context, key.ID)
-	if !used && !moved {
-		return nil
-	}
-	out := &admin.Movement{Bytes: usage.Bytes, Records: usage.Records, Copied: m.Copied, BlockedSeconds: map[string]float64{}}
-	if usage.At != nil {
-		out.Limit = usage.At.String()
-	}
-	for hop, d := range m.Waited {
-		if hop == pipeline.HopLimit {
-			d = max(d, usage.Limited)
-		}
-		if d > 0 {
-			out.BlockedSeconds[string(hop)] = d.Seconds()
-		}
-	}
-	if !moved && usage.Limited > 0 { // requests of counterparties
-		out.BlockedSeconds[string(pipeline.HopLimit)] = usage.Limited.Seconds()
-	}
-	if m.Runs {
-		out.Condition, out.WaitsFor = string(m.Condition), string(m.Hop)
-	}
-	return out
+	return w
 }
 
 // watchdog is what the configuration says about transfers that do not move.

@@ -120,7 +120,7 @@ limits {
 			runs <- f.ID
 			<-ctx.Done()
 		}()
-		for deadline := time.Now().Add(20 * time.Second); s.waiting(f.Key) == ""; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(20 * time.Second); s.waits(f.Key).Text == ""; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s does not wait", f.ID)
 			}
@@ -130,7 +130,7 @@ limits {
 	if id := <-runs; id != "ran" {
 		t.Errorf("%s runs first", id)
 	}
-	if got := s.waiting(waited.Key); got != "queued, place 1 of 1: 1 transfers of the host run" {
+	if got := s.waits(waited.Key).Text; got != "queued, place 1 of 1: 1 transfers of the host run" {
 		t.Errorf("the other one: %q", got)
 	}
 	if again := s.since(ran); !again.Equal(now) {
@@ -141,7 +141,7 @@ limits {
 	<-done
 }
 
-// What requests of counterparties move is seen, too.
+// What requests of counterparties move and wait for is seen, too, also when they have ended.
 func TestMovementOfRequests(t *testing.T) {
 	s := shared(t, `
 profile "http-pull" {}
@@ -150,18 +150,20 @@ limits {
 }
 `)
 	f := &flow.Flow{Key: flow.Key{Context: "default", ID: "f"}}
-	if m := s.movement(f.Key); m != nil {
-		t.Errorf("nothing has moved: %+v", m)
+	if w := s.waits(f.Key); w.For != "" || len(w.Waited) > 0 || w.Served > 0 {
+		t.Errorf("nothing has moved: %+v", w)
 	}
 	m := s.meterOfRequest(f)
-	defer m.Close()
 	for range 4 {
 		if err := m.Wait(t.Context(), 10<<10, 2); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got := s.movement(f.Key)
-	if got == nil || got.Bytes != 40<<10 || got.Records != 8 || got.BlockedSeconds["limit"] <= 0 || got.Condition != "" {
-		t.Errorf("%+v", got)
+	if w := s.waits(f.Key); w.For != "host" || w.Served != 40<<10 || w.Waited["limit"] <= 0 || w.Condition != "" || w.Text != "" {
+		t.Errorf("%+v", w)
+	}
+	m.Close()
+	if w := s.waits(f.Key); w.For != "" || w.Served != 40<<10 || w.Waited["limit"] <= 0 {
+		t.Errorf("when it has ended: %+v", w)
 	}
 }

@@ -129,7 +129,7 @@ func redraw(w io.Writer, flows []admin.Flow) error {
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	row(t, "FLOW", "STATE", "PARTS", "BYTES", "DONE", "RATE", "END", "NOW")
 	for _, f := range flows {
-		m := motionOf(f)
+		m := movementOf(f)
 		row(t, f.ID, f.State, of(m.Parts, m.TotalParts, plainCount), of(m.Bytes, m.TotalBytes, size), percent(m), rate(m), endOf(m), doing(f))
 	}
 	t.Flush()
@@ -141,7 +141,7 @@ func redraw(w io.Writer, flows []admin.Flow) error {
 // printMoves writes a line for each flow.
 func printMoves(w io.Writer, flows []admin.Flow) error {
 	for _, f := range flows {
-		m := motionOf(f)
+		m := movementOf(f)
 		words := []string{time.Now().Format(time.DateTime), plain(f.ID), f.State, of(m.Parts, m.TotalParts, plainCount) + " parts",
 			of(m.Bytes, m.TotalBytes, size), rate(m)}
 		if m.End != nil {
@@ -170,24 +170,25 @@ func printLines(w io.Writer, flows []admin.Flow) error {
 	return nil
 }
 
-// motionOf is how a flow moves; what is durable of it stands for what moved if nothing does.
-func motionOf(f admin.Flow) admin.Motion {
-	if f.Motion != nil {
-		m := *f.Motion
-		m.Parts, m.Bytes, m.Records = max(m.Parts, f.Parts), max(m.Bytes, f.Bytes), max(m.Records, f.Records)
-		return m
+// movementOf is how a flow moves; what is durable of it stands for what moved if nothing is known of that.
+func movementOf(f admin.Flow) admin.Movement {
+	if f.Movement != nil {
+		return *f.Movement
 	}
-	return admin.Motion{Parts: f.Parts, Bytes: f.Bytes, Records: f.Records}
+	return admin.Movement{Parts: f.Parts, Bytes: f.Bytes, Records: f.Records}
 }
+
+// runs reports whether something of a flow runs.
+func runs(m *admin.Movement) bool { return m != nil && (m.Condition != "" || m.Requests > 0) }
 
 // doing says what a flow waits for or is busy with.
 func doing(f admin.Flow) string {
 	if text := note(f); text != "" {
 		return text
 	}
-	m := f.Motion
+	m := f.Movement
 	switch {
-	case m == nil:
+	case !runs(m):
 		return ""
 	case m.Requests > 0:
 		return fmt.Sprintf("serves %d requests, %s since the host began", m.Requests, size(m.Served))
@@ -201,10 +202,10 @@ func doing(f admin.Flow) string {
 
 // moving is a line about a flow that moves, "" if it does not.
 func moving(f admin.Flow) string {
-	if f.Motion == nil {
+	if !runs(f.Movement) {
 		return ""
 	}
-	m := motionOf(f)
+	m := movementOf(f)
 	words := []string{of(m.Parts, m.TotalParts, plainCount) + " parts", of(m.Bytes, m.TotalBytes, size), rate(m)}
 	if p := percent(m); p != "" {
 		words[1] += " (" + p + ")"
@@ -212,9 +213,8 @@ func moving(f admin.Flow) string {
 	if m.End != nil {
 		words = append(words, "ends about "+when(m.End))
 	}
-	if f.Motion.Part != "" || f.Motion.Requests > 0 {
-		plainFlow := admin.Flow{Motion: f.Motion}
-		words = append(words, doing(plainFlow))
+	if m.Part != "" || m.Requests > 0 {
+		words = append(words, doing(admin.Flow{Movement: &m}))
 	}
 	return strings.Join(words, ", ")
 }
@@ -229,14 +229,14 @@ func of(n, all int64, show func(int64) string) string {
 	return show(n) + " of " + show(all)
 }
 
-func percent(m admin.Motion) string {
+func percent(m admin.Movement) string {
 	if m.TotalBytes <= 0 {
 		return ""
 	}
 	return fmt.Sprintf("%d %%", int(float64(min(m.Bytes, m.TotalBytes))/float64(m.TotalBytes)*100))
 }
 
-func rate(m admin.Motion) string {
+func rate(m admin.Movement) string {
 	text := size(m.BytesPerSecond) + "/s"
 	if m.RecordsPerSecond > 0 {
 		text += fmt.Sprintf(", %d records/s", m.RecordsPerSecond)
@@ -245,7 +245,7 @@ func rate(m admin.Motion) string {
 }
 
 // endOf is when a flow ends: a time of today, or a date too.
-func endOf(m admin.Motion) string {
+func endOf(m admin.Movement) string {
 	switch {
 	case m.End == nil:
 		return ""

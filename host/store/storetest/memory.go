@@ -259,6 +259,7 @@ func (m *Memory) heads() []flow.Callback {
 func matches(filter flow.Filter, f *flow.Flow) bool {
 	return (filter.Context == "" || filter.Context == f.Context) &&
 		(filter.States == nil || slices.Contains(filter.States, f.State)) &&
+		(!filter.Leftover || f.Leftover) &&
 		(filter.Before.IsZero() || f.Created.Before(filter.Before))
 }
 

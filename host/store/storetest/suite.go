@@ -418,7 +418,12 @@ func testList(t *testing.T, s Store) {
 		if i%2 == 1 {
 			f.Context = "odd"
 		}
+		f.Leftover = i == 3 || i == 7 || i == 11
 		put(t, s, f)
+		if i == 11 {
+			f.Leftover = false
+			put(t, s, f)
+		}
 	}
 	// A change does not make a flow newer.
 	put(t, s, read(t, s, key("0")))
@@ -433,6 +438,9 @@ func testList(t *testing.T, s Store) {
 		{flow.Filter{Context: flow.DefaultContext, States: []flow.State{flow.Started}, Limit: 2}, []int{36, 32}},
 		{flow.Filter{Context: flow.DefaultContext, States: []flow.State{flow.Suspended}}, nil},
 		{flow.Filter{States: []flow.State{}}, nil},
+		{flow.Filter{Leftover: true}, []int{7, 3}},
+		{flow.Filter{Leftover: true, States: []flow.State{flow.Terminated}, Limit: 1}, []int{7}},
+		{flow.Filter{Leftover: true, Context: flow.DefaultContext}, nil},
 		{flow.Filter{Context: "none"}, nil},
 	} {
 		if diff := cmp.Diff(tc.want, list(t, s, tc.filter)); diff != "" {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -56,6 +58,21 @@ func (m *Uploads) Upload(_ context.Context, key flow.Key, name string) (flow.Upl
 	return u, ok, nil
 }
 
+// Expired lists the uploads whose time was over at now.
+func (m *Uploads) Expired(_ context.Context, now time.Time) ([]flow.Upload, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var found []flow.Upload
+	for _, u := range m.uploads {
+		if u.Expires.Before(micro(now)) && (m.Ended == nil || !m.Ended(u.Key)) {
+			u.Content = nil
+			found = append(found, u)
+		}
+	}
+	slices.SortFunc(found, func(a, b flow.Upload) int { return a.Expires.Compare(b.Expires) })
+	return found, nil
+}
+
 // DeleteUpload removes an upload.
 func (m *Uploads) DeleteUpload(_ context.Context, u flow.Upload) error {
 	m.mu.Lock()
@@ -99,6 +116,30 @@ func TestUploads(t *testing.T, open func(t *testing.T) (s flow.Uploads, put func
 	check(a, "x", upload(a, "x", "4"))
 	check(a, "y", upload(a, "y", "2"))
 	check(b, "x", upload(b, "x", "3"))
+	late := upload(b, "late", "7")
+	late.Expires = end.Add(time.Second)
+	must(s.PutUpload(t.Context(), late))
+	expired := func(after time.Duration) (names string) {
+		t.Helper()
+		found, err := s.Expired(t.Context(), end.Add(after))
+		must(err)
+		for _, u := range found {
+			names += " " + u.Key.Context + "/" + u.Key.ID + "/" + u.Name + "/" + u.ID
+			if u.Content != nil || u.Expires.IsZero() {
+				t.Errorf("listed as expired: %+v", u)
+			}
+		}
+		return names
+	}
+	if got := expired(0); got != "" {
+		t.Errorf("expired before their time:%s", got)
+	}
+	if got := expired(time.Millisecond); len(got) != len(" default/a/x/4 default/a/y/2 other/a/x/3") {
+		t.Errorf("expired:%s", got)
+	}
+	if got := expired(time.Minute); !strings.HasSuffix(got, " other/a/late/7") {
+		t.Errorf("the last one has expired last:%s", got)
+	}
 	must(s.DeleteUpload(t.Context(), upload(a, "x", "1")))
 	check(a, "x", upload(a, "x", "4"))
 	for range 2 {

@@ -3007,7 +3007,8 @@ func (x *Checkpoint) GetSourceToken() []byte {
 	return nil
 }
 
-// End says that the source has sent everything.
+// End says that the source has sent everything. To a sink, in place of a PartEnd, it says that the part is given up: the sink removes
+// what it has kept of it, also from before a resume, makes nothing visible, and ends the stream with an Error of code INVALID.
 type End struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Totals of the whole flow, what came before a resume included.

@@ -1,25 +1,42 @@
 package flow
 
 import (
+	"log/slog"
+	"maps"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// Motion is how a flow's data moves in this process. It is for operators, and in memory only.
-type Motion struct {
+// Movement is how a flow's data moves in this process, and what it waits for. It is for operators, and in memory only.
+type Movement struct {
 	// Step is where the transfer is; zero for a flow that has none.
 	Step Step
 	// Requests are those of counterparties and local applications that are inside the flow now.
 	Requests int
-	// Served counts the bytes that requests have moved since the process began.
-	Served int64
 	// Rate and RecordRate are what moved a second of late.
 	Rate, RecordRate float64
 	// Last is when something moved last; zero if nothing has.
 	Last time.Time
+	Waits
+}
+
+// Waits is what a flow's transfer and requests wait for. The zero value is that of a flow of which nothing is known.
+type Waits struct {
+	// Condition is what the watchdog says of the flow's transfer: moving, blocked, idle or stalled; "" if it has none.
+	Condition string
+	// Text says why the transfer does not move, "" if it does or if it knows better itself.
+	Text string
+	// For is what is waited for at this moment: source, host, sink, limit, queue or retry; "" if nothing runs. Limit is the scope whose
+	// rate that is.
+	For, Limit string
+	// Waited is for how long, by what was waited for.
+	Waited map[string]time.Duration
+	// Served counts the bytes that requests have moved since the process began, Copied those that a store has copied inside itself.
+	Served, Copied int64
 }
 
 // Step is where a transfer is.
@@ -37,7 +54,7 @@ type Step struct {
 
 // End estimates when a transfer has sent everything, from what moved of late. It is zero if that cannot be told: the size is not known,
 // or nothing moves.
-func (m Motion) End(now time.Time) time.Time {
+func (m Movement) End(now time.Time) time.Time {
 	left := m.Step.TotalBytes - m.Step.Totals.Bytes
 	if m.Step.TotalBytes == 0 || left < 0 || m.Rate < 1 {
 		return time.Time{}
@@ -100,7 +117,6 @@ type tracker struct {
 	counted sdk.Totals // of the step that was looked at last
 	bytes   pace
 	records pace
-	served  int64
 	last    time.Time
 }
 
@@ -148,15 +164,14 @@ func (t *tracker) moved(n int, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.bytes.add(int64(n), now)
-	t.served += int64(n)
 	t.last = now
 }
 
-func (t *tracker) motion(now time.Time) Motion {
+func (t *tracker) movement(now time.Time) Movement {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	step := t.lookLocked(now)
-	return Motion{Step: step, Served: t.served, Last: t.last, Rate: t.bytes.at(now), RecordRate: t.records.at(now)}
+	return Movement{Step: step, Last: t.last, Rate: t.bytes.at(now), RecordRate: t.records.at(now)}
 }
 
 const (
@@ -177,18 +192,19 @@ func (e *Engine) follow(key Key, t *tracker, done <-chan struct{}) {
 		case <-look.C:
 			t.look(e.Clock())
 		case <-report.C:
-			m := t.motion(e.Clock())
+			m := t.movement(e.Clock())
 			if m.Last.Equal(reported) {
 				continue // nothing moved; why is said elsewhere
 			}
 			reported = m.Last
+			m.Waits = e.Options.Waits(key)
 			e.Logger.Info("flow moves", m.attributes(key, e.Clock())...)
 		}
 	}
 }
 
-// attributes are what the log says of a motion.
-func (m Motion) attributes(key Key, now time.Time) []any {
+// attributes are what the log says of a movement.
+func (m Movement) attributes(key Key, now time.Time) []any {
 	all := []any{"flow", key.String(), "parts", m.Step.Totals.Parts, "bytes", m.Step.Totals.Bytes, "bytes_per_second", int64(m.Rate)}
 	if m.Step.Totals.Records > 0 {
 		all = append(all, "records", m.Step.Totals.Records, "records_per_second", int64(m.RecordRate))
@@ -202,11 +218,18 @@ func (m Motion) attributes(key Key, now time.Time) []any {
 	if end := m.End(now); !end.IsZero() {
 		all = append(all, "end", end.UTC().Truncate(time.Second))
 	}
+	var blocked []any
+	for _, hop := range slices.Sorted(maps.Keys(m.Waited)) {
+		blocked = append(blocked, slog.Float64(hop, m.Waited[hop].Round(time.Millisecond).Seconds()))
+	}
+	if blocked != nil {
+		all = append(all, slog.Group("blocked_seconds", blocked...))
+	}
 	return all
 }
 
-// Motion returns how a flow's data moves in this process, and false if nothing of it runs.
-func (e *Engine) Motion(key Key) (Motion, bool) {
+// Movement returns how a flow's data moves in this process, and false if nothing is known of that.
+func (e *Engine) Movement(key Key) (Movement, bool) {
 	e.mu.Lock()
 	l := e.live[key]
 	requests := 0
@@ -214,12 +237,14 @@ func (e *Engine) Motion(key Key) (Motion, bool) {
 		requests = len(l.stays)
 	}
 	e.mu.Unlock()
-	if l == nil {
-		return Motion{}, false
+	var m Movement
+	known := requests > 0
+	if l != nil {
+		m = l.tracker.movement(e.Clock())
+		known = known || l.tracker.observed()
 	}
-	m := l.tracker.motion(e.Clock())
-	m.Requests = requests
-	return m, requests > 0 || l.tracker.observed()
+	m.Requests, m.Waits = requests, e.Options.Waits(key)
+	return m, known || m.Condition != "" || len(m.Waited) > 0
 }
 
 func (t *tracker) observed() bool {

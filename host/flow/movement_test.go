@@ -59,7 +59,7 @@ func TestEnd(t *testing.T) {
 		"more than it said": {total: 1000, sent: 1001, rate: 100},
 		"not in our time":   {total: 1 << 62, rate: 1},
 	} {
-		m := Motion{Step: Step{TotalBytes: tt.total, Totals: sdk.Totals{Bytes: tt.sent}}, Rate: tt.rate}
+		m := Movement{Step: Step{TotalBytes: tt.total, Totals: sdk.Totals{Bytes: tt.sent}}, Rate: tt.rate}
 		switch end := m.End(now); {
 		case tt.want == 0 && !end.IsZero():
 			t.Errorf("%s: ends %v", name, end)
@@ -90,18 +90,18 @@ func TestTrackerOfSeveralAttempts(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		sent.Add(1000)
-		m := tr.motion(time.Now())
+		m := tr.movement(time.Now())
 		if m.Rate < 900 || m.Rate > 1100 || m.Step.Totals.Bytes != 6000 || !m.Last.Equal(time.Now()) {
-			t.Errorf("motion %+v", m)
+			t.Errorf("movement %+v", m)
 		}
 		time.Sleep(time.Minute)
-		if m := tr.motion(time.Now()); m.Rate > 1 || !m.Last.Equal(time.Now().Add(-time.Minute)) {
-			t.Errorf("at rest: motion %+v", m)
+		if m := tr.movement(time.Now()); m.Rate > 1 || !m.Last.Equal(time.Now().Add(-time.Minute)) {
+			t.Errorf("at rest: movement %+v", m)
 		}
 		tr.forget(second)
 		tr.moved(7, time.Now())
-		if m := tr.motion(time.Now()); m.Served != 7 || tr.observed() {
-			t.Errorf("served: motion %+v", m)
+		if m := tr.movement(time.Now()); m.Rate < 1 || !m.Last.Equal(time.Now()) || tr.observed() {
+			t.Errorf("served: movement %+v", m)
 		}
 	})
 }
