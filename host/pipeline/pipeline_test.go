@@ -174,8 +174,10 @@ func cutReturnsItsCauseAndStoresThePlace(t *testing.T, via lane) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	suspended := errors.New("suspended")
 	done := make(chan error)
-	go func() { done <- pipeline.Run(ctx, via.source(t, from), via.sink(t, to), job(from, k), time.Hour, nil) }()
+	sink := heardSink{via.sink(t, to), make(chan struct{})}
+	go func() { done <- pipeline.Run(ctx, via.source(t, from), sink, job(from, k), time.Hour, nil) }()
 	<-gate.Reached()
+	<-sink.heard
 	cancel(suspended)
 	if err := <-done; !errors.Is(err, suspended) {
 		t.Errorf("got %v", err)
@@ -184,6 +186,35 @@ func cutReturnsItsCauseAndStoresThePlace(t *testing.T, via lane) {
 		t.Errorf("stored %d bytes and %d parts: the first part was durable", k.bytes(), len(k.parts))
 	}
 	wantBuffersBack(t)
+}
+
+// heardSink closes heard when the first Durable was dealt with.
+type heardSink struct {
+	sdk.DataSink
+	heard chan struct{}
+}
+
+func (h heardSink) Write(ctx context.Context, open sdk.WriteOpen) (sdk.WriteStream, error) {
+	s, err := h.DataSink.Write(ctx, open)
+	return &heardStream{WriteStream: s, heard: h.heard}, err
+}
+
+type heardStream struct {
+	sdk.WriteStream
+	durable bool
+	heard   chan struct{}
+	once    sync.Once
+}
+
+func (h *heardStream) Recv() (sdk.Up, error) {
+	if h.durable {
+		h.once.Do(func() { close(h.heard) })
+	}
+	up, err := h.WriteStream.Recv()
+	if _, ok := up.(*sdk.Durable); ok {
+		h.durable = true
+	}
+	return up, err
 }
 
 // TestStoppedSinkStopsTheSource: what a stalled flow takes from its source does not depend on its size.
