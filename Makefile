@@ -14,7 +14,7 @@ KAFKA       := 4.3.1
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
-.PHONY: help build demo run test check format vet static servers nginx unit race e2e kafka torture fuzz bench proto clean
+.PHONY: help build demo run test check format vet static portable servers nginx unit race e2e kafka torture fuzz bench proto clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,13 +38,16 @@ run: build ## one host with configs/quickstart.hcl
 
 test: check unit e2e kafka ## everything that has to pass
 
-check: format vet static ## formatting, vet, static analysis
+check: format vet static portable ## formatting, vet, static analysis
 
 format:
 	@out=$$(gofmt -l host plugins sdk proto e2e); if [ -n "$$out" ]; then echo "not formatted (gofmt -w):"; echo "$$out"; exit 1; fi
 
 vet:
 	go vet ./...
+
+portable: ## that it builds on macOS, too
+	GOOS=darwin CGO_ENABLED=0 go build -o /dev/null ./host/cmd/towpath $(PLUGINS:%=./plugins/%)
 
 static: .bin/staticcheck
 	.bin/staticcheck ./...
