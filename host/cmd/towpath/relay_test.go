@@ -115,4 +115,3 @@ func relayLane(b *testing.B) lane {
 		return err
 	}
 }
-
