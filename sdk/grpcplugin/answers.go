@@ -28,6 +28,8 @@ type talk interface {
 	next() (message, error)
 	// pending reports whether next does not have to wait.
 	pending() bool
+	// clean reports whether nothing has come that next has not returned.
+	clean() bool
 	// cut makes next return, and tells the plugin that no more is wanted. It does not wait, and can be called at any time.
 	cut()
 	// close ends the talk and waits, within bounds, until the plugin has let go of what it reads. polite: there is nothing to wait for.
@@ -152,7 +154,8 @@ type answer struct {
 	stop  func() bool // of the AfterFunc on the caller's context
 	again func() (sdk.ReadStream, error)
 
-	begun   bool // something has come
+	begun   bool // something has come, or would have
+	inside  bool // something of the answer has come
 	ended   bool // End or the error has come: the talk is as good as new
 	failed  error
 	closing sync.Once
@@ -189,7 +192,8 @@ func (a *answer) Recv() (sdk.Frame, error) {
 	if err != nil {
 		return a.lost(err)
 	}
-	a.begun = true
+	first := !a.inside
+	a.begun, a.inside = true, true
 	if m.err != nil {
 		a.ended, a.failed = true, m.err
 		return nil, a.failed
@@ -199,6 +203,12 @@ func (a *answer) Recv() (sdk.Frame, error) {
 		return a.lost(sdk.Errorf(sdk.Internal, "the source sent a frame that does not belong in an answer"))
 	case *sdk.End:
 		a.ended, a.failed = true, io.EOF
+	case *sdk.PartBegin:
+	default:
+		if first {
+			sdk.Release(m.frame)
+			return a.lost(sdk.Errorf(sdk.Internal, "the source sent the rest of an answer"))
+		}
 	}
 	return m.frame, nil
 }
@@ -233,8 +243,8 @@ func (a *answer) Close() (err error) {
 		if a.instead != nil {
 			err = a.instead.Close()
 		}
-		clean := a.stop() && a.finish()
-		if clean {
+		// What lies behind the end must not be taken for an answer to someone else.
+		if a.stop() && a.finish() && a.talk.clean() {
 			a.talks.put(a.talk)
 			return
 		}

@@ -220,6 +220,8 @@ func (t *laneTalk) pending() bool {
 	return err == nil && len(t.in.have) >= itemHeader+i.size
 }
 
+func (t *laneTalk) clean() bool { return len(t.in.have) == 0 }
+
 func (t *laneTalk) cut() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -95,6 +95,8 @@ func TestRudeAnswers(t *testing.T) {
 		"half a frame":           {begin[:len(begin)-1], "ended an answer before it was whole"},
 		"no end":                 {begin, "ended an answer before it was whole"},
 		"half of the data":       {append(begin[:len(begin):len(begin)], dataItem, 0, 0, 0, 0, 1, 0, 0, 'a'), "ended an answer before it was whole"},
+		"only the rest of one":   {[]byte{dataItem, 0, 0, 0, 0, 0, 0, 1, 'a'}, "the rest of an answer"},
+		"more behind the end":    {append(frame(message{frame: &sdk.End{}}), begin...), "EOF"},
 		"an order":               {[]byte{orderItem, 0, 0, 0, 0, 0, 0, 0}, "on a lane for answers"},
 		"an item of no kind":     {[]byte{9, 0, 0, 0, 0, 0, 0, 1, 0}, "on a lane for answers"},
 		"too much data":          {[]byte{dataItem, 0, 0, 0, 0, 16, 0, 1}, "on the lane"},

@@ -57,6 +57,8 @@ func (t *streamTalk) next() (m message, err error) {
 
 func (t *streamTalk) pending() bool { return len(t.bundle) > 0 }
 
+func (t *streamTalk) clean() bool { return len(t.bundle) == 0 }
+
 // cut ends the host's half: the plugin lets go of what it reads and ends the other. If it does not, the stream is broken off.
 func (t *streamTalk) cut() {
 	t.cutting.Do(func() {
