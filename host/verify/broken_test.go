@@ -59,6 +59,7 @@ var breachesOf = []struct{ check, subject, breach, reason string }{
 	{"source.quiet", "source Box", "talks", "on standard error while one flow passed"},
 	{"source.quiet", "source Box", "talks-on-stdout", "on standard output"},
 	{"source.lane", "source Box", "half-a-lane", "lane"},
+	{"source.answers", "source Box", "answers-once", "has index"},
 	{"source.term", "source Box", "hasty", "neither sent to its end nor ended with Error"},
 	{"source.drain", "source Box", "undrained", "at its deadline that 0 are left"},
 	{"sink.validate", "sink Box", "validates-once", "second time"},
@@ -84,6 +85,7 @@ var breachesOf = []struct{ check, subject, breach, reason string }{
 	{"sink.cancel", "sink Box", "uncut", "Health counts"},
 	{"sink.invisible", "sink Box", "shows-halves", "is visible under its name"},
 	{"sink.killed", "sink Box", "forgets-when-killed", "gone on from part 1"},
+	{"sink.repeated", "sink Box", "never-again", "this flow is done"},
 	{"sink.token", "sink Box", "any-token", "was accepted"},
 	{"sink.missing", "sink Box", "vague-errors", "UNSPECIFIED"},
 	{"sink.health", "sink Box", "uncounted", "Health counts 0 flows"},
@@ -135,6 +137,7 @@ func called(t *testing.T, binary, name string) string {
 
 // The table above leaves no check out, and the plugin without a breach passes all: none is not applicable to it.
 func TestSound(t *testing.T) {
+	t.Parallel()
 	shown := map[string]bool{}
 	for _, b := range breachesOf {
 		shown[b.check] = true

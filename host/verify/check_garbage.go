@@ -114,14 +114,14 @@ func garbageUnknownFields(t *trial) error {
 	message := protowire.AppendString(protowire.AppendTag(nil, 1999, protowire.BytesType), "from a later version")
 	answers, err := p.raw(t.ctx, "/towpath.plugin.v1.Plugin/Describe", message)
 	if err != nil || len(answers) != 1 {
-		return fmt.Errorf("Describe with a field of a later version: %d answers: %w", len(answers), p.explain(err))
+		return fmt.Errorf("asked to Describe with a field of a later version: %d answers: %w", len(answers), p.explain(err))
 	}
 	var d pluginv1.DescribeResponse
 	if err := proto.Unmarshal(answers[0], &d); err != nil || !proto.Equal(&d, t.description) {
-		return errors.New("Describe with a field of a later version has another answer")
+		return errors.New("asked to Describe with a field of a later version has another answer")
 	}
 	if _, err := p.raw(t.ctx, "/towpath.plugin.v1.Plugin/Health", message); err != nil {
-		return fmt.Errorf("Health with a field of a later version: %w", p.explain(err))
+		return fmt.Errorf("asked for Health with a field of a later version: %w", p.explain(err))
 	}
 	return nil
 }
@@ -218,7 +218,7 @@ func sourceGarbage(t *trial) error {
 			r.cancel()
 		}
 		if answer := p.answers(t.ctx); answer != nil {
-			return fmt.Errorf("ReadOpen with %s: %w", what, answer)
+			return fmt.Errorf("a ReadOpen with %s: %w", what, answer)
 		}
 	}
 	r, err := t.read(p, a, nil)
@@ -262,7 +262,7 @@ func sinkGarbage(t *trial) error {
 			w.close()
 		}
 		if answer := p.answers(t.ctx); answer != nil {
-			return fmt.Errorf("WriteOpen with %s: %w", what, answer)
+			return fmt.Errorf("a WriteOpen with %s: %w", what, answer)
 		}
 	}
 	return p.answers(t.ctx)

@@ -218,13 +218,13 @@ func (t *trial) awaitFlows(p *process, n uint32) error {
 		case err != nil && ctx.Err() == nil:
 			return fmt.Errorf("health: %w", p.explain(err))
 		case err == nil && h.Status != pluginv1.HealthStatus_HEALTH_STATUS_SERVING && h.Status != pluginv1.HealthStatus_HEALTH_STATUS_UNSPECIFIED:
-			return fmt.Errorf("Health says %s: %q", h.Status, h.Message)
+			return fmt.Errorf("its Health says %s: %q", h.Status, h.Message)
 		case err == nil && h.Flows == n:
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("Health counts %d flows for %s, and %d are open", h.GetFlows(), hearTime, n)
+			return fmt.Errorf("its Health counts %d flows for %s, and %d are open", h.GetFlows(), hearTime, n)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -135,10 +135,10 @@ func (t *trial) validate(a sdk.DataAddress) ([]*pluginv1.FieldError, error) {
 func (t *trial) accepts(what string, a sdk.DataAddress) error {
 	errs, err := t.validate(a)
 	if err != nil {
-		return fmt.Errorf("Validate of %s: %w", what, err)
+		return fmt.Errorf("its Validate of %s: %w", what, err)
 	}
 	if len(errs) > 0 {
-		return fmt.Errorf("Validate of %s: %s: %s", what, errs[0].Field, errs[0].Message)
+		return fmt.Errorf("its Validate of %s: %s: %s", what, errs[0].Field, errs[0].Message)
 	}
 	return nil
 }
@@ -152,11 +152,11 @@ func (t *trial) refuses(what, field string, a sdk.DataAddress) error {
 	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("Validate of %s: %w", what, err)
+		return fmt.Errorf("its Validate of %s: %w", what, err)
 	case len(errs) == 0:
-		return fmt.Errorf("Validate accepts %s", what)
+		return fmt.Errorf("its Validate accepts %s", what)
 	case !slices.ContainsFunc(errs, func(e *pluginv1.FieldError) bool { return e.Field == field }):
-		return fmt.Errorf("Validate of %s blames %q (%s), not %q", what, errs[0].Field, errs[0].Message, field)
+		return fmt.Errorf("its Validate of %s blames %q (%s), not %q", what, errs[0].Field, errs[0].Message, field)
 	}
 	return nil
 }

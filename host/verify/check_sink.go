@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -87,7 +86,7 @@ func sinkWhole(t *trial) error {
 	for _, receipt := range w.written {
 		for _, algorithm := range declared {
 			if !slices.ContainsFunc(receipt.Digests, func(d *pluginv1.Digest) bool { return d.Algorithm == algorithm }) {
-				return fmt.Errorf("PartWritten of part %d is without %s, which WriteOpen asks for", receipt.Index, digestName(algorithm))
+				return fmt.Errorf("its PartWritten of part %d is without %s, which WriteOpen asks for", receipt.Index, digestName(algorithm))
 			}
 		}
 	}
@@ -383,156 +382,6 @@ func sinkOversized(t *trial) error {
 	return p.answers(t.ctx)
 }
 
-func sinkCancel(t *trial) error {
-	p, err := t.fresh()
-	if err != nil {
-		return err
-	}
-	for _, state := range []struct {
-		name string
-		stop func(part int, offset int64) bool
-		end  bool
-	}{
-		{"before the first frame", nil, false},
-		{"inside a part", func(part int, offset int64) bool { return part == 1 && offset >= t.step() }, false},
-		{"between parts", func(part int, _ int64) bool { return part == 2 }, false},
-		{"after End, before the receipt", nil, true},
-	} {
-		a, flow, err := t.to()
-		if err != nil {
-			return err
-		}
-		parts := t.big()
-		w, err := t.write(p, a, flow, parts, nil)
-		if err != nil {
-			return fmt.Errorf("to be cut %s: %w", state.name, p.explain(err))
-		}
-		if state.stop != nil || state.end {
-			err = w.sendAll(sendOptions{stop: state.stop, every: t.step()})
-		}
-		w.close()
-		if err != nil && !errors.Is(err, errStopped) {
-			return fmt.Errorf("to be cut %s: %w", state.name, p.explain(err))
-		}
-		if err := t.awaitFlows(p, 0); err != nil {
-			return fmt.Errorf("a flow was cut %s: %w", state.name, err)
-		}
-		if err := t.again(p, a, flow, parts, place{}); err != nil {
-			return fmt.Errorf("a flow was cut %s, and runs again: %w", state.name, err)
-		}
-	}
-	return nil
-}
-
-// again writes a flow that was cut, from a place on, and reads it back if the Spec says how.
-func (t *trial) again(p *process, a sdk.DataAddress, flow *pluginv1.FlowContext, parts []content, from place) error {
-	w, err := t.write(p, a, flow, parts, func(o *pluginv1.WriteOpen) { o.Redelivery, o.ResumeToken = true, from.token })
-	if err != nil {
-		return p.explain(err)
-	}
-	defer w.close()
-	if err := w.sendAll(sendOptions{from: from}); err != nil {
-		return p.explain(err)
-	}
-	if err := w.finish(from); err != nil {
-		return p.explain(err)
-	}
-	r, err := t.back(flow)
-	if errors.As(err, new(notApplicable)) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return r.kept(parts)
-}
-
-func sinkInvisible(t *trial) error {
-	p, a, err := t.writable()
-	if err != nil {
-		return err
-	}
-	if t.sink.readBack == nil {
-		_, err := t.back(nil)
-		return err
-	}
-	if t.typ.Records {
-		return skipf("the type carries records, which are visible one by one")
-	}
-	a, flow, err := t.to()
-	if err != nil {
-		return err
-	}
-	parts := t.big()
-	w, err := t.write(p, a, flow, parts, nil)
-	if err != nil {
-		return p.explain(err)
-	}
-	defer w.close()
-	err = w.sendAll(sendOptions{stop: func(part int, offset int64) bool { return part == 1 && offset >= parts[1].size/2 }, every: t.step()})
-	if !errors.Is(err, errStopped) {
-		return p.explain(err)
-	}
-	for _, when := range []string{"while it is written", "after the flow was cut"} {
-		r, err := t.back(flow)
-		if q := (*problem)(nil); errors.As(err, &q) && q.said.GetCode() == pluginv1.ErrorCode_ERROR_CODE_NOT_FOUND {
-			r, err = &reading{}, nil // nothing is there, not even its place
-		}
-		if err != nil {
-			return err
-		}
-		if slices.ContainsFunc(r.parts, func(p *readPart) bool { return p.begin.Name == parts[1].name }) {
-			return fmt.Errorf("half of part %q is visible under its name %s", parts[1].name, when)
-		}
-		w.close()
-		if err := t.awaitFlows(p, 0); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sinkKilled kills the process in mid part, and goes on with another from the last place that is durable.
-func sinkKilled(t *trial) error {
-	a, flow, err := t.to()
-	if err != nil {
-		return err
-	}
-	p, err := t.fresh()
-	if err != nil {
-		return err
-	}
-	parts := t.big()
-	w, err := t.write(p, a, flow, parts, nil)
-	if err != nil {
-		return p.explain(err)
-	}
-	defer w.close()
-	middle := int64(parts[1].records)
-	if middle == 0 {
-		middle = parts[1].size
-	}
-	err = w.sendAll(sendOptions{every: t.step(), stop: func(part int, offset int64) bool { return part == 1 && offset >= middle*3/4 }})
-	if !errors.Is(err, errStopped) {
-		return p.explain(err)
-	}
-	wait, cancel := context.WithTimeout(t.ctx, time.Second)
-	// Not every receiver behind a sink can go on inside a part: then a place before it has to do.
-	w.awaitDurable(wait, func(d place) bool { return d.offset > 0 })
-	cancel()
-	p.end()
-	<-w.ups
-	next, err := t.fresh()
-	if err != nil {
-		return err
-	}
-	from := w.last()
-	if err := t.again(next, a, flow, parts, from); err != nil {
-		return fmt.Errorf("killed inside part 1, and gone on from part %d at %d: %w", from.part, from.offset, err)
-	}
-	return nil
-}
-
 func sinkToken(t *trial) error {
 	p, _, err := t.writable()
 	if err != nil {
@@ -609,7 +458,7 @@ func sinkDeprovision(t *trial) error {
 	flow := t.newFlow()
 	for _, which := range []string{"of a flow that it never saw", "for the second time"} {
 		if _, err := p.sink.Deprovision(t.ctx, &pluginv1.DeprovisionRequest{Flow: flow, Address: addressToProto(a)}); err != nil {
-			return fmt.Errorf("Deprovision %s: %w", which, p.explain(problemOf(err)))
+			return fmt.Errorf("its Deprovision %s: %w", which, p.explain(problemOf(err)))
 		}
 	}
 	return nil
@@ -630,21 +479,21 @@ func sinkProvision(t *trial) error {
 		return wantRefusal("Provision of a type that does not", problemOf(err))
 	}
 	if err != nil {
-		return fmt.Errorf("Provision: %w", p.explain(problemOf(err)))
+		return fmt.Errorf("its Provision: %w", p.explain(problemOf(err)))
 	}
 	second, err := p.sink.Provision(t.ctx, request)
 	if err != nil {
-		return fmt.Errorf("Provision for the second time: %w", p.explain(problemOf(err)))
+		return fmt.Errorf("its Provision for the second time: %w", p.explain(problemOf(err)))
 	}
 	if !proto.Equal(first, second) {
-		return errors.New("Provision gives the same flow another address the second time")
+		return errors.New("its Provision gives the same flow another address the second time")
 	}
 	if first.Address.GetType() == "" {
-		return errors.New("Provision gives an address without a type")
+		return errors.New("its Provision gives an address without a type")
 	}
 	for range 2 {
 		if _, err := p.sink.Deprovision(t.ctx, &pluginv1.DeprovisionRequest{Flow: flow, Address: addressToProto(a)}); err != nil {
-			return fmt.Errorf("Deprovision: %w", p.explain(problemOf(err)))
+			return fmt.Errorf("its Deprovision: %w", p.explain(problemOf(err)))
 		}
 	}
 	return nil
@@ -697,75 +546,6 @@ func sinkLane(t *trial) error {
 		return err
 	}
 	return r.kept(parts)
-}
-
-// writeByClient writes parts with the client that a host uses.
-func (t *trial) writeByClient(sink sdk.DataSink, a sdk.DataAddress, flow *pluginv1.FlowContext, parts []content) error {
-	stream, err := sink.Write(t.ctx, sdk.WriteOpen{Flow: sdk.FlowContext{ParticipantContext: flow.ParticipantContext, ID: flow.Id}, Address: a})
-	if err != nil {
-		return err
-	}
-	defer stream.Close()
-	sent := make(chan error, 1)
-	go func() { sent <- sendFrames(stream, parts) }()
-	for {
-		up, err := stream.Recv()
-		if err != nil {
-			return err
-		}
-		if done, ok := up.(*sdk.Done); ok {
-			if done.Parts != int64(len(parts)) {
-				return fmt.Errorf("%d parts are done, not %d", done.Parts, len(parts))
-			}
-			return <-sent
-		}
-	}
-}
-
-func sendFrames(stream sdk.WriteStream, parts []content) error {
-	var totals sdk.Totals
-	send := func(f sdk.Frame) error {
-		if err := stream.Send(f); err != nil {
-			return fmt.Errorf("send: %w", err)
-		}
-		return nil
-	}
-	for i, c := range parts {
-		info := sdk.PartInfo{Index: uint64(i), Name: c.name, Size: c.size, Records: c.records > 0}
-		if c.records > 0 {
-			info.Size = sdk.SizeUnknown
-		}
-		if err := send(&sdk.PartBegin{PartInfo: info}); err != nil {
-			return err
-		}
-		length, step := c.size, int64(512<<10)
-		if c.records > 0 {
-			length, step = int64(c.records), 100
-		}
-		for offset := int64(0); offset < length; offset += step {
-			if err := send(c.sdkFrame(offset, min(step, length-offset))); err != nil {
-				return err
-			}
-		}
-		if err := send(&sdk.PartEnd{Size: c.size, Records: int64(c.records)}); err != nil {
-			return err
-		}
-		totals.Parts++
-		totals.Bytes += c.size
-		totals.Records += int64(c.records)
-	}
-	return send(&sdk.End{Totals: totals})
-}
-
-func (c content) sdkFrame(offset, n int64) sdk.Frame {
-	if c.records == 0 {
-		return &sdk.Data{Payload: sdk.BytesPayload(c.frame(offset, n).GetData())}
-	}
-	var batch sdk.RecordsBatch
-	for _, r := range c.frame(offset, n).GetRecords().Records {
-		batch = append(batch, sdk.Record{Key: r.Key, Value: r.Value, Time: time.UnixMicro(r.TimeMicros), Headers: r.Headers})
-	}
-	return &sdk.RecordBatch{Batch: batch}
 }
 
 func sinkTerm(t *trial) error {

@@ -13,8 +13,6 @@ import (
 	"io"
 	"slices"
 
-	"google.golang.org/grpc"
-
 	pluginv1 "github.com/towpath-dataplane/towpath/proto/towpath/plugin/v1"
 	"github.com/towpath-dataplane/towpath/sdk"
 )
@@ -94,9 +92,16 @@ type reading struct {
 	bytes uint64 // of payload, in this stream
 }
 
+// frames is what a reader needs of a call.
+type frames interface {
+	Recv() (*pluginv1.Frame, error)
+	Send(*pluginv1.ReadUp) error
+	CloseSend() error
+}
+
 // reader reads one flow, and holds the source to the order of frames.
 type reader struct {
-	stream grpc.BidiStreamingClient[pluginv1.ReadUp, pluginv1.Frame]
+	stream frames
 	cancel context.CancelFunc
 	open   *pluginv1.ReadOpen
 	from   *mark // where it goes on
@@ -212,7 +217,7 @@ func (r *reader) next() (*pluginv1.Frame, error) {
 		err = r.endOf(k.End)
 	case *pluginv1.Frame_Error:
 		if _, after := r.stream.Recv(); after != io.EOF {
-			return nil, fmt.Errorf("Error was not the last that the source sent: %v", after)
+			return nil, fmt.Errorf("its Error was not the last that the source sent: %v", after)
 		}
 		return nil, &problem{said: k.Error}
 	default:
@@ -399,7 +404,7 @@ func (r *reader) checkpoint(c *pluginv1.Checkpoint) error {
 
 func (r *reader) endOf(e *pluginv1.End) error {
 	if r.current != nil {
-		return fmt.Errorf("End inside part %q", r.current.begin.Name)
+		return fmt.Errorf("its End inside part %q", r.current.begin.Name)
 	}
 	r.end = e
 	defer r.stream.CloseSend() // nothing is left to say, but for what is stored
@@ -417,7 +422,7 @@ func (r *reader) endOf(e *pluginv1.End) error {
 		want.Records += p.records
 	}
 	if e.Parts != want.Parts || e.Bytes != want.Bytes || e.Records != want.Records {
-		return fmt.Errorf("End counts %d parts, %d bytes and %d records, and %d, %d and %d came",
+		return fmt.Errorf("its End counts %d parts, %d bytes and %d records, and %d, %d and %d came",
 			e.Parts, e.Bytes, e.Records, want.Parts, want.Bytes, want.Records)
 	}
 	return nil
@@ -465,7 +470,7 @@ func (r *reading) follows(m mark, whole *reading) error {
 		return fmt.Errorf("from the checkpoint with sequence %d on, which is behind %d parts: %w", m.sequence, m.finished, err)
 	}
 	if r.end.Parts != whole.end.Parts || r.end.Bytes != whole.end.Bytes || r.end.Records != whole.end.Records {
-		return fmt.Errorf("End of a reading from the middle on counts %d parts, %d bytes and %d records, not those of the whole flow: %d, %d and %d",
+		return fmt.Errorf("its End of a reading from the middle on counts %d parts, %d bytes and %d records, not those of the whole flow: %d, %d and %d",
 			r.end.Parts, r.end.Bytes, r.end.Records, whole.end.Parts, whole.end.Bytes, whole.end.Records)
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,7 +28,8 @@ const manyParts = 3000
 
 // Spec says what a plugin's author gives the suite: how to configure the plugin, and addresses to read and to write. Its expressions
 // may use dir (a folder of the suite's), flow (an identifier, another for each flow), size (in a sized address), parts (their number in
-// the address of many), part (in a file that is laid for each), and var.NAME.
+// the address of many), part (in a file that is laid for each), var.NAME, and the functions join, range, jsonencode,
+// repeat, base64encode.
 type Spec struct {
 	Sources []*Source
 	Sinks   []*Sink
@@ -92,8 +92,12 @@ var (
 		{Type: "read_back", LabelNames: []string{"type"}}}}
 )
 
-// Load reads a Spec from a file, HCL or, if its name ends with .json, HCL's JSON. vars are the values of var.NAME.
+// Load reads a Spec from a file, HCL or, if its name ends with .json, HCL's JSON. vars are the values of var.NAME. Without a path the
+// Spec is empty.
 func Load(path string, vars map[string]string) (*Spec, error) {
+	if path == "" {
+		return &Spec{vars: vars}, nil
+	}
 	body, err := parseBody(path)
 	if err != nil {
 		return nil, err
@@ -265,118 +269,6 @@ func (s *Spec) templates() (all []*template) {
 		all = append(all, x.address, x.missing, x.readBack)
 	}
 	return slices.DeleteFunc(all, func(t *template) bool { return t == nil })
-}
-
-// values that an expression may use, besides dir and var.
-type values map[string]cty.Value
-
-func sample() values {
-	return values{"flow": cty.StringVal("flow"), "size": cty.NumberIntVal(1), "parts": cty.NumberIntVal(1), "part": cty.NumberIntVal(0)}
-}
-
-func (s *Spec) context(v values) *hcl.EvalContext {
-	vars := map[string]cty.Value{}
-	for name, value := range s.vars {
-		vars[name] = cty.StringVal(value)
-	}
-	all := map[string]cty.Value{"dir": cty.StringVal(s.dir), "var": cty.ObjectVal(vars)}
-	maps.Copy(all, v)
-	return &hcl.EvalContext{Variables: all}
-}
-
-func (s *Spec) value(a *hcl.Attribute, v values) (cty.Value, error) {
-	value, diags := a.Expr.Value(s.context(v))
-	if diags.HasErrors() {
-		return value, diags
-	}
-	return value, nil
-}
-
-func (s *Spec) values(attributes hcl.Attributes, v values) (map[string]cty.Value, error) {
-	out := map[string]cty.Value{}
-	for name, a := range attributes {
-		value, err := s.value(a, v)
-		if err != nil {
-			return nil, err
-		}
-		out[name] = value
-	}
-	return out, nil
-}
-
-// text evaluates an attribute to a string, as a data address carries every kind.
-func (s *Spec) text(a *hcl.Attribute, v values) (string, error) {
-	value, err := s.value(a, v)
-	if err != nil {
-		return "", err
-	}
-	text, err := convert.Convert(value, cty.String)
-	if err != nil || text.IsNull() || !text.IsKnown() {
-		return "", fmt.Errorf("%s: %s has to be text, a number, true or false", a.Range, a.Name)
-	}
-	return text.AsString(), nil
-}
-
-func (s *Spec) stringMap(a *hcl.Attribute, v values) (map[string]string, error) {
-	value, err := s.value(a, v)
-	if err != nil {
-		return nil, err
-	}
-	converted, err := convert.Convert(value, cty.Map(cty.String))
-	if err != nil || converted.IsNull() {
-		return nil, fmt.Errorf("%s: %s has to be a map of strings", a.Range, a.Name)
-	}
-	out := map[string]string{}
-	for name, text := range converted.AsValueMap() {
-		if text.IsNull() {
-			return nil, fmt.Errorf("%s: %s has to be a map of strings", a.Range, a.Name)
-		}
-		out[name] = text.AsString()
-	}
-	return out, nil
-}
-
-// fill returns the address for some values.
-func (t *template) fill(v values) (sdk.DataAddress, error) {
-	a := sdk.DataAddress{Type: t.typ, Properties: map[string]string{}}
-	if t.base != nil {
-		var err error
-		if a, err = t.base.fill(v); err != nil {
-			return a, err
-		}
-	}
-	for name, attribute := range t.attributes {
-		if name == "properties" {
-			more, err := t.spec.stringMap(attribute, v)
-			if err != nil {
-				return a, err
-			}
-			maps.Copy(a.Properties, more)
-			continue
-		}
-		text, err := t.spec.text(attribute, v)
-		if err != nil {
-			return a, err
-		}
-		if name == "endpoint" {
-			a.Endpoint = text
-		} else {
-			a.Properties[name] = text
-		}
-	}
-	return a, nil
-}
-
-// uses says whether the address depends on a value.
-func uses(attributes hcl.Attributes, name string) bool {
-	for _, a := range attributes {
-		for _, t := range a.Expr.Variables() {
-			if t.RootName() == name {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // laid is a file to lay.

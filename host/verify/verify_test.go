@@ -69,7 +69,10 @@ func wantPassed(t *testing.T, r *Report) {
 // The plugins that Towpath ships keep the promises of the protocol.
 func TestShipped(t *testing.T) {
 	for _, name := range []string{"file", "synthetic"} {
-		t.Run(name, func(t *testing.T) { wantPassed(t, verify(t, build(t, "plugins/"+name), name, Options{}, nil)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wantPassed(t, verify(t, build(t, "plugins/"+name), name, Options{}, nil))
+		})
 	}
 }
 
@@ -94,12 +97,14 @@ func storage(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestShippedHTTP(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(storage))
 	defer server.Close()
 	wantPassed(t, verify(t, build(t, "plugins/http"), "http", Options{}, map[string]string{"url": server.URL}))
 }
 
 func TestShippedKafka(t *testing.T) {
+	t.Parallel()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "events", "inbox"))
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +115,7 @@ func TestShippedKafka(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	for i := range 2000 {
+	for i := range 3000 {
 		r := &kgo.Record{Topic: "events", Key: []byte(strconv.Itoa(i)), Value: bytes.Repeat([]byte{byte(i)}, 3000)}
 		if err := client.ProduceSync(t.Context(), r).FirstErr(); err != nil {
 			t.Fatal(err)

@@ -334,7 +334,7 @@ func (w *writer) finish(from place) error {
 		records += uint64(c.records)
 	}
 	if w.done.Parts != uint64(len(w.parts)) || w.done.Bytes != bytesSent || w.done.Records != records {
-		return fmt.Errorf("WriteDone counts %d parts, %d bytes and %d records of the whole flow, and %d, %d and %d were sent",
+		return fmt.Errorf("its WriteDone counts %d parts, %d bytes and %d records of the whole flow, and %d, %d and %d were sent",
 			w.done.Parts, w.done.Bytes, w.done.Records, len(w.parts), bytesSent, records)
 	}
 	return w.receipts(from)
@@ -348,12 +348,12 @@ func (w *writer) receipts(from place) error {
 		}
 		receipt, c := w.written[i-from.part], w.parts[i]
 		if receipt.Index != uint64(i) || receipt.Size != uint64(c.size) {
-			return fmt.Errorf("PartWritten of part %d with %d bytes says %d and %d", i, c.size, receipt.Index, receipt.Size)
+			return fmt.Errorf("its PartWritten of part %d with %d bytes says %d and %d", i, c.size, receipt.Index, receipt.Size)
 		}
 		s := c.sum()
 		for _, d := range receipt.Digests {
 			if want := s.of(d.Algorithm); want != nil && !bytes.Equal(want, d.Value) {
-				return fmt.Errorf("PartWritten of part %q has %s %x, and what was sent %x", c.name, digestName(d.Algorithm), d.Value, want)
+				return fmt.Errorf("its PartWritten of part %q has %s %x, and what was sent %x", c.name, digestName(d.Algorithm), d.Value, want)
 			}
 		}
 	}

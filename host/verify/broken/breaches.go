@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -234,6 +235,30 @@ var breaches = map[string]breach{
 			fmt.Println("sent", s.parts)
 		}
 	})},
+	"answers-once": {answer: func(s *flow, f *pluginv1.Frame) {
+		for _, inner := range append(f.GetBundle().GetFrames(), f) {
+			if b := inner.GetPartBegin(); b != nil {
+				b.Index += uint64(s.parts)
+				s.parts++
+			}
+		}
+	}},
+	"never-again": {
+		up: eachUp(func(s *flow, u *pluginv1.WriteUp) {
+			if u.GetDone() != nil {
+				remember([]byte(s.write.Flow.Id))
+			}
+		}),
+		beforeWrite: func(o *pluginv1.WriteOpen) error {
+			memory.Lock()
+			defer memory.Unlock()
+			for _, id := range remembered {
+				if string(id) == o.GetFlow().GetId() {
+					return status.Error(codes.FailedPrecondition, "this flow is done")
+				}
+			}
+			return nil
+		}},
 	"half-a-lane": {
 		beforeRead: func(o *pluginv1.ReadOpen) error {
 			if o.Lane != nil {
@@ -391,15 +416,22 @@ func failingAt(size uint64) breach {
 }
 
 // remembered are tokens that only this process knows.
-var remembered [][]byte
+var (
+	memory     sync.Mutex
+	remembered [][]byte // guarded by memory
+)
 
 func remember(token []byte) []byte {
+	memory.Lock()
+	defer memory.Unlock()
 	remembered = append(remembered, token)
 	return fmt.Appendf(nil, "memory-%d-%d", os.Getpid(), len(remembered)-1)
 }
 
 // recall returns a token of this process, and none for any other.
 func recall(token []byte) []byte {
+	memory.Lock()
+	defer memory.Unlock()
 	var pid, i int
 	if n, _ := fmt.Sscanf(string(token), "memory-%d-%d", &pid, &i); n == 2 && pid == os.Getpid() {
 		return remembered[i]

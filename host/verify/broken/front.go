@@ -155,6 +155,44 @@ func (s sourceFront) frames(f *flow, inner grpc.BidiStreamingClient[pluginv1.Rea
 	return nil
 }
 
+func (s sourceFront) Attend(ctx context.Context, offer *pluginv1.LaneOffer) (*pluginv1.Attendance, error) {
+	return s.source.Attend(ctx, offer)
+}
+
+func (s sourceFront) Answer(outer grpc.BidiStreamingServer[pluginv1.ReadOpen, pluginv1.Frame]) error {
+	inner, err := s.source.Answer(outer.Context())
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			open, err := outer.Recv()
+			if err != nil {
+				inner.CloseSend()
+				return
+			}
+			if inner.Send(open) != nil {
+				return
+			}
+		}
+	}()
+	for f := new(flow); ; {
+		frame, err := inner.Recv()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if s.answer != nil {
+			s.answer(f, frame)
+		}
+		if err := outer.Send(frame); err != nil {
+			return err
+		}
+	}
+}
+
 type sinkFront struct {
 	pluginv1.UnimplementedDataSinkServer
 	*front

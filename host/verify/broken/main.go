@@ -53,6 +53,8 @@ type breach struct {
 	frame  func(*flow, *pluginv1.Frame) []*pluginv1.Frame
 	toSink func(*flow, *pluginv1.Frame) []*pluginv1.Frame
 	up     func(*flow, *pluginv1.WriteUp) []*pluginv1.WriteUp
+	// answer changes a frame of Answer.
+	answer func(*flow, *pluginv1.Frame)
 	// uncut does not hear that a flow is cut; hoards reads ahead without bound; alone serves one flow at a time.
 	uncut, hoards, alone bool
 }

@@ -172,6 +172,9 @@ func store(part *sdk.IncomingPart, work, final string) error {
 		return err
 	}
 	defer f.Close()
+	if err := restore(f, final, part.Offset); err != nil {
+		return err
+	}
 	if err := f.Truncate(part.Offset); err != nil {
 		return err
 	}
@@ -187,6 +190,21 @@ func store(part *sdk.IncomingPart, work, final string) error {
 	}
 	part.Commit(part.Name)
 	return nil
+}
+
+// restore gives a temporary file back what the part had when it was finished before.
+func restore(f *os.File, final string, offset int64) error {
+	info, err := f.Stat()
+	if err != nil || info.Size() >= offset {
+		return err
+	}
+	finished, err := os.Open(final)
+	if err != nil {
+		return err
+	}
+	defer finished.Close()
+	_, err = io.CopyN(f, finished, offset)
+	return err
 }
 
 func (s boxSink) Deprovision(_ context.Context, flow sdk.FlowContext, _ sdk.DataAddress) error {
