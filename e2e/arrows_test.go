@@ -48,6 +48,10 @@ var rooms = []room{
 	{"host/store/storetest", []string{"host/flow", "sdk"}, "the suite is for every store"},
 	{"host/config", []string{"sdk"}, "plain values: only the command knows what they are for"},
 	{"host/admin", []string{"host/flow", "host/limit", "sdk"}, "operators look through the store"},
+	{"host/verify", []string{"sdk", "sdk/grpcplugin", "proto", "host/pluginhost"}, "it knows a plugin by the protocol alone"},
+	{"host/verify/broken", []string{"sdk", "sdk/grpcplugin", "proto"}, "to break the rules of the protocol, it has to speak it"},
+	{"host/scaffold", nil, "what it writes stands by itself"},
+	{"host/schemadoc", []string{"sdk"}, "a schema tells all there is to tell"},
 	{"host/cmd/towpath", []string{"host", "sdk", "sdk/grpcplugin", "sdk/outbound"}, "it puts the host together, which knows plugins only as programs"},
 	{"e2e", nil, "stories know programs from outside"},
 	{"e2e/ledger", []string{"sdk", "sdk/grpcplugin"}, "it is a plugin like anyone's"},
@@ -59,7 +63,7 @@ var forTests = []string{"sdk/sdktest", "host/store/storetest", "host/token/token
 
 // forTestsOf are what the tests of a room may import besides: the command's benchmarks measure against the bare protocol, the pipeline
 // runs on each lane.
-var forTestsOf = map[string][]string{"host/cmd/towpath": {"proto"}, "host/pipeline": {"sdk/grpcplugin"}}
+var forTestsOf = map[string][]string{"host/cmd/towpath": {"proto"}, "host/scaffold": {"host/verify"}, "host/pipeline": {"sdk/grpcplugin"}}
 
 // plain are the folders that get by with the standard library.
 var plain = []string{"sdk", "sdk/outbound", "host/limit"}

@@ -19,8 +19,12 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// drainOnTerm is how long running flows have after SIGTERM.
-const drainOnTerm = 10 * time.Second
+const (
+	// drainOnTerm is how long running flows have after SIGTERM.
+	drainOnTerm = 10 * time.Second
+	// flushOnTerm is how long what they have sent last has after that to reach the host.
+	flushOnTerm = time.Second
+)
 
 // Serve runs a plugin. It is all that a plugin's main has to do, and returns when the host ends the plugin. Log with slog's default
 // logger: its records reach the host's log. Standard output is not for logs.
@@ -50,7 +54,11 @@ func exitOnTerm(s *pluginServer) {
 	<-term
 	ctx, cancel := context.WithTimeout(context.Background(), drainOnTerm)
 	defer cancel()
+	busy := s.busy()
 	s.drain(ctx)
+	if busy {
+		s.flush(flushOnTerm)
+	}
 	os.Exit(0)
 }
 
@@ -69,6 +77,9 @@ type glue struct {
 }
 
 func (g *glue) GRPCServer(_ *plugin.GRPCBroker, s *grpc.Server) error {
+	g.server.mu.Lock()
+	g.server.stop = s.GracefulStop
+	g.server.mu.Unlock()
 	g.server.register(s)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -28,6 +29,7 @@ type pluginServer struct {
 	flows    int
 	draining bool
 	idle     chan struct{} // closed when flows reaches 0 while draining
+	stop     func()        // stops the gRPC server when its calls have ended; nil until there is one
 }
 
 func newPluginServer(p sdk.Plugin) *pluginServer {
@@ -89,6 +91,33 @@ func (s *pluginServer) drain(ctx context.Context) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.flows
+}
+
+// busy says whether a flow runs.
+func (s *pluginServer) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flows > 0
+}
+
+// flush waits until gRPC has sent what ended flows have given it, as far as that can be known: a call that the host keeps open for
+// other purposes holds it up for all of d.
+func (s *pluginServer) flush(d time.Duration) {
+	s.mu.Lock()
+	stop := s.stop
+	s.mu.Unlock()
+	if stop == nil {
+		return
+	}
+	stopped := make(chan struct{})
+	go func() {
+		stop()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(d):
+	}
 }
 
 // enter counts a flow; leave has to be called when it ends.

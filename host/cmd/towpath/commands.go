@@ -20,7 +20,8 @@ type command struct {
 }
 
 func commands() []command {
-	return []command{serveCommand(), validateCommand(), pluginsListCommand(), pluginsDescribeCommand(),
+	return []command{serveCommand(), validateCommand(), pluginsListCommand(), pluginsDescribeCommand(), pluginsDocsCommand(), pluginsSchemaCommand(),
+		pluginsVerifyCommand(), pluginsNewCommand(),
 		flowsListCommand(), flowsShowCommand(), flowsWatchCommand(), flowsRetryCommand(), flowsSkipCommand(), flowsResendCommand(), flowsTerminateCommand(), flowsAddressCommand(), flowsDataCommand(), flowsAgreementCommand(),
 		datasetsListCommand(), datasetsShowCommand(), datasetsPutCommand(), datasetsRemoveCommand(),
 		limitsListCommand(), limitsSetCommand(), limitsClearCommand(),

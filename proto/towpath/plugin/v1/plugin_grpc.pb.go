@@ -7,6 +7,12 @@
 // carry data or records from a source to a sink without decoding them; for that to work a sender encodes such a frame as the one
 // field it is, and nothing else.
 //
+// # The connection
+//
+// While a call is open the host pings on HTTP/2, to see whether the plugin lives. A server has to allow pings at intervals of 5 seconds:
+// most allow far fewer unless they are told to, and end the connection with ENHANCE_YOUR_CALM, too_many_pings. It has to take messages of
+// up to 4 MiB, and should refuse those of more than 8 MiB.
+//
 // Field numbers 1 to 15 of Frame are encoded in one byte; they are kept for frames on the hot path.
 //
 // # The lane fd1
