@@ -27,6 +27,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/towpath-dataplane/towpath/host/confine"
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
@@ -37,6 +38,10 @@ type Options struct {
 	Directory string
 	// Trust is the policy on which files are executed. "": TrustPinned.
 	Trust Trust
+	// Publishers are the minisign public keys of those whose signatures count, by name.
+	Publishers map[string]string
+	// Decisions returns what someone has decided about the plugin of a name, for TrustAsk. It may be called concurrently. nil: nothing.
+	Decisions func(name string) (Decision, bool, error)
 	// Plugins holds the operator's settings by name of plugin. Plugins without settings are used if Trust allows it.
 	Plugins map[string]Settings
 	// RuntimeDir is a folder for sockets, scratch files and copies of binaries. Its path has to be short, because those of unix sockets
@@ -58,6 +63,10 @@ type Settings struct {
 	Binary string
 	// SHA256 is the digest that the file must have, in hexadecimal digits. "": none.
 	SHA256 string
+	// Publisher is who must have signed the file. "": anyone, if the policy asks for a signature at all.
+	Publisher string
+	// Allowed is what the plugin may do; it is kept to what it declares as well.
+	Allowed confine.Allowed
 	// Environment is added to the plugin's environment.
 	Environment map[string]string
 	// PassEnvironment names variables of the host's environment that the plugin gets, besides PATH, HOME, TZ, LANG, LC_*, GOTRACEBACK,
@@ -106,6 +115,8 @@ type Host struct {
 	launcher *launcher
 	metrics  *metrics
 
+	publishers publishers
+
 	closing   context.Context // ends when Close is called
 	endOneOff context.CancelFunc
 	closeOnce sync.Once
@@ -131,6 +142,9 @@ func newHost(o Options, p pace) (*Host, error) {
 	h := &Host{options: o, pace: p, log: o.Logger, supervisors: map[string]*supervisor{}, sources: map[string]*supervisor{},
 		sinks: map[string]*supervisor{}}
 	var err error
+	if h.publishers, err = newPublishers(o.Publishers); err != nil {
+		return nil, err
+	}
 	if h.candidates, err = h.Discover(); err != nil {
 		return nil, err
 	}
@@ -145,7 +159,7 @@ func newHost(o Options, p pace) (*Host, error) {
 		}
 	}
 	h.closing, h.endOneOff = context.WithCancel(context.Background())
-	h.launcher = &launcher{dir: dir, spawner: newSpawner(), hostVersion: o.HostVersion, log: o.Logger}
+	h.launcher = &launcher{dir: dir, spawner: newSpawner(), confiner: confine.New(o.limited()), hostVersion: o.HostVersion, log: o.Logger}
 	return h, nil
 }
 
@@ -157,7 +171,13 @@ func (o *Options) complete() error {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if !o.Trust.valid() {
-		return fmt.Errorf("trust %q is not one of %s, %s, %s", o.Trust, TrustPinned, TrustDirectory, TrustOff)
+		return fmt.Errorf("trust %q is not one of %s, %s, %s, %s, %s", o.Trust, TrustPinned, TrustSigned, TrustDirectory, TrustAsk, TrustOff)
+	}
+	if o.Decisions == nil {
+		o.Decisions = func(string) (Decision, bool, error) { return Decision{}, false, nil }
+	}
+	if o.Trust == TrustSigned && len(o.Publishers) == 0 {
+		return fmt.Errorf("trust is %q, and there are no publishers", o.Trust)
 	}
 	if o.Directory != "" {
 		var err error
@@ -173,9 +193,22 @@ func (o *Options) complete() error {
 		if err := s.check(); err != nil {
 			return fmt.Errorf("plugin %s: %w", name, err)
 		}
+		if _, ok := o.Publishers[s.Publisher]; s.Publisher != "" && !ok {
+			return fmt.Errorf("plugin %s: there is no publisher %q", name, s.Publisher)
+		}
 		o.Plugins[name] = s.withDefaults()
 	}
 	return nil
+}
+
+// limited reports whether any plugin has limits that a control group enforces.
+func (o Options) limited() bool {
+	for _, s := range o.Plugins {
+		if l := s.Allowed.Limits; l.Memory > 0 || l.CPU > 0 || l.Processes > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (s Settings) check() error {
@@ -193,6 +226,9 @@ func (s Settings) check() error {
 	}
 	if s.LaneBuffer < 0 {
 		return fmt.Errorf("lane buffer %d is negative", s.LaneBuffer)
+	}
+	if _, err := confine.NewPolicy(nil, s.Allowed); err != nil {
+		return err
 	}
 	for _, d := range []time.Duration{s.StartTimeout, s.DrainTimeout, s.StopTimeout} {
 		if d < 0 {
@@ -297,7 +333,7 @@ func (h *Host) resolve(c Candidate) (program, error) {
 		return program{}, c.refused()
 	}
 	return program{Candidate: c, image: image, settings: h.options.Plugins[c.Name].withDefaults(), dropped: new(atomic.Int64),
-		clear: new(atomic.Bool)}, nil
+		clear: new(atomic.Bool), declared: new(atomic.Pointer[sdk.Permissions])}, nil
 }
 
 // refused is the error for a candidate that is not ready.
