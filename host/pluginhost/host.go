@@ -122,7 +122,10 @@ type Host struct {
 	closeOnce sync.Once
 	closeErr  error
 
+	reconsidering sync.Mutex // one at a time
+
 	mu          sync.Mutex // guards the rest
+	configs     map[string][]byte
 	started     bool
 	closed      bool
 	oneOffs     sync.WaitGroup // processes that Describe launched
@@ -262,7 +265,7 @@ func (h *Host) Start(ctx context.Context, configs map[string][]byte) error {
 		h.mu.Unlock()
 		return errors.New("plugin host: started before, or closed")
 	}
-	h.started, h.candidates = true, candidates
+	h.started, h.candidates, h.configs = true, candidates, configs
 	h.mu.Unlock()
 	errs := h.superviseAll(candidates, configs)
 	for _, s := range h.supervised() {
