@@ -222,7 +222,7 @@ plugin "file" {
 
   # What it may use. `towpath plugins describe file` says what of this, and of the permissions, is in force on this machine.
   limits {
-    memory     = "1GiB" # at least 128MiB
+    memory     = "1GiB" # at least 64MiB
     cpu        = 2      # processors; needs cgroups v2
     open_files = 4096
     processes  = 256    # threads count; needs cgroups v2

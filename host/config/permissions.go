@@ -99,12 +99,12 @@ func publisherKey(v cty.Value) (string, error) {
 }
 
 // leastMemory is what a plugin in Go needs to start.
-const leastMemory = 128 << 20
+const leastMemory = 64 << 20
 
 func pluginMemory(v cty.Value) (int64, error) {
 	n, err := size(v)
 	if err == nil && n < leastMemory {
-		err = errors.New("less than 128MiB is not enough for a plugin to start")
+		err = errors.New("less than 64MiB is not enough for a plugin to start")
 	}
 	return n, err
 }

@@ -118,8 +118,8 @@ func (c *Confiner) Prepare(cmd *exec.Cmd, name string, p Policy, at Places, refu
 func (c *Confiner) spec(p Policy, at Places) spec {
 	m := c.machine
 	s := spec{Image: at.Image, OpenFiles: uint64(p.OpenFiles), Seccomp: m.seccomp == ""}
-	if m.cgroups == nil {
-		s.Data = uint64(p.Memory)
+	if m.cgroups == nil && p.Memory > 0 {
+		s.Data = uint64(p.Memory) + reserved
 	}
 	if p.read != nil && m.landlock >= landlockFiles {
 		s.Files |= toRead

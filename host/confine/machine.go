@@ -20,6 +20,9 @@ const (
 	landlockScope    = 6
 )
 
+// reserved is what programs, above all those in Go, ask of the kernel and do not use. RLIMIT_DATA counts it.
+const reserved = 128 << 20
+
 const noLandlock = "this kernel has no Landlock"
 
 // enforces says whether, and by what, something is in force.
@@ -40,7 +43,7 @@ func (m machine) enforces(item string, p Policy) (bool, string) {
 		if group {
 			return true, "cgroup, for all its processes together"
 		}
-		return true, "RLIMIT_DATA, for each process by itself; " + m.noGroups
+		return true, "RLIMIT_DATA, for each process by itself, with 128 MiB for what is reserved and not used; " + m.noGroups
 	case "cpu", "processes":
 		if group {
 			return true, "cgroup"

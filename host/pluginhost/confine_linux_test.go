@@ -109,7 +109,7 @@ func TestConfinedChildren(t *testing.T) {
 }
 
 func TestConfinedMemory(t *testing.T) {
-	h, _ := startHost(t, quickPace, Settings{Allowed: confine.Allowed{Limits: confine.Limits{Memory: 256 << 20}}}, "good")
+	h, _ := startHost(t, quickPace, Settings{Allowed: confine.Allowed{Limits: confine.Limits{Memory: 128 << 20}}}, "good")
 	mustReach(t, h, "good", "eat 32", "")
 	if _, err := content(read(t, h, "Misbehave", "reach eat 1024")); err == nil {
 		t.Fatal("it has eaten four times what it may")

@@ -17,7 +17,7 @@ profile "http-pull" {}
 plugin "a" {
   publisher = "acmee"
   limits {
-    memory     = "64MiB"
+    memory     = "63MiB"
     cpu        = 0
     open_files = 0
     processes  = "many"
