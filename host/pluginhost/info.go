@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -140,6 +141,13 @@ func (h *Host) Descriptions(ctx context.Context) ([]sdk.Description, error) {
 
 // candidate finds the file of a plugin. Of several, the one that can be executed is the plugin's.
 func (h *Host) candidate(name string) (Candidate, error) {
+	if s, ok := h.options.Plugins[name]; ok {
+		files, err := h.filesByName()
+		if err != nil {
+			return Candidate{}, err
+		}
+		return h.inspect(name, h.declaredPath(name, s, files), io.Discard), nil
+	}
 	candidates, err := h.Discover()
 	if err != nil {
 		return Candidate{}, err
