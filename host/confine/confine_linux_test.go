@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -168,53 +169,96 @@ func TestOpenFiles(t *testing.T) {
 	mustDo(t, files, "open 64", "too many open files")
 }
 
-// A plugin that is stuck in a call that the host makes for it does not hold up the host.
-func TestEndWhileConnecting(t *testing.T) {
+// deafTCP returns the address of a listener that accepts nobody, and has no room for more who wait.
+func deafTCP(t *testing.T) string {
+	t.Helper()
 	l, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(l)
-	// A listener that accepts nobody, with no room for more than a few who wait, keeps others from connecting.
+	t.Cleanup(func() { unix.Close(l) })
 	if err := unix.Bind(l, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
 	unix.Listen(l, 0)
 	name, _ := unix.Getsockname(l)
 	address := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*unix.SockaddrInet4).Port)).String()
-	first, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer first.Close()
+	fill(t, "tcp", address)
+	return address
+}
 
-	image, _ := os.Executable()
-	folder := t.TempDir()
-	cmd := exec.Command(image)
-	cmd.Env = append(os.Environ(), actEnv+"=block "+address)
-	process, err := New(false).Prepare(cmd, "test", policy(t, nil, Allowed{Connect: []string{"127.0.0.1:*"}}),
-		Places{Image: image, Folder: folder}, func(string) {})
+// deafUnix is deafTCP with a unix socket.
+func deafUnix(t *testing.T, dir string) string {
+	t.Helper()
+	path := filepath.Join(dir, "deaf")
+	l, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	t.Cleanup(func() { unix.Close(l) })
+	if err := unix.Bind(l, &unix.SockaddrUnix{Name: path}); err != nil {
 		t.Fatal(err)
 	}
-	if err := process.Started(t.Context()); err != nil {
+	unix.Listen(l, 0)
+	fill(t, "unix", path)
+	return path
+}
+
+func fill(t *testing.T, network, address string) {
+	t.Helper()
+	c, err := net.Dial(network, address)
+	if err != nil {
 		t.Fatal(err)
 	}
-	for asked := false; !asked; {
-		process.sentry.mu.Lock()
-		asked = len(process.sentry.sockets) > 0
-		process.sentry.mu.Unlock()
-		if !asked && unix.Kill(cmd.Process.Pid, 0) != nil {
-			t.Fatal("it has ended")
+	t.Cleanup(func() { c.Close() })
+}
+
+// A plugin that is stuck in a call that the host makes for it does not hold up the host.
+func TestEndWhileConnecting(t *testing.T) {
+	dir := t.TempDir()
+	for what, allowed := range map[string]Allowed{
+		"block " + deafTCP(t):            {Connect: []string{"127.0.0.1:*"}},
+		"block-unix " + deafUnix(t, dir): {Write: []string{dir}},
+	} {
+		image, _ := os.Executable()
+		cmd := exec.Command(image)
+		cmd.Env = append(os.Environ(), actEnv+"="+what)
+		process, err := New(false).Prepare(cmd, "test", policy(t, nil, allowed), Places{Image: image, Folder: t.TempDir()}, func(string) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := process.Started(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() { cmd.Wait(); close(ended) }()
+		process.sentry.awaitCall(t, ended)
+		cmd.Process.Kill()
+		<-ended
+		if err := process.Close(); err != nil {
+			t.Error(err)
 		}
 	}
-	cmd.Process.Kill()
-	cmd.Wait()
-	if err := process.Close(); err != nil {
-		t.Error(err)
+}
+
+// awaitCall waits until the process has the host connect for it.
+func (s *sentry) awaitCall(t *testing.T, ended <-chan struct{}) {
+	t.Helper()
+	for {
+		s.mu.Lock()
+		n := len(s.sockets)
+		s.mu.Unlock()
+		if n > 0 {
+			return
+		}
+		select {
+		case <-ended:
+			t.Fatal("it has ended")
+		case <-time.After(time.Millisecond):
+		}
 	}
 }
 

@@ -290,7 +290,43 @@ func (s *sentry) connectUnix(c caller, fd int, address []byte) error {
 	if !s.judge.socket(path) {
 		return s.judge.refuse("the unix socket " + path)
 	}
-	return unix.Connect(fd, &unix.SockaddrUnix{Name: held})
+	return s.connectHeld(c, fd, held)
+}
+
+// connectHeld connects to a unix socket. A server that accepts nobody holds a call up that may block, and nothing breaks such a call off:
+// so it is made again every second.
+func (s *sentry) connectHeld(c caller, fd int, name string) error {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil {
+		return err
+	}
+	to := &unix.SockaddrUnix{Name: name}
+	if flags&unix.O_NONBLOCK != 0 {
+		return unix.Connect(fd, to)
+	}
+	own, err := unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO)
+	if err != nil {
+		return err
+	}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 1}); err != nil {
+		return err
+	}
+	defer unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, own)
+	for {
+		err := unix.Connect(fd, to)
+		if err != unix.EAGAIN && err != unix.EINTR {
+			return err
+		}
+		if s.isClosed() || c.alive() != nil {
+			return unix.EACCES
+		}
+	}
+}
+
+func (s *sentry) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
 }
 
 // connect connects a socket to an address that the host has a copy of.

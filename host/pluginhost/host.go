@@ -3,7 +3,8 @@
 //
 // A plugin is a program of someone else's. The package expects it to crash, to freeze, to print what it likes where it likes, and to
 // leave children behind; none of that stops the host or another plugin, and every wait for a plugin has a bound. It does not
-// expect malice that an operating system user could carry out anyway: a plugin runs as the host's user.
+// expect malice that an operating system user could carry out anyway: a plugin runs as the host's user, though confined, if its settings or
+// it itself say to what.
 //
 // The package knows nothing of flows, control planes or configuration files.
 package pluginhost
