@@ -188,9 +188,18 @@ plugins {
   directory = "../.towpath/plugins"
   # Which of them may be run:
   #   "pinned"     those whose SHA-256 equals the one in their plugin block. The default
+  #   "signed"     those that one of the publishers below has signed: minisign -S -H -m towpath-plugin-x leaves the signature beside the
+  #                file, as towpath-plugin-x.minisig
+  #   "ask"        those that `towpath plugins trust NAME` has decided to trust, for that very content
   #   "directory"  all, as long as the directory and the file belong to the host's user or root and nobody else can write to them
   #   "off"        all
+  # A pin, and a publisher in a plugin block, have to fit under each of them.
   trust = "directory"
+
+  # Whose signatures count: the second line of a minisign.pub.
+  publisher "example" {
+    key = "RWQ5kkpFHbnjgrPnd/dYsZ+gRMpPOS0myd1FDw75+tZr/0WjnRtnPiRc"
+  }
 }
 
 # A plugin. `towpath plugins describe file` shows what its config can have.
@@ -207,6 +216,25 @@ plugin "file" {
 
   # To run exactly one build of it: sha256sum towpath-plugin-file | cut -c1-64 > file.sha256
   #: sha256 = file("file.sha256")
+
+  # To run no build of it that someone else has made:
+  #: publisher = "example"
+
+  # What it may use. `towpath plugins describe file` says what of this, and of the permissions, is in force on this machine.
+  limits {
+    memory     = "1GiB" # at least 64MiB
+    cpu        = 2      # processors; needs cgroups v2
+    open_files = 4096
+    processes  = 256    # threads count; needs cgroups v2
+  }
+
+  # What it may do. What is not mentioned is not confined, unless the plugin itself says what it needs.
+  permissions {
+    environment = ["TZ"]                           # variables it gets from the host's environment if it asks for them
+    read        = ["../.towpath/reference/files"]  # folders and files, relative to this file
+    write       = ["../.towpath/reference/files"]  # they may be read too
+    connect     = []                               # "s3.example.com:443", "10.0.0.0/8:443", "[2001:db8::/32]:*", "*:5432"
+  }
 
   config {
     root      = path("../.towpath/reference/files") # it has to exist; no address reaches out of it

@@ -17,6 +17,8 @@ type Plugin struct {
 	Configure func(ctx context.Context, c Config) error
 	Sources   []SourceType
 	Sinks     []SinkType
+	// Permissions are what the plugin needs of the machine, all of it. nil: it does not say.
+	Permissions *Permissions
 }
 
 // AddressType describes a type of data address that a plugin reads or writes.
@@ -58,11 +60,14 @@ type Description struct {
 	Sinks         []AddressType
 	// Digests that the plugin computes as a source and checks as a sink.
 	Digests []Algorithm
+	// Permissions are what the plugin needs of the machine. nil: it does not say.
+	Permissions *Permissions
 }
 
 // Description returns what the plugin says of itself.
 func (p Plugin) Description() Description {
-	d := Description{Name: p.Name, Version: p.Version, Documentation: p.Documentation, Config: p.Config, Digests: Algorithms()}
+	d := Description{Name: p.Name, Version: p.Version, Documentation: p.Documentation, Config: p.Config, Digests: Algorithms(),
+		Permissions: p.Permissions}
 	for _, s := range p.Sources {
 		t := s.AddressType
 		_, t.Copies = s.Source.(Copier)

@@ -40,6 +40,8 @@ var traps = map[string]func(p sdk.Plugin){
 	"stubborn":         stubborn,
 	"breeder":          breeder,
 	"escaping-child":   escapingChild,
+	"modest":           modest,
+	"greedy":           greedy,
 }
 
 func main() {

@@ -27,6 +27,10 @@ func (s source) Validate(_ context.Context, a sdk.DataAddress) error {
 func (s source) Read(ctx context.Context, r sdk.ReadRequest) iter.Seq2[sdk.Part, error] {
 	return func(yield func(sdk.Part, error) bool) {
 		do := r.Address.Get("do")
+		if what, ok := strings.CutPrefix(do, "reach "); ok {
+			yield(sdk.BytesPart("reached", "text/plain", []byte(reach(what))), nil)
+			return
+		}
 		switch do {
 		case "about":
 			yield(sdk.BytesPart("about", "application/json", about()), nil)

@@ -20,7 +20,10 @@
 //	POST   /api/v1/controlplanes/{id}/register        registers this data plane with one
 //	POST   /api/v1/controlplanes/{id}/deregister      takes that back
 //	GET    /api/v1/plugins                            plugins
-//	GET    /api/v1/plugins/{name}                     one plugin with its types and their schemas
+//	GET    /api/v1/plugins/{name}                     one plugin with its types and their schemas, how it was built, and what it may do
+//	GET    /api/v1/plugins/{name}/trust               what is decided about its file, where that decides whether it may be executed
+//	PUT    /api/v1/plugins/{name}/trust               trusts the file that it has now: {sha256}, which may be left out
+//	DELETE /api/v1/plugins/{name}/trust               takes that back, and stops it
 //
 // ?context= names a participant context other than the default one; lists show all contexts without it. An id is one element of the
 // path, so a slash in it is written %2F; only the name of a part spans several.

@@ -29,6 +29,10 @@ type Options struct {
 	Movement func(flow.Key) (flow.Movement, bool)
 	// Plugins lists the plugins of the host.
 	Plugins func() []Plugin
+	// PluginBuild reads how a plugin's file was built; nil if it does not say. May be nil.
+	PluginBuild func(path string) *Build
+	// PluginTrust may be nil.
+	PluginTrust PluginTrust
 	// Ready returns nil when the host takes signals.
 	Ready   func() error
 	Metrics *prometheus.Registry
@@ -72,6 +76,11 @@ func NewHandler(o Options) http.Handler {
 	mux.HandleFunc("GET /api/v1/flows/{id}", h.flow)
 	mux.HandleFunc("GET /api/v1/plugins", h.plugins)
 	mux.HandleFunc("GET /api/v1/plugins/{name}", h.plugin)
+	if o.PluginTrust != nil {
+		mux.HandleFunc("GET /api/v1/plugins/{name}/trust", h.pluginDecision)
+		mux.HandleFunc("PUT /api/v1/plugins/{name}/trust", h.private(h.trustPlugin))
+		mux.HandleFunc("DELETE /api/v1/plugins/{name}/trust", h.private(h.distrustPlugin))
+	}
 	if o.Operations != nil {
 		mux.HandleFunc("POST /api/v1/flows/{id}/retry", h.private(h.operate(h.retry)))
 		mux.HandleFunc("POST /api/v1/flows/{id}/skip", h.private(h.operate(h.skip)))
@@ -235,24 +244,6 @@ func (h handler) show(f *flow.Flow) Flow {
 		}
 	}
 	return shown
-}
-
-func (h handler) plugins(w http.ResponseWriter, _ *http.Request) {
-	list := PluginList{Plugins: h.Plugins()}
-	for i := range list.Plugins {
-		list.Plugins[i].Description = nil
-	}
-	reply(w, http.StatusOK, list)
-}
-
-func (h handler) plugin(w http.ResponseWriter, r *http.Request) {
-	plugins := h.Plugins()
-	i := slices.IndexFunc(plugins, func(p Plugin) bool { return p.Name == r.PathValue("name") })
-	if i < 0 {
-		newProblem(http.StatusNotFound, "there is no plugin %.300q", r.PathValue("name")).write(w)
-		return
-	}
-	reply(w, http.StatusOK, plugins[i])
 }
 
 func reply(w http.ResponseWriter, status int, v any) {

@@ -210,40 +210,6 @@ type Registration struct {
 	LastError string     `json:"lastError,omitempty"`
 }
 
-// PluginList is the answer of /api/v1/plugins.
-type PluginList struct {
-	Plugins []Plugin `json:"plugins"`
-}
-
-// Plugin is a plugin as the API shows it.
-type Plugin struct {
-	Name     string    `json:"name"`
-	Version  string    `json:"version,omitempty"`
-	Path     string    `json:"path"`
-	SHA256   string    `json:"sha256,omitempty"`
-	Status   string    `json:"status"` // whether it may be executed
-	Reason   string    `json:"reason,omitempty"`
-	State    string    `json:"state"`
-	Since    time.Time `json:"since"`
-	Problem  string    `json:"problem,omitempty"`
-	PID      int       `json:"pid,omitempty"`
-	Restarts int       `json:"restarts"`
-	Flows    int       `json:"flows"`
-	Sources  []string  `json:"sources"`
-	Sinks    []string  `json:"sinks"`
-	LastExit *Exit     `json:"lastExit,omitempty"`
-	// Description is left out of lists.
-	Description *sdk.Description `json:"description,omitempty"`
-}
-
-// Exit says how a plugin's process ended.
-type Exit struct {
-	At     time.Time `json:"at"`
-	Status string    `json:"status"`
-	Reason string    `json:"reason,omitempty"`
-	Stderr []string  `json:"stderr,omitempty"`
-}
-
 func newFlow(f *flow.Flow, waiting string) Flow {
 	return Flow{
 		ID: f.ID, Context: f.Context, Role: string(f.Role), Direction: string(f.Direction), State: string(f.State),

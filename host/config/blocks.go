@@ -34,12 +34,15 @@ var (
 	tlsSchema = &hcl.BodySchema{Attributes: append(required("certificate", "key"), optional("client_ca")...)}
 
 	storeSchema   = &hcl.BodySchema{Attributes: optional("path")}
-	pluginsSchema = &hcl.BodySchema{Attributes: append(required("directory"), optional("trust")...)}
+	pluginsSchema = &hcl.BodySchema{
+		Attributes: append(required("directory"), optional("trust")...),
+		Blocks:     []hcl.BlockHeaderSchema{{Type: "publisher", LabelNames: []string{"name"}}},
+	}
 
 	pluginSchema = &hcl.BodySchema{
-		Attributes: optional("binary", "sha256", "environment", "pass_environment", "start_timeout", "drain_timeout", "stop_timeout",
+		Attributes: optional("binary", "sha256", "publisher", "environment", "pass_environment", "start_timeout", "drain_timeout", "stop_timeout",
 			"lane", "lane_buffer", "mtls", "server_side_copy"),
-		Blocks: []hcl.BlockHeaderSchema{{Type: "config"}},
+		Blocks: []hcl.BlockHeaderSchema{{Type: "config"}, {Type: "limits"}, {Type: "permissions"}},
 	}
 
 	profileSchema = &hcl.BodySchema{

@@ -104,6 +104,8 @@ type Store struct {
 type Plugins struct {
 	Directory string
 	Trust     Trust
+	// Publishers are those whose signatures count; at least one with TrustSigned.
+	Publishers []Publisher
 	// Declared are the plugin blocks in the order of their files.
 	Declared []Plugin
 
@@ -116,6 +118,8 @@ type Trust string
 // The policies of trust.
 const (
 	TrustPinned    Trust = "pinned"    // those with the SHA-256 that their plugin block gives
+	TrustSigned    Trust = "signed"    // those that a publisher has signed
+	TrustAsk       Trust = "ask"       // those that someone has decided to trust
 	TrustDirectory Trust = "directory" // those in a directory that only the host's user or root can change
 	TrustOff       Trust = "off"       // all
 )
@@ -127,6 +131,8 @@ type Plugin struct {
 	Binary string
 	// SHA256 of the binary in lower-case hexadecimal digits. "" if it is not pinned; never with TrustPinned.
 	SHA256 string
+	// Publisher is whose signature the binary has to have. "": anyone's, if it needs one at all.
+	Publisher string
 	// Environment is set for the process, beside the variables of the host that PassEnvironment names.
 	Environment     map[string]string
 	PassEnvironment []string
@@ -139,6 +145,9 @@ type Plugin struct {
 	MTLS       MTLS  // of the connection for control
 	// ServerSideCopy lets stores copy what goes from one address in them to another.
 	ServerSideCopy bool
+	// What the plugin may use and do at most.
+	Limits      PluginLimits
+	Permissions Permissions
 
 	Range hcl.Range
 }

@@ -18,11 +18,7 @@ func (l *loader) finish() {
 	if c.Store.Path == "" {
 		c.Store.Path = filepath.Join(c.DataPlane.DataDir, defaultStoreFile)
 	}
-	for _, p := range c.Plugins.Declared {
-		if c.Plugins.Trust == TrustPinned && p.SHA256 == "" {
-			l.report(p.Range, "Missing pin", "plugins has trust = %q, so the plugin needs its sha256.", TrustPinned)
-		}
-	}
+	l.finishTrust()
 	if c.Public.reachedNowhere() && c.Public.URL == "" {
 		l.report(c.Public.Range, "Missing url", "Counterparties cannot be told %q, which stands for all interfaces. Set url.", c.Public.Address)
 	}

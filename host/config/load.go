@@ -174,7 +174,8 @@ func (l *loader) plugins(b *hcl.Block, into *Plugins) {
 	f := l.open(b, pluginsSchema)
 	into.Range = b.DefRange
 	set(f, "directory", &into.Directory, f.path)
-	set(f, "trust", &into.Trust, oneOf(TrustPinned, TrustDirectory, TrustOff))
+	set(f, "trust", &into.Trust, oneOf(TrustPinned, TrustSigned, TrustDirectory, TrustAsk, TrustOff))
+	into.Publishers = l.publishers(f)
 }
 
 func (l *loader) plugin(b *hcl.Block) Plugin {
@@ -183,6 +184,7 @@ func (l *loader) plugin(b *hcl.Block) Plugin {
 	p.Name, p.Range = l.label(b, checkPluginName), b.DefRange
 	set(f, "binary", &p.Binary, fileName)
 	set(f, "sha256", &p.SHA256, sha256Hex)
+	set(f, "publisher", &p.Publisher, nonEmpty)
 	set(f, "environment", &p.Environment, environment)
 	if set(f, "pass_environment", &p.PassEnvironment, variables) {
 		for _, name := range p.PassEnvironment {
@@ -198,6 +200,7 @@ func (l *loader) plugin(b *hcl.Block) Plugin {
 	set(f, "lane_buffer", &p.LaneBuffer, laneBuffer)
 	set(f, "mtls", &p.MTLS, oneOf(MTLSAuto, MTLSOn, MTLSOff))
 	set(f, "server_side_copy", &p.ServerSideCopy, boolean)
+	l.confinement(f, &p)
 	l.config.configBlocks[p.Name] = l.configBlock(f)
 	return p
 }

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"aead.dev/minisign"
 )
 
 // Candidate is a file that may be a plugin. Nothing was executed to find out about it.
@@ -84,7 +86,7 @@ func (h *Host) filesByName() (map[string]string, error) {
 		return nil, fmt.Errorf("plugin directory: %w", err)
 	}
 	for _, e := range entries {
-		if e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+		if e.IsDir() || strings.HasPrefix(e.Name(), ".") || strings.HasSuffix(e.Name(), signatureSuffix) {
 			continue
 		}
 		paths[filepath.Join(h.options.Directory, e.Name())] = strings.TrimPrefix(e.Name(), filePrefix)
@@ -139,7 +141,15 @@ func (h *Host) inspect(name, path string, w io.Writer) Candidate {
 		return c
 	}
 	defer file.Close()
-	if err := c.read(file, w); err != nil {
+	settings := h.options.Plugins[name]
+	who := h.publishers.only(settings.Publisher)
+	signed := settings.Publisher != "" || h.options.Trust == TrustSigned
+	content := minisign.NewReader(file)
+	var hashed io.Reader = file
+	if signed {
+		hashed = content
+	}
+	if err := c.read(file, hashed, w); err != nil {
 		c.Status, c.Reason = StatusNotExecutable, reason(err)
 		return c
 	}
@@ -148,7 +158,12 @@ func (h *Host) inspect(name, path string, w io.Writer) Candidate {
 		c.Reason = reason(err)
 		return c
 	}
-	ground, err := h.options.Trust.judge(c, strings.ToLower(h.options.Plugins[name].SHA256))
+	e := evidence{pin: strings.ToLower(settings.SHA256), publisher: settings.Publisher,
+		decision: func() (Decision, bool, error) { return h.options.Decisions(name) }}
+	if signed {
+		e.signer, e.unsigned = who.signer(path, content)
+	}
+	ground, err := h.options.Trust.judge(c, e)
 	if err != nil {
 		c.Status, c.Reason = StatusUntrusted, reason(err)
 		return c
@@ -169,8 +184,8 @@ func openRegular(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 }
 
-// read fills in what the file says about itself.
-func (c *Candidate) read(file *os.File, w io.Writer) error {
+// read fills in what the file says about itself. content reads the file.
+func (c *Candidate) read(file *os.File, content io.Reader, w io.Writer) error {
 	info, err := file.Stat()
 	if err != nil {
 		return err
@@ -180,7 +195,7 @@ func (c *Candidate) read(file *os.File, w io.Writer) error {
 		return errors.New("it is not a regular file")
 	}
 	digest := sha256.New()
-	n, err := io.Copy(io.MultiWriter(digest, w), io.LimitReader(file, maxBinary+1))
+	n, err := io.Copy(io.MultiWriter(digest, w), io.LimitReader(content, maxBinary+1))
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,8 @@
 //
 // A plugin is a program of someone else's. The package expects it to crash, to freeze, to print what it likes where it likes, and to
 // leave children behind; none of that stops the host or another plugin, and every wait for a plugin has a bound. It does not
-// expect malice that an operating system user could carry out anyway: a plugin runs as the host's user.
+// expect malice that an operating system user could carry out anyway: a plugin runs as the host's user, though confined, if its settings or
+// it itself say to what.
 //
 // The package knows nothing of flows, control planes or configuration files.
 package pluginhost
@@ -27,6 +28,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/towpath-dataplane/towpath/host/confine"
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
@@ -37,6 +39,10 @@ type Options struct {
 	Directory string
 	// Trust is the policy on which files are executed. "": TrustPinned.
 	Trust Trust
+	// Publishers are the minisign public keys of those whose signatures count, by name.
+	Publishers map[string]string
+	// Decisions returns what someone has decided about the plugin of a name, for TrustAsk. It may be called concurrently. nil: nothing.
+	Decisions func(name string) (Decision, bool, error)
 	// Plugins holds the operator's settings by name of plugin. Plugins without settings are used if Trust allows it.
 	Plugins map[string]Settings
 	// RuntimeDir is a folder for sockets, scratch files and copies of binaries. Its path has to be short, because those of unix sockets
@@ -58,6 +64,10 @@ type Settings struct {
 	Binary string
 	// SHA256 is the digest that the file must have, in hexadecimal digits. "": none.
 	SHA256 string
+	// Publisher is who must have signed the file. "": anyone, if the policy asks for a signature at all.
+	Publisher string
+	// Allowed is what the plugin may do; it is kept to what it declares as well.
+	Allowed confine.Allowed
 	// Environment is added to the plugin's environment.
 	Environment map[string]string
 	// PassEnvironment names variables of the host's environment that the plugin gets, besides PATH, HOME, TZ, LANG, LC_*, GOTRACEBACK,
@@ -106,12 +116,17 @@ type Host struct {
 	launcher *launcher
 	metrics  *metrics
 
+	publishers publishers
+
 	closing   context.Context // ends when Close is called
 	endOneOff context.CancelFunc
 	closeOnce sync.Once
 	closeErr  error
 
+	reconsidering sync.Mutex // one at a time
+
 	mu          sync.Mutex // guards the rest
+	configs     map[string][]byte
 	started     bool
 	closed      bool
 	oneOffs     sync.WaitGroup // processes that Describe launched
@@ -131,6 +146,9 @@ func newHost(o Options, p pace) (*Host, error) {
 	h := &Host{options: o, pace: p, log: o.Logger, supervisors: map[string]*supervisor{}, sources: map[string]*supervisor{},
 		sinks: map[string]*supervisor{}}
 	var err error
+	if h.publishers, err = newPublishers(o.Publishers); err != nil {
+		return nil, err
+	}
 	if h.candidates, err = h.Discover(); err != nil {
 		return nil, err
 	}
@@ -145,7 +163,7 @@ func newHost(o Options, p pace) (*Host, error) {
 		}
 	}
 	h.closing, h.endOneOff = context.WithCancel(context.Background())
-	h.launcher = &launcher{dir: dir, spawner: newSpawner(), hostVersion: o.HostVersion, log: o.Logger}
+	h.launcher = &launcher{dir: dir, spawner: newSpawner(), confiner: confine.New(o.limited()), hostVersion: o.HostVersion, log: o.Logger}
 	return h, nil
 }
 
@@ -157,7 +175,13 @@ func (o *Options) complete() error {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if !o.Trust.valid() {
-		return fmt.Errorf("trust %q is not one of %s, %s, %s", o.Trust, TrustPinned, TrustDirectory, TrustOff)
+		return fmt.Errorf("trust %q is not one of %s, %s, %s, %s, %s", o.Trust, TrustPinned, TrustSigned, TrustDirectory, TrustAsk, TrustOff)
+	}
+	if o.Decisions == nil {
+		o.Decisions = func(string) (Decision, bool, error) { return Decision{}, false, nil }
+	}
+	if o.Trust == TrustSigned && len(o.Publishers) == 0 {
+		return fmt.Errorf("trust is %q, and there are no publishers", o.Trust)
 	}
 	if o.Directory != "" {
 		var err error
@@ -173,9 +197,22 @@ func (o *Options) complete() error {
 		if err := s.check(); err != nil {
 			return fmt.Errorf("plugin %s: %w", name, err)
 		}
+		if _, ok := o.Publishers[s.Publisher]; s.Publisher != "" && !ok {
+			return fmt.Errorf("plugin %s: there is no publisher %q", name, s.Publisher)
+		}
 		o.Plugins[name] = s.withDefaults()
 	}
 	return nil
+}
+
+// limited reports whether any plugin has limits that a control group enforces.
+func (o Options) limited() bool {
+	for _, s := range o.Plugins {
+		if l := s.Allowed.Limits; l.Memory > 0 || l.CPU > 0 || l.Processes > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (s Settings) check() error {
@@ -193,6 +230,9 @@ func (s Settings) check() error {
 	}
 	if s.LaneBuffer < 0 {
 		return fmt.Errorf("lane buffer %d is negative", s.LaneBuffer)
+	}
+	if _, err := confine.NewPolicy(nil, s.Allowed); err != nil {
+		return err
 	}
 	for _, d := range []time.Duration{s.StartTimeout, s.DrainTimeout, s.StopTimeout} {
 		if d < 0 {
@@ -226,7 +266,7 @@ func (h *Host) Start(ctx context.Context, configs map[string][]byte) error {
 		h.mu.Unlock()
 		return errors.New("plugin host: started before, or closed")
 	}
-	h.started, h.candidates = true, candidates
+	h.started, h.candidates, h.configs = true, candidates, configs
 	h.mu.Unlock()
 	errs := h.superviseAll(candidates, configs)
 	for _, s := range h.supervised() {
@@ -297,7 +337,7 @@ func (h *Host) resolve(c Candidate) (program, error) {
 		return program{}, c.refused()
 	}
 	return program{Candidate: c, image: image, settings: h.options.Plugins[c.Name].withDefaults(), dropped: new(atomic.Int64),
-		clear: new(atomic.Bool)}, nil
+		clear: new(atomic.Bool), declared: new(atomic.Pointer[sdk.Permissions])}, nil
 }
 
 // refused is the error for a candidate that is not ready.

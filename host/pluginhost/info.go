@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
+	"github.com/towpath-dataplane/towpath/host/confine"
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
@@ -27,6 +29,8 @@ type Info struct {
 	LastExit *Exit // nil if none of its processes has ended
 	Sources  []string
 	Sinks    []string
+	// Confinement is what the plugin may do on this machine.
+	Confinement []confine.Item
 }
 
 // Plugins lists all plugins, those that may not be executed included, by name.
@@ -35,12 +39,24 @@ func (h *Host) Plugins() []Info {
 	defer h.mu.Unlock()
 	infos := make([]Info, len(h.candidates))
 	for i, c := range h.candidates {
-		infos[i] = Info{Candidate: c, State: StateResolved}
+		infos[i] = Info{Candidate: c, State: StateResolved, Confinement: h.Confinement(c.Name, nil)}
 		if s := h.supervisors[c.Name]; s != nil && s.Path == c.Path {
 			infos[i] = s.info()
+			infos[i].Candidate = c
+			infos[i].Confinement = h.Confinement(c.Name, s.declared.Load())
 		}
 	}
 	return infos
+}
+
+// Confinement says of what a plugin may do what is declared, allowed, and in force on this machine. declared is nil if the plugin does not
+// say, or is not known.
+func (h *Host) Confinement(name string, declared *sdk.Permissions) []confine.Item {
+	p, err := confine.NewPolicy(declared, h.options.Plugins[name].Allowed)
+	if err != nil {
+		return nil // such a plugin is not launched
+	}
+	return h.launcher.confiner.Items(p)
 }
 
 func (s *supervisor) info() Info {
@@ -125,6 +141,13 @@ func (h *Host) Descriptions(ctx context.Context) ([]sdk.Description, error) {
 
 // candidate finds the file of a plugin. Of several, the one that can be executed is the plugin's.
 func (h *Host) candidate(name string) (Candidate, error) {
+	if s, ok := h.options.Plugins[name]; ok {
+		files, err := h.filesByName()
+		if err != nil {
+			return Candidate{}, err
+		}
+		return h.inspect(name, h.declaredPath(name, s, files), io.Discard), nil
+	}
 	candidates, err := h.Discover()
 	if err != nil {
 		return Candidate{}, err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/go-plugin"
 
+	"github.com/towpath-dataplane/towpath/host/confine"
 	"github.com/towpath-dataplane/towpath/sdk"
 	"github.com/towpath-dataplane/towpath/sdk/grpcplugin"
 )
@@ -23,6 +24,8 @@ type instance struct {
 	description sdk.Description
 	flows       atomic.Int64
 	stopLanes   func() // nil if there are none
+	policy      confine.Policy
+	confined    *confine.Process // nil if it is not
 
 	client  *plugin.Client
 	folder  string

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/hashicorp/go-plugin/runner"
 	"google.golang.org/grpc"
 
+	"github.com/towpath-dataplane/towpath/host/confine"
 	"github.com/towpath-dataplane/towpath/sdk"
 	"github.com/towpath-dataplane/towpath/sdk/grpcplugin"
 )
@@ -34,12 +36,15 @@ type program struct {
 	settings Settings
 	dropped  *atomic.Int64 // lines of output
 	clear    *atomic.Bool  // an earlier launch has shown that mutual TLS is not for this plugin
+	// declared is what the plugin says it needs, once that is known.
+	declared *atomic.Pointer[sdk.Permissions]
 }
 
 // launcher launches processes.
 type launcher struct {
 	dir         *runDir
 	spawner     *spawner
+	confiner    *confine.Confiner
 	hostVersion string
 	laneAfter   int64 // see grpcplugin.LaneOptions
 	log         *slog.Logger
@@ -59,10 +64,27 @@ func (p program) secure() bool {
 	return false
 }
 
-// launch starts a process, waits until it says where it listens, and asks it to describe itself. Under MTLSAuto a plugin that turns out
-// to be no good for mutual TLS is launched again without, now and from then on. The error is an *Error; nothing is left of the process
-// then.
+// launch starts a process, waits until it says where it listens, and asks it to describe itself. One that then says for the first time
+// what it needs of the machine is launched again, confined to that, unless it is so already. The error is an *Error; nothing is left of
+// the process then.
 func (l *launcher) launch(ctx context.Context, p program) (*instance, error) {
+	in, err := l.launchSecure(ctx, p)
+	if err != nil || in.description.Permissions == nil || !p.declared.CompareAndSwap(nil, in.description.Permissions) {
+		return in, err
+	}
+	policy, err := p.policy()
+	if err != nil || policy.Equal(in.policy) {
+		return in, err
+	}
+	if err := in.end("it is launched again, confined to what it says it needs"); err != nil {
+		return nil, &Error{Plugin: p.Name, Doing: "launch", Err: err}
+	}
+	return l.launchSecure(ctx, p)
+}
+
+// launchSecure launches a process. Under MTLSAuto a plugin that turns out to be no good for mutual TLS is launched again without, now and
+// from then on.
+func (l *launcher) launchSecure(ctx context.Context, p program) (*instance, error) {
 	in, err := l.launchOnce(ctx, p)
 	if p.settings.MTLS != MTLSAuto || !p.secure() {
 		return in, err
@@ -118,6 +140,11 @@ func checkDescription(name string, d sdk.Description) error {
 	if d.Name != name {
 		return fmt.Errorf("it calls itself %q, not %q", d.Name, name)
 	}
+	if d.Permissions != nil {
+		if err := d.Permissions.Check(); err != nil {
+			return fmt.Errorf("its permissions: %w", err)
+		}
+	}
 	for kind, types := range map[string][]sdk.AddressType{"source": d.Sources, "sink": d.Sinks} {
 		seen := map[string]bool{"": true}
 		for _, t := range types {
@@ -133,20 +160,24 @@ func checkDescription(name string, d sdk.Description) error {
 // connect starts a process and connects to it. When ctx ends first, the process is killed, and with it whatever go-plugin, which has
 // no deadlines of its own for most of this, waits for.
 func (l *launcher) connect(ctx context.Context, p program) (*instance, error) {
+	policy, err := p.policy()
+	if err != nil {
+		return nil, &Error{Plugin: p.Name, Doing: "launch", Err: err, Final: true}
+	}
 	folder, scratch, err := l.dir.launch()
 	if err != nil {
 		return nil, &Error{Plugin: p.Name, Doing: "launch", Err: err}
 	}
-	in := &instance{program: p, folder: folder, scratch: scratch, out: newOutput(l.log.With("plugin", p.Name), p.dropped)}
+	in := &instance{program: p, folder: folder, scratch: scratch, policy: policy, out: newOutput(l.log.With("plugin", p.Name), p.dropped)}
 	in.hs = newHandshake(in.out, p.secure())
-	launch := &launchRunner{ctx: ctx, instance: in, spawner: l.spawner, inTime: func() bool { return true }}
+	launch := &launchRunner{ctx: ctx, instance: in, spawner: l.spawner, confiner: l.confiner, inTime: func() bool { return true }}
 	in.client = plugin.NewClient(launch.clientConfig())
 	err = in.dispense()
 	if err == nil && !launch.inTime() {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		return nil, in.fail(ctx, "launch", cmp.Or(in.handshakeError(), err))
+		return nil, in.fail(ctx, "launch", cmp.Or(launch.refusal, in.handshakeError(), err))
 	}
 	return in, nil
 }
@@ -197,7 +228,9 @@ type launchRunner struct {
 	ctx      context.Context // of the launch
 	instance *instance
 	spawner  *spawner
+	confiner *confine.Confiner
 	cmd      *exec.Cmd
+	refusal  error       // why the plugin could not be executed, confined as it has to be
 	inTime   func() bool // says whether the launch did not run out of time, and ends the watch on ctx
 }
 
@@ -234,10 +267,12 @@ func (r *launchRunner) prepare(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.
 	r.cmd = exec.Command(in.image)
 	r.cmd.Args[0] = in.Path
 	r.cmd.Dir = in.scratch
-	r.cmd.Env = environment(os.Environ(), in.settings, in.scratch)
+	r.cmd.Env = environment(os.Environ(), in.settings, in.policy, in.scratch)
 	r.cmd.Env = append(r.cmd.Env, cmd.Env...)
 	r.cmd.Env = append(r.cmd.Env, plugin.EnvUnixSocketDir+"="+in.folder)
-	return r, nil
+	var err error
+	in.confined, err = r.confiner.Prepare(r.cmd, in.Name, in.policy, confine.Places{Image: in.image, Folder: in.folder}, in.complain())
+	return r, err
 }
 
 // Start starts the process, and has it killed should the launch's context end.
@@ -246,17 +281,47 @@ func (r *launchRunner) Start(context.Context) error {
 		return err
 	}
 	p, err := startProcess(r.spawner, r.cmd, r.instance.out, r.instance.hs)
+	if err == nil {
+		r.instance.process = p
+		r.inTime = context.AfterFunc(r.ctx, func() { p.kill(context.Cause(r.ctx).Error()) })
+		err = explainExecution(r.instance.confined.Started(r.ctx))
+		r.refusal = err
+		return err
+	}
+	return explainExecution(err)
+}
+
+// explainExecution says of an error whether the system will never execute the file.
+func explainExecution(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return finally(fmt.Errorf("%w (is the runtime directory on a file system mounted noexec?)", err))
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOEXEC):
 		return finally(err)
-	case err != nil:
-		return err
 	}
-	r.instance.process = p
-	r.inTime = context.AfterFunc(r.ctx, func() { p.kill(context.Cause(r.ctx).Error()) })
-	return nil
+	return err
+}
+
+// policy is what the plugin is to be kept to, as far as is known.
+func (p program) policy() (confine.Policy, error) {
+	return confine.NewPolicy(p.declared.Load(), p.settings.Allowed)
+}
+
+// maxComplaints is how many attempts of a process to do what it must not are logged.
+const maxComplaints = 20
+
+// complain returns what logs an attempt of the process to do what it must not, each kind once.
+func (in *instance) complain() func(what string) {
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	return func(what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !seen[what] && len(seen) < maxComplaints {
+			seen[what] = true
+			in.out.log.Warn("plugin was kept from what it is not allowed", "attempt", what)
+		}
+	}
 }
 
 func (r *launchRunner) Wait(context.Context) error {
@@ -295,13 +360,18 @@ func (r *launchRunner) HostToPlugin(network, address string) (string, string, er
 var passed = []string{"PATH", "HOME", "TZ", "LANG", "GOTRACEBACK", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 
 // environment is what a plugin gets to see of the host's, and what its settings add.
-func environment(host []string, s Settings, scratch string) []string {
+func environment(host []string, s Settings, p confine.Policy, scratch string) []string {
 	vars := map[string]string{}
 	for _, entry := range host {
 		name, value, _ := strings.Cut(entry, "=")
-		if strings.HasPrefix(name, "LC_") || slices.Contains(passed, name) || slices.Contains(s.PassEnvironment, name) {
+		if strings.HasPrefix(name, "LC_") || slices.Contains(passed, name) || slices.Contains(s.PassEnvironment, name) ||
+			slices.Contains(p.Environment(), name) {
 			vars[name] = value
 		}
+	}
+	if p.Memory > 0 {
+		// A plugin in Go collects its garbage before it meets the limit.
+		vars["GOMEMLIMIT"] = strconv.FormatInt(p.Memory/4*3, 10)
 	}
 	vars["TMPDIR"] = scratch
 	maps.Copy(vars, s.Environment)

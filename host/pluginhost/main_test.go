@@ -18,6 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/towpath-dataplane/towpath/host/confine"
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
@@ -25,6 +26,9 @@ import (
 var misbehave string
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == confine.Argument {
+		confine.Run(os.Args[2:])
+	}
 	if dir := os.Getenv(childHostEnv); dir != "" {
 		childHost(dir)
 	}

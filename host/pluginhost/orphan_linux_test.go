@@ -10,8 +10,10 @@ import (
 	"testing"
 )
 
-func TestPluginDiesWithHost(t *testing.T) {
-	plugins, runtime := directory(t, "good"), runtimeDir(t)
+func TestPluginDiesWithHost(t *testing.T) { testDiesWithHost(t, "good") }
+
+func testDiesWithHost(t *testing.T, trap string) {
+	plugins, runtime := directory(t, trap), runtimeDir(t)
 	host := exec.Command(os.Args[0])
 	host.Env = append(os.Environ(), childHostEnv+"="+plugins+","+runtime)
 	stdout, err := host.StdoutPipe()

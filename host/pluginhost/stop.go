@@ -85,6 +85,9 @@ func (in *instance) endAfter(shutdown <-chan struct{}, reason string) error {
 	if in.stopLanes != nil {
 		in.stopLanes()
 	}
+	if err := in.confined.Close(); err != nil {
+		return fmt.Errorf("plugin %s: %w", in.Name, err)
+	}
 	if err := removeAll(in.folder); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("plugin %s: remove its folder: %w", in.Name, err)
 	}

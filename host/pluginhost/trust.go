@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
+	"time"
 )
 
 // Trust is the operator's policy on which files may be executed as plugins.
@@ -20,29 +22,72 @@ const (
 	// folders above belong to one of the two, and neither group nor others may write to them. A folder above the plugins' own may be
 	// writable if it is sticky, as /tmp is: nobody can then replace what is in it.
 	TrustDirectory Trust = "directory"
+	// TrustSigned executes only files that one of the publishers in Options has signed, and those whose digest is pinned.
+	TrustSigned Trust = "signed"
+	// TrustAsk executes only files whose digest someone has decided to trust, see Options.Decisions, and those whose digest is pinned.
+	TrustAsk Trust = "ask"
 	// TrustOff executes any file.
 	TrustOff Trust = "off"
 )
 
 // valid says whether t is a policy.
-func (t Trust) valid() bool { return t == TrustPinned || t == TrustDirectory || t == TrustOff }
+func (t Trust) valid() bool {
+	return slices.Contains([]Trust{TrustPinned, TrustSigned, TrustDirectory, TrustAsk, TrustOff}, t)
+}
+
+// Decision is that someone has decided to trust a file.
+type Decision struct {
+	SHA256 string // in lower-case hexadecimal digits
+	Path   string // where it was then
+	At     time.Time
+}
+
+// evidence is what is known for and against a file, besides itself.
+type evidence struct {
+	pin       string // its digest has to be this one, "" for any
+	publisher string // who must have signed it, "" for anyone
+	signer    string // the publisher who has signed it
+	unsigned  error  // why there is no signer; nil too if nobody has looked
+	decision  func() (Decision, bool, error)
+}
 
 // judge says why a file must not be executed, or on which ground it may be.
-func (t Trust) judge(c Candidate, pin string) (ground string, err error) {
+func (t Trust) judge(c Candidate, e evidence) (ground string, err error) {
 	switch {
-	case pin != "" && pin != c.SHA256:
-		return "", fmt.Errorf("its sha256 is %s, but %s is pinned", c.SHA256, pin)
-	case pin != "":
+	case e.pin != "" && e.pin != c.SHA256:
+		return "", fmt.Errorf("its sha256 is %s, but %s is pinned", c.SHA256, e.pin)
+	case (e.publisher != "" || t == TrustSigned && e.pin == "") && e.signer == "":
+		return "", e.unsigned
+	case e.pin != "":
 		return "its sha256 is pinned", nil
+	case e.signer != "":
+		return fmt.Sprintf("publisher %q has signed it", e.signer), nil
 	case t == TrustOff:
 		return "trust is off", nil
 	case t == TrustPinned:
 		return "", errors.New("no sha256 is pinned for it")
+	case t == TrustAsk:
+		return c.decided(e.decision)
 	}
 	if err := onlyWritableBy(c.Path, os.Geteuid()); err != nil {
 		return "", err
 	}
 	return "only root and the host's user can write to it", nil
+}
+
+// decided says whether the decision about the candidate's name is about this very file.
+func (c Candidate) decided(decision func() (Decision, bool, error)) (ground string, err error) {
+	d, ok, err := decision()
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("the decision about it cannot be read: %w", err)
+	case !ok:
+		return "", fmt.Errorf("nobody has decided to trust it: towpath plugins trust %s", c.Name)
+	case d.SHA256 != c.SHA256:
+		return "", fmt.Errorf("its sha256 is %s, but what was trusted on %s has %s: towpath plugins trust %s", c.SHA256,
+			d.At.UTC().Format(time.DateOnly), d.SHA256, c.Name)
+	}
+	return "someone has decided to trust it on " + d.At.UTC().Format(time.DateOnly), nil
 }
 
 // onlyWritableBy says who but root and uid could change the file at path, or put another in its place.

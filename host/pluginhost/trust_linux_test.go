@@ -1,6 +1,7 @@
 package pluginhost
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -110,6 +111,10 @@ func TestJudge(t *testing.T) {
 		allowed bool
 		says    string
 	}{
+		{TrustAsk, digest, true, "its sha256 is pinned"},
+		{TrustAsk, "", false, "nobody has decided to trust it"},
+		{TrustSigned, digest, true, "its sha256 is pinned"},
+		{TrustSigned, "", false, "it is not signed"},
 		{TrustPinned, digest, true, "its sha256 is pinned"},
 		{TrustPinned, "", false, "no sha256 is pinned"},
 		{TrustPinned, another, false, "but " + another + " is pinned"},
@@ -119,7 +124,8 @@ func TestJudge(t *testing.T) {
 		{TrustDirectory, another, false, "is pinned"},
 		{TrustDirectory, "", false, "can be written by everyone"},
 	} {
-		ground, err := test.trust.judge(Candidate{Path: file, SHA256: digest}, test.pin)
+		ground, err := test.trust.judge(Candidate{Path: file, SHA256: digest}, evidence{pin: test.pin, unsigned: errors.New("it is not signed"),
+			decision: func() (Decision, bool, error) { return Decision{}, false, nil }})
 		if (err == nil) != test.allowed {
 			t.Errorf("%s, pin %q: %v", test.trust, test.pin, err)
 			continue

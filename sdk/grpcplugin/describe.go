@@ -1,6 +1,8 @@
 package grpcplugin
 
 import (
+	"math"
+
 	pluginv1 "github.com/towpath-dataplane/towpath/proto/towpath/plugin/v1"
 	"github.com/towpath-dataplane/towpath/sdk"
 )
@@ -32,6 +34,7 @@ func descriptionToProto(d sdk.Description) *pluginv1.DescribeResponse {
 		SourceTypes: typesToProto(d.Sources), SinkTypes: typesToProto(d.Sinks),
 		Capabilities: &pluginv1.Capabilities{Digests: algorithmsToProto(d.Digests), MaxFrameSize: sdk.MaxData, Lanes: ownLanes(),
 			Answers: true},
+		Permissions: permissionsToProto(d.Permissions),
 	}
 }
 
@@ -47,8 +50,25 @@ func descriptionFromProto(p *pluginv1.DescribeResponse) sdk.Description {
 	return sdk.Description{
 		Name: p.Name, Version: p.Version, Documentation: p.Documentation, Config: schemaFromProto(p.Config),
 		Sources: typesFromProto(p.SourceTypes), Sinks: typesFromProto(p.SinkTypes),
-		Digests: algorithmsFromProto(p.GetCapabilities().GetDigests()),
+		Digests:     algorithmsFromProto(p.GetCapabilities().GetDigests()),
+		Permissions: permissionsFromProto(p.Permissions),
 	}
+}
+
+func permissionsToProto(p *sdk.Permissions) *pluginv1.Permissions {
+	if p == nil {
+		return nil
+	}
+	return &pluginv1.Permissions{Environment: p.Environment, Read: p.Read, Write: p.Write, Connect: p.Connect,
+		Memory: uint64(max(p.Memory, 0)), OpenFiles: uint32(min(max(p.OpenFiles, 0), math.MaxUint32))}
+}
+
+func permissionsFromProto(p *pluginv1.Permissions) *sdk.Permissions {
+	if p == nil {
+		return nil
+	}
+	return &sdk.Permissions{Environment: p.Environment, Read: p.Read, Write: p.Write, Connect: p.Connect,
+		Memory: int64(min(p.Memory, math.MaxInt64)), OpenFiles: int(min(p.OpenFiles, math.MaxInt32))}
 }
 
 func typesToProto(types []sdk.AddressType) (out []*pluginv1.AddressType) {

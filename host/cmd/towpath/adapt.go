@@ -7,6 +7,7 @@ import (
 
 	"github.com/towpath-dataplane/towpath/host/admin"
 	"github.com/towpath-dataplane/towpath/host/config"
+	"github.com/towpath-dataplane/towpath/host/confine"
 	"github.com/towpath-dataplane/towpath/host/flow"
 	"github.com/towpath-dataplane/towpath/host/identity"
 	"github.com/towpath-dataplane/towpath/host/pipeline"
@@ -122,6 +123,7 @@ func showPlugins(plugins *pluginhost.Host) []admin.Plugin {
 		if d, ok := plugins.Description(i.Name); ok {
 			p.Description = &d
 		}
+		p.Confinement = showConfinement(i.Confinement)
 		if e := i.LastExit; e != nil {
 			p.LastExit = &admin.Exit{At: e.At, Status: e.Status, Reason: e.Reason, Stderr: e.Stderr}
 		}
@@ -132,6 +134,23 @@ func showPlugins(plugins *pluginhost.Host) []admin.Plugin {
 
 func showCandidate(c pluginhost.Candidate) admin.Plugin {
 	return admin.Plugin{Name: c.Name, Path: c.Path, SHA256: c.SHA256, Status: string(c.Status), Reason: c.Reason}
+}
+
+// readBuild reads how a plugin was built; nil if it does not say.
+func readBuild(path string) *admin.Build {
+	b, err := pluginhost.ReadBuild(path)
+	if err != nil {
+		return nil
+	}
+	return (*admin.Build)(&b)
+}
+
+func showConfinement(items []confine.Item) []admin.Confinement {
+	out := make([]admin.Confinement, len(items))
+	for i, item := range items {
+		out[i] = admin.Confinement(item)
+	}
+	return out
 }
 
 // describe adds what a plugin says of itself.

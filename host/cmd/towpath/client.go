@@ -42,6 +42,12 @@ func addAdminFlags(fs *flag.FlagSet) adminFlags {
 	}
 }
 
+// adminAt are the flags of nobody but a configuration.
+func adminAt(path string) adminFlags {
+	none := ""
+	return adminFlags{url: &none, config: &path, token: &none, tokenFile: &none, ca: &none, certificate: &none, key: &none}
+}
+
 func contextFlag(fs *flag.FlagSet) *string {
 	return fs.String("context", "", "participant `context` (default \"default\")")
 }

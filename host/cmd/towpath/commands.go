@@ -22,6 +22,7 @@ type command struct {
 func commands() []command {
 	return []command{serveCommand(), validateCommand(), pluginsListCommand(), pluginsDescribeCommand(), pluginsDocsCommand(), pluginsSchemaCommand(),
 		pluginsVerifyCommand(), pluginsNewCommand(),
+		pluginsTrustCommand(), pluginsDistrustCommand(), pluginsDiffCommand(),
 		flowsListCommand(), flowsShowCommand(), flowsWatchCommand(), flowsRetryCommand(), flowsSkipCommand(), flowsResendCommand(), flowsTerminateCommand(), flowsAddressCommand(), flowsDataCommand(), flowsAgreementCommand(),
 		datasetsListCommand(), datasetsShowCommand(), datasetsPutCommand(), datasetsRemoveCommand(),
 		limitsListCommand(), limitsSetCommand(), limitsClearCommand(),
@@ -121,10 +122,9 @@ func (c command) run(ctx context.Context, args []string, stdout, stderr io.Write
 	return run(ctx, rest, stdout, stderr)
 }
 
-// takes reports whether a command takes so many arguments. One in brackets may be left out.
+// takes reports whether a command takes so many arguments. Those in brackets may be left out.
 func (c command) takes(n int) bool {
-	all := len(strings.Fields(c.args))
-	return n == all || n < all && strings.HasPrefix(c.args, "[")
+	return n <= len(strings.Fields(c.args)) && n >= len(strings.Fields(c.args))-strings.Count(c.args, "[")
 }
 
 // wrongUsage tells a person how a command is not used.

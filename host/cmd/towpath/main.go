@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/towpath-dataplane/towpath/host/config"
+	"github.com/towpath-dataplane/towpath/host/confine"
 )
 
 // version of this host.
@@ -27,6 +28,9 @@ const (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == confine.Argument {
+		confine.Run(os.Args[2:]) // this is a plugin that is about to begin
+	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 

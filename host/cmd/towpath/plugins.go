@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,7 +34,7 @@ executed.`,
 				}
 				if *asJSON {
 					for i := range plugins {
-						plugins[i].Description = nil
+						plugins[i].Description, plugins[i].Confinement = nil, nil
 					}
 					return printJSON(stdout, admin.PluginList{Plugins: plugins})
 				}
@@ -48,7 +49,9 @@ func pluginsDescribeCommand() command {
 		name: "plugins describe", args: "NAME", short: "show what a plugin offers and how it is configured",
 		long: `
 Asks one plugin of a configuration's plugin directory what it is, and shows its types, the properties of their
-data addresses, and the attributes of its configuration block.`,
+data addresses, and the attributes of its configuration block; how it was built, if it is a program in Go; and
+what it may do: what it declares that it needs, what its plugin block allows, and what of that is in force on
+this machine, by what, or why not.`,
 		flags: func(fs *flag.FlagSet) func(context.Context, []string, io.Writer, io.Writer) error {
 			path, asJSON := configFlag(fs), jsonFlag(fs)
 			return func(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -73,7 +76,9 @@ func examine(ctx context.Context, path, name string) ([]admin.Plugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	host, err := newPluginHost(cfg, slog.New(slog.DiscardHandler), nil)
+	decided, done := decisionsOf(ctx, cfg, path)
+	defer done()
+	host, err := newPluginHost(cfg, decided, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +92,7 @@ func examine(ctx context.Context, path, name string) ([]admin.Plugin, error) {
 		if name != "" && c.Name != name {
 			continue
 		}
-		p := showCandidate(c)
+		p, declared := showCandidate(c), (*sdk.Permissions)(nil)
 		if c.Status == pluginhost.StatusReady {
 			d, err := host.Describe(ctx, c.Name)
 			if err != nil && name != "" {
@@ -96,8 +101,11 @@ func examine(ctx context.Context, path, name string) ([]admin.Plugin, error) {
 			if err != nil {
 				p.Problem = err.Error()
 			} else {
-				p = describe(p, d)
+				p, declared = describe(p, d), d.Permissions
 			}
+		}
+		if name != "" {
+			p.Build, p.Confinement = readBuild(c.Path), showConfinement(host.Confinement(c.Name, declared))
 		}
 		out = append(out, p)
 	}
@@ -142,6 +150,11 @@ func printPlugin(w io.Writer, p admin.Plugin) error {
 		fmt.Fprintf(w, " (%s)", p.Reason)
 	}
 	fmt.Fprintln(w)
+	printBuild(w, p.Build)
+	fmt.Fprintln(w, "\nOn this machine it is kept to")
+	if err := printConfinement(w, p.Confinement); err != nil {
+		return err
+	}
 	if p.Description == nil {
 		return errors.New("the plugin was not executed, so nothing more is known about it")
 	}
@@ -158,23 +171,87 @@ func printPlugin(w io.Writer, p admin.Plugin) error {
 	return nil
 }
 
-func printType(w io.Writer, role string, t sdk.AddressType) {
-	var traits []string
+func printBuild(w io.Writer, b *admin.Build) {
+	if b == nil {
+		return
+	}
+	fmt.Fprintf(w, "  build   %s", b.Go)
+	if b.Module != "" {
+		fmt.Fprintf(w, ", %s %s", b.Module, b.Version)
+	}
+	if b.Revision != "" {
+		fmt.Fprintf(w, ", revision %s", revisionOf(b))
+	}
+	fmt.Fprintln(w)
+}
+
+func revisionOf(b *admin.Build) string {
+	if b.Modified {
+		return b.Revision + " with changes"
+	}
+	return b.Revision
+}
+
+func printConfinement(w io.Writer, items []admin.Confinement) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row(t, "  ITEM", "DECLARED", "ALLOWED", "KEPT TO", "IN FORCE", "HOW")
+	for _, i := range items {
+		inForce := "no"
+		if i.InForce {
+			inForce = "yes"
+		}
+		row(t, "  "+i.Name, dash(i.Declared), dash(i.Allowed), dash(i.Confined), inForce, i.How)
+	}
+	return t.Flush()
+}
+
+// traits are what a type of data address can do.
+func traits(t sdk.AddressType) (all []string) {
 	for _, trait := range []struct {
 		has  bool
 		name string
 	}{{t.Resumable, "resumes inside a part"}, {t.NonFinite, "has no end"}, {t.Records, "carries records"}, {t.Provisions, "hands out addresses"},
 		{t.Copies, "can be copied by its store"}} {
 		if trait.has {
-			traits = append(traits, trait.name)
+			all = append(all, trait.name)
 		}
 	}
+	return all
+}
+
+func printType(w io.Writer, role string, t sdk.AddressType) {
 	fmt.Fprintf(w, "\n%s type %q", role, t.Type)
-	if len(traits) > 0 {
-		fmt.Fprintf(w, " (%s)", strings.Join(traits, ", "))
+	if all := traits(t); len(all) > 0 {
+		fmt.Fprintf(w, " (%s)", strings.Join(all, ", "))
 	}
 	fmt.Fprintf(w, "\n%s\n", t.Documentation)
 	printSchema(w, t.Address)
+}
+
+func kindName(f sdk.Field) string { return string(cmp.Or(f.Kind, sdk.String)) }
+
+func fieldName(f sdk.Field) string {
+	if f.Prefix {
+		return f.Name + "..."
+	}
+	return f.Name
+}
+
+// fieldNotes are what holds for the value of a field, besides its kind.
+func fieldNotes(f sdk.Field) (notes []string) {
+	if f.Required {
+		notes = append(notes, "required")
+	}
+	if f.Sensitive {
+		notes = append(notes, "secret")
+	}
+	if f.Default != "" {
+		notes = append(notes, "default "+f.Default)
+	}
+	if len(f.OneOf) > 0 {
+		notes = append(notes, "one of "+strings.Join(f.OneOf, ", "))
+	}
+	return notes
 }
 
 func printSchema(w io.Writer, s sdk.Schema) {
@@ -183,32 +260,11 @@ func printSchema(w io.Writer, s sdk.Schema) {
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, f := range s.Fields {
-		kind := string(f.Kind)
-		if kind == "" {
-			kind = string(sdk.String)
-		}
-		var notes []string
-		if f.Required {
-			notes = append(notes, "required")
-		}
-		if f.Sensitive {
-			notes = append(notes, "secret")
-		}
-		if f.Default != "" {
-			notes = append(notes, "default "+f.Default)
-		}
-		if len(f.OneOf) > 0 {
-			notes = append(notes, "one of "+strings.Join(f.OneOf, ", "))
-		}
-		name := f.Name
-		if f.Prefix {
-			name += "..."
-		}
 		documentation := f.Documentation
-		if len(notes) > 0 {
+		if notes := fieldNotes(f); len(notes) > 0 {
 			documentation += " (" + strings.Join(notes, "; ") + ")"
 		}
-		fmt.Fprintf(t, "  %s\t%s\t%s\n", name, kind, documentation)
+		fmt.Fprintf(t, "  %s\t%s\t%s\n", fieldName(f), kindName(f), documentation)
 	}
 	t.Flush()
 	if s.Open {

@@ -99,7 +99,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	}
 	undo.add("close store", func(context.Context) error { return db.Close() })
 
-	plugins, err := newPluginHost(cfg, logger, metrics)
+	plugins, err := newPluginHost(cfg, decisions{db}.lookup, logger, metrics)
 	if err != nil {
 		return err
 	}
@@ -211,8 +211,9 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Movement: engine.Movement, Metrics: metrics, Logger: logger,
 		Token: cfg.Admin.Token.Reveal(), Limits: limits, Operations: engine, Read: local.Data, Datasets: known,
 		Agreement: agreement(&signaling.Agreements{ControlPlanes: directory}), ControlPlanes: office{directory, registrar},
-		Plugins: func() []admin.Plugin { return showPlugins(plugins) },
-		Ready:   func() error { return readiness(ready.Load(), plugins) }})
+		Plugins: func() []admin.Plugin { return showPlugins(plugins) }, PluginBuild: readBuild,
+		PluginTrust: newPluginTrust(cfg, db, plugins),
+		Ready:       func() error { return readiness(ready.Load(), plugins) }})
 	dispatcher := &signaling.Dispatcher{Outbox: db, ControlPlanes: directory, Logger: logger, Registerer: metrics}
 
 	if err := engine.Revive(ctx); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/towpath-dataplane/towpath/host/config"
+	"github.com/towpath-dataplane/towpath/host/confine"
 	"github.com/towpath-dataplane/towpath/host/pluginhost"
 )
 
@@ -44,7 +45,9 @@ Exit code 0 if the configuration is good, 3 if it is not.`,
 				if err != nil {
 					return err
 				}
-				plugins, err := newPluginHost(cfg, slog.New(slog.DiscardHandler), nil)
+				decided, done := decisionsOf(ctx, cfg, *path)
+				defer done()
+				plugins, err := newPluginHost(cfg, decided, slog.New(slog.DiscardHandler), nil)
 				if err != nil {
 					return err
 				}
@@ -69,18 +72,27 @@ func check(ctx context.Context, cfg *config.Config, plugins *pluginhost.Host) er
 	return launching
 }
 
-func newPluginHost(cfg *config.Config, logger *slog.Logger, metrics prometheus.Registerer) (*pluginhost.Host, error) {
+// newPluginHost returns a host for the plugins of a configuration. decided is what was decided about them; nil for nothing.
+func newPluginHost(cfg *config.Config, decided func(string) (pluginhost.Decision, bool, error), logger *slog.Logger,
+	metrics prometheus.Registerer) (*pluginhost.Host, error) {
+	publishers := map[string]string{}
+	for _, p := range cfg.Plugins.Publishers {
+		publishers[p.Name] = p.Key
+	}
 	settings := map[string]pluginhost.Settings{}
 	for _, p := range cfg.Plugins.Declared {
 		settings[p.Name] = pluginhost.Settings{
 			Binary: p.Binary, SHA256: p.SHA256, Environment: p.Environment, PassEnvironment: p.PassEnvironment,
 			StartTimeout: p.StartTimeout, DrainTimeout: p.DrainTimeout, StopTimeout: p.StopTimeout,
 			Lane: pluginhost.Lane(p.Lane), LaneBuffer: int(p.LaneBuffer), MTLS: pluginhost.MTLS(p.MTLS),
-			ServerSideCopy: p.ServerSideCopy,
+			ServerSideCopy: p.ServerSideCopy, Publisher: p.Publisher,
+			Allowed: confine.Allowed{Limits: confine.Limits(p.Limits), Environment: p.Permissions.Environment, Read: p.Permissions.Read,
+				Write: p.Permissions.Write, Connect: p.Permissions.Connect},
 		}
 	}
 	return pluginhost.New(pluginhost.Options{
 		Directory: cfg.Plugins.Directory, Trust: pluginhost.Trust(cfg.Plugins.Trust), Plugins: settings,
+		Publishers: publishers, Decisions: decided,
 		RuntimeDir: runtimeDir(cfg.DataPlane.DataDir), HostVersion: version, Logger: logger, Registerer: metrics,
 	})
 }

@@ -23,6 +23,9 @@ store "sqlite" {
 plugins {
   directory = "plugins"
   trust     = "pinned"
+  publisher "acme" {
+    key = "RWQ5kkpFHbnjgrPnd/dYsZ+gRMpPOS0myd1FDw75+tZr/0WjnRtnPiRc"
+  }
 }
 
 plugin "file" {
@@ -37,6 +40,19 @@ plugin "file" {
   lane_buffer      = "2MiB"
   server_side_copy = false
   mtls             = "on"
+  publisher        = "acme"
+  limits {
+    memory     = "512MiB"
+    cpu        = 1.5
+    open_files = 256
+    processes  = 64
+  }
+  permissions {
+    environment = ["AWS_REGION"]
+    read        = ["/srv/data", "files"]
+    write       = []
+    connect     = ["10.0.0.0/8:443", "s3.example.com:443", "*:5432", "[::1]:*"]
+  }
   config {
     root = path("files")
   }

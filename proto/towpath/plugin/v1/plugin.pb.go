@@ -414,7 +414,9 @@ type DescribeResponse struct {
 	// Types of data address the plugin can write to.
 	SinkTypes []*AddressType `protobuf:"bytes,6,rep,name=sink_types,json=sinkTypes,proto3" json:"sink_types,omitempty"`
 	// What the plugin can do beyond the minimum.
-	Capabilities  *Capabilities `protobuf:"bytes,7,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
+	Capabilities *Capabilities `protobuf:"bytes,7,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// What the plugin needs of the machine. Absent: it does not say. Present: all that it needs, so an empty list is none.
+	Permissions   *Permissions `protobuf:"bytes,8,opt,name=permissions,proto3" json:"permissions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -498,6 +500,106 @@ func (x *DescribeResponse) GetCapabilities() *Capabilities {
 	return nil
 }
 
+func (x *DescribeResponse) GetPermissions() *Permissions {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
+// Permissions are what a plugin needs beyond its own file, its scratch folder (TMPDIR), the system's libraries, certificates and time
+// zones, and the sockets between it and its host. The host may confine the plugin to them, or to less if its operator says so.
+type Permissions struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names of environment variables that it reads.
+	Environment []string `protobuf:"bytes,1,rep,name=environment,proto3" json:"environment,omitempty"`
+	// Absolute paths of folders and files that it reads, with all that is in them.
+	Read []string `protobuf:"bytes,2,rep,name=read,proto3" json:"read,omitempty"`
+	// The same for writing. What may be written may be read.
+	Write []string `protobuf:"bytes,3,rep,name=write,proto3" json:"write,omitempty"`
+	// Addresses that it connects to, as host:port. The host is a name, an IP address, a network such as 10.0.0.0/8, or *; IPv6 stands in
+	// brackets. The port is a number or *.
+	Connect []string `protobuf:"bytes,4,rep,name=connect,proto3" json:"connect,omitempty"`
+	// Bytes of memory that it needs at most. 0: it does not say.
+	Memory uint64 `protobuf:"varint,5,opt,name=memory,proto3" json:"memory,omitempty"`
+	// Open files and sockets that it needs at most. 0: it does not say.
+	OpenFiles     uint32 `protobuf:"varint,6,opt,name=open_files,json=openFiles,proto3" json:"open_files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Permissions) Reset() {
+	*x = Permissions{}
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Permissions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Permissions) ProtoMessage() {}
+
+func (x *Permissions) ProtoReflect() protoreflect.Message {
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Permissions.ProtoReflect.Descriptor instead.
+func (*Permissions) Descriptor() ([]byte, []int) {
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Permissions) GetEnvironment() []string {
+	if x != nil {
+		return x.Environment
+	}
+	return nil
+}
+
+func (x *Permissions) GetRead() []string {
+	if x != nil {
+		return x.Read
+	}
+	return nil
+}
+
+func (x *Permissions) GetWrite() []string {
+	if x != nil {
+		return x.Write
+	}
+	return nil
+}
+
+func (x *Permissions) GetConnect() []string {
+	if x != nil {
+		return x.Connect
+	}
+	return nil
+}
+
+func (x *Permissions) GetMemory() uint64 {
+	if x != nil {
+		return x.Memory
+	}
+	return 0
+}
+
+func (x *Permissions) GetOpenFiles() uint32 {
+	if x != nil {
+		return x.OpenFiles
+	}
+	return 0
+}
+
 // Capabilities are abilities that both sides have to know of.
 type Capabilities struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -515,7 +617,7 @@ type Capabilities struct {
 
 func (x *Capabilities) Reset() {
 	*x = Capabilities{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[2]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -527,7 +629,7 @@ func (x *Capabilities) String() string {
 func (*Capabilities) ProtoMessage() {}
 
 func (x *Capabilities) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[2]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -540,7 +642,7 @@ func (x *Capabilities) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capabilities.ProtoReflect.Descriptor instead.
 func (*Capabilities) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{2}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Capabilities) GetDigests() []DigestAlgorithm {
@@ -597,7 +699,7 @@ type AddressType struct {
 
 func (x *AddressType) Reset() {
 	*x = AddressType{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[3]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -609,7 +711,7 @@ func (x *AddressType) String() string {
 func (*AddressType) ProtoMessage() {}
 
 func (x *AddressType) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[3]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -622,7 +724,7 @@ func (x *AddressType) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddressType.ProtoReflect.Descriptor instead.
 func (*AddressType) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{3}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AddressType) GetType() string {
@@ -693,7 +795,7 @@ type Schema struct {
 
 func (x *Schema) Reset() {
 	*x = Schema{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[4]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -705,7 +807,7 @@ func (x *Schema) String() string {
 func (*Schema) ProtoMessage() {}
 
 func (x *Schema) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[4]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -718,7 +820,7 @@ func (x *Schema) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schema.ProtoReflect.Descriptor instead.
 func (*Schema) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{4}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Schema) GetFields() []*Field {
@@ -759,7 +861,7 @@ type Field struct {
 
 func (x *Field) Reset() {
 	*x = Field{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[5]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -771,7 +873,7 @@ func (x *Field) String() string {
 func (*Field) ProtoMessage() {}
 
 func (x *Field) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[5]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -784,7 +886,7 @@ func (x *Field) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Field.ProtoReflect.Descriptor instead.
 func (*Field) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{5}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Field) GetName() string {
@@ -857,7 +959,7 @@ type ConfigureRequest struct {
 
 func (x *ConfigureRequest) Reset() {
 	*x = ConfigureRequest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[6]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +971,7 @@ func (x *ConfigureRequest) String() string {
 func (*ConfigureRequest) ProtoMessage() {}
 
 func (x *ConfigureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[6]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +984,7 @@ func (x *ConfigureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureRequest.ProtoReflect.Descriptor instead.
 func (*ConfigureRequest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{6}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ConfigureRequest) GetConfigJson() []byte {
@@ -908,7 +1010,7 @@ type ConfigureResponse struct {
 
 func (x *ConfigureResponse) Reset() {
 	*x = ConfigureResponse{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[7]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1022,7 @@ func (x *ConfigureResponse) String() string {
 func (*ConfigureResponse) ProtoMessage() {}
 
 func (x *ConfigureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[7]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1035,7 @@ func (x *ConfigureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureResponse.ProtoReflect.Descriptor instead.
 func (*ConfigureResponse) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{7}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{8}
 }
 
 // HealthRequest asks how the plugin is.
@@ -945,7 +1047,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[8]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1059,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[8]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1072,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{8}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{9}
 }
 
 // HealthResponse is the plugin's account of its own state.
@@ -987,7 +1089,7 @@ type HealthResponse struct {
 
 func (x *HealthResponse) Reset() {
 	*x = HealthResponse{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[9]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1101,7 @@ func (x *HealthResponse) String() string {
 func (*HealthResponse) ProtoMessage() {}
 
 func (x *HealthResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[9]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1114,7 @@ func (x *HealthResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthResponse.ProtoReflect.Descriptor instead.
 func (*HealthResponse) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{9}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HealthResponse) GetStatus() HealthStatus {
@@ -1047,7 +1149,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[10]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1161,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[10]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1174,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{10}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DrainRequest) GetDeadline() *durationpb.Duration {
@@ -1093,7 +1195,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[11]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1207,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[11]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1220,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{11}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DrainResponse) GetFlows() uint32 {
@@ -1143,7 +1245,7 @@ type DataAddress struct {
 
 func (x *DataAddress) Reset() {
 	*x = DataAddress{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[12]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1155,7 +1257,7 @@ func (x *DataAddress) String() string {
 func (*DataAddress) ProtoMessage() {}
 
 func (x *DataAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[12]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1168,7 +1270,7 @@ func (x *DataAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataAddress.ProtoReflect.Descriptor instead.
 func (*DataAddress) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{12}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DataAddress) GetType() string {
@@ -1211,7 +1313,7 @@ type FlowContext struct {
 
 func (x *FlowContext) Reset() {
 	*x = FlowContext{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[13]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1223,7 +1325,7 @@ func (x *FlowContext) String() string {
 func (*FlowContext) ProtoMessage() {}
 
 func (x *FlowContext) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[13]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1236,7 +1338,7 @@ func (x *FlowContext) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowContext.ProtoReflect.Descriptor instead.
 func (*FlowContext) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{13}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *FlowContext) GetParticipantContext() string {
@@ -1305,7 +1407,7 @@ type ValidateRequest struct {
 
 func (x *ValidateRequest) Reset() {
 	*x = ValidateRequest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[14]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1419,7 @@ func (x *ValidateRequest) String() string {
 func (*ValidateRequest) ProtoMessage() {}
 
 func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[14]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1432,7 @@ func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateRequest.ProtoReflect.Descriptor instead.
 func (*ValidateRequest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{14}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ValidateRequest) GetAddress() *DataAddress {
@@ -1350,7 +1452,7 @@ type ValidateResponse struct {
 
 func (x *ValidateResponse) Reset() {
 	*x = ValidateResponse{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[15]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1362,7 +1464,7 @@ func (x *ValidateResponse) String() string {
 func (*ValidateResponse) ProtoMessage() {}
 
 func (x *ValidateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[15]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1375,7 +1477,7 @@ func (x *ValidateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateResponse.ProtoReflect.Descriptor instead.
 func (*ValidateResponse) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{15}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ValidateResponse) GetErrors() []*FieldError {
@@ -1395,7 +1497,7 @@ type StoreRequest struct {
 
 func (x *StoreRequest) Reset() {
 	*x = StoreRequest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[16]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1509,7 @@ func (x *StoreRequest) String() string {
 func (*StoreRequest) ProtoMessage() {}
 
 func (x *StoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[16]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1522,7 @@ func (x *StoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreRequest.ProtoReflect.Descriptor instead.
 func (*StoreRequest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{16}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StoreRequest) GetAddress() *DataAddress {
@@ -1442,7 +1544,7 @@ type StoreResponse struct {
 
 func (x *StoreResponse) Reset() {
 	*x = StoreResponse{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[17]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +1556,7 @@ func (x *StoreResponse) String() string {
 func (*StoreResponse) ProtoMessage() {}
 
 func (x *StoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[17]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +1569,7 @@ func (x *StoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreResponse.ProtoReflect.Descriptor instead.
 func (*StoreResponse) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{17}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StoreResponse) GetName() string {
@@ -1490,7 +1592,7 @@ type FieldError struct {
 
 func (x *FieldError) Reset() {
 	*x = FieldError{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[18]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1604,7 @@ func (x *FieldError) String() string {
 func (*FieldError) ProtoMessage() {}
 
 func (x *FieldError) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[18]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1617,7 @@ func (x *FieldError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldError.ProtoReflect.Descriptor instead.
 func (*FieldError) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{18}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FieldError) GetField() string {
@@ -1548,7 +1650,7 @@ type ReadUp struct {
 
 func (x *ReadUp) Reset() {
 	*x = ReadUp{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[19]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1662,7 @@ func (x *ReadUp) String() string {
 func (*ReadUp) ProtoMessage() {}
 
 func (x *ReadUp) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[19]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1675,7 @@ func (x *ReadUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadUp.ProtoReflect.Descriptor instead.
 func (*ReadUp) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{19}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReadUp) GetKind() isReadUp_Kind {
@@ -1686,7 +1788,7 @@ type ReadOpen struct {
 
 func (x *ReadOpen) Reset() {
 	*x = ReadOpen{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[20]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1698,7 +1800,7 @@ func (x *ReadOpen) String() string {
 func (*ReadOpen) ProtoMessage() {}
 
 func (x *ReadOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[20]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1711,7 +1813,7 @@ func (x *ReadOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadOpen.ProtoReflect.Descriptor instead.
 func (*ReadOpen) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{20}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReadOpen) GetFlow() *FlowContext {
@@ -1814,7 +1916,7 @@ type Attendance struct {
 
 func (x *Attendance) Reset() {
 	*x = Attendance{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[21]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +1928,7 @@ func (x *Attendance) String() string {
 func (*Attendance) ProtoMessage() {}
 
 func (x *Attendance) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[21]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +1941,7 @@ func (x *Attendance) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attendance.ProtoReflect.Descriptor instead.
 func (*Attendance) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{21}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{22}
 }
 
 // LaneOffer says how a plugin gets a lane for the payload of one call.
@@ -1861,7 +1963,7 @@ type LaneOffer struct {
 
 func (x *LaneOffer) Reset() {
 	*x = LaneOffer{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[22]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1873,7 +1975,7 @@ func (x *LaneOffer) String() string {
 func (*LaneOffer) ProtoMessage() {}
 
 func (x *LaneOffer) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[22]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1886,7 +1988,7 @@ func (x *LaneOffer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneOffer.ProtoReflect.Descriptor instead.
 func (*LaneOffer) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{22}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *LaneOffer) GetName() string {
@@ -1941,7 +2043,7 @@ type PartSelection struct {
 
 func (x *PartSelection) Reset() {
 	*x = PartSelection{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[23]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +2055,7 @@ func (x *PartSelection) String() string {
 func (*PartSelection) ProtoMessage() {}
 
 func (x *PartSelection) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[23]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +2068,7 @@ func (x *PartSelection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartSelection.ProtoReflect.Descriptor instead.
 func (*PartSelection) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{23}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PartSelection) GetName() string {
@@ -2014,7 +2116,7 @@ type ProxyRequest struct {
 
 func (x *ProxyRequest) Reset() {
 	*x = ProxyRequest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[24]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2026,7 +2128,7 @@ func (x *ProxyRequest) String() string {
 func (*ProxyRequest) ProtoMessage() {}
 
 func (x *ProxyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[24]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2039,7 +2141,7 @@ func (x *ProxyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyRequest.ProtoReflect.Descriptor instead.
 func (*ProxyRequest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{24}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ProxyRequest) GetMethod() string {
@@ -2088,7 +2190,7 @@ type Header struct {
 
 func (x *Header) Reset() {
 	*x = Header{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[25]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2100,7 +2202,7 @@ func (x *Header) String() string {
 func (*Header) ProtoMessage() {}
 
 func (x *Header) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[25]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2113,7 +2215,7 @@ func (x *Header) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Header.ProtoReflect.Descriptor instead.
 func (*Header) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{25}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Header) GetName() string {
@@ -2142,7 +2244,7 @@ type RequestBody struct {
 
 func (x *RequestBody) Reset() {
 	*x = RequestBody{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[26]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2256,7 @@ func (x *RequestBody) String() string {
 func (*RequestBody) ProtoMessage() {}
 
 func (x *RequestBody) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[26]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2269,7 @@ func (x *RequestBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestBody.ProtoReflect.Descriptor instead.
 func (*RequestBody) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{26}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RequestBody) GetData() []byte {
@@ -2194,7 +2296,7 @@ type Acknowledge struct {
 
 func (x *Acknowledge) Reset() {
 	*x = Acknowledge{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[27]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2206,7 +2308,7 @@ func (x *Acknowledge) String() string {
 func (*Acknowledge) ProtoMessage() {}
 
 func (x *Acknowledge) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[27]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2219,7 +2321,7 @@ func (x *Acknowledge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledge.ProtoReflect.Descriptor instead.
 func (*Acknowledge) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{27}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Acknowledge) GetSequence() uint64 {
@@ -2238,7 +2340,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[28]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2250,7 +2352,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[28]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2263,7 +2365,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{28}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{29}
 }
 
 // Frame is one step of a stream of parts, from a source through the host to a sink.
@@ -2288,7 +2390,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[29]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +2402,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[29]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +2415,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{29}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Frame) GetKind() isFrame_Kind {
@@ -2497,7 +2599,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[30]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2509,7 +2611,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[30]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2522,7 +2624,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{30}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Bundle) GetFrames() []*Frame {
@@ -2541,7 +2643,7 @@ type Lane struct {
 
 func (x *Lane) Reset() {
 	*x = Lane{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[31]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2553,7 +2655,7 @@ func (x *Lane) String() string {
 func (*Lane) ProtoMessage() {}
 
 func (x *Lane) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[31]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2566,7 +2668,7 @@ func (x *Lane) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lane.ProtoReflect.Descriptor instead.
 func (*Lane) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{31}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{32}
 }
 
 // Records is a batch of small messages. A sender puts count first.
@@ -2581,7 +2683,7 @@ type Records struct {
 
 func (x *Records) Reset() {
 	*x = Records{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[32]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2593,7 +2695,7 @@ func (x *Records) String() string {
 func (*Records) ProtoMessage() {}
 
 func (x *Records) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[32]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2606,7 +2708,7 @@ func (x *Records) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Records.ProtoReflect.Descriptor instead.
 func (*Records) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{32}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Records) GetCount() uint32 {
@@ -2637,7 +2739,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[33]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2649,7 +2751,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[33]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2662,7 +2764,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{33}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Record) GetValue() []byte {
@@ -2727,7 +2829,7 @@ type PartBegin struct {
 
 func (x *PartBegin) Reset() {
 	*x = PartBegin{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[34]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2739,7 +2841,7 @@ func (x *PartBegin) String() string {
 func (*PartBegin) ProtoMessage() {}
 
 func (x *PartBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[34]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2752,7 +2854,7 @@ func (x *PartBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartBegin.ProtoReflect.Descriptor instead.
 func (*PartBegin) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{34}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PartBegin) GetIndex() uint64 {
@@ -2855,7 +2957,7 @@ type PartEnd struct {
 
 func (x *PartEnd) Reset() {
 	*x = PartEnd{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[35]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2867,7 +2969,7 @@ func (x *PartEnd) String() string {
 func (*PartEnd) ProtoMessage() {}
 
 func (x *PartEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[35]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2880,7 +2982,7 @@ func (x *PartEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartEnd.ProtoReflect.Descriptor instead.
 func (*PartEnd) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{35}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PartEnd) GetSize() uint64 {
@@ -2915,7 +3017,7 @@ type Digest struct {
 
 func (x *Digest) Reset() {
 	*x = Digest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[36]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2927,7 +3029,7 @@ func (x *Digest) String() string {
 func (*Digest) ProtoMessage() {}
 
 func (x *Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[36]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2940,7 +3042,7 @@ func (x *Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Digest.ProtoReflect.Descriptor instead.
 func (*Digest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{36}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Digest) GetAlgorithm() DigestAlgorithm {
@@ -2971,7 +3073,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[37]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2983,7 +3085,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[37]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2996,7 +3098,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{37}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Checkpoint) GetSequence() uint64 {
@@ -3027,7 +3129,7 @@ type End struct {
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[38]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3141,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[38]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +3154,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{38}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *End) GetParts() uint64 {
@@ -3096,7 +3198,7 @@ type WriteOpen struct {
 
 func (x *WriteOpen) Reset() {
 	*x = WriteOpen{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[39]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3108,7 +3210,7 @@ func (x *WriteOpen) String() string {
 func (*WriteOpen) ProtoMessage() {}
 
 func (x *WriteOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[39]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3121,7 +3223,7 @@ func (x *WriteOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOpen.ProtoReflect.Descriptor instead.
 func (*WriteOpen) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{39}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *WriteOpen) GetFlow() *FlowContext {
@@ -3184,7 +3286,7 @@ type WriteUp struct {
 
 func (x *WriteUp) Reset() {
 	*x = WriteUp{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[40]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3196,7 +3298,7 @@ func (x *WriteUp) String() string {
 func (*WriteUp) ProtoMessage() {}
 
 func (x *WriteUp) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[40]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3209,7 +3311,7 @@ func (x *WriteUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteUp.ProtoReflect.Descriptor instead.
 func (*WriteUp) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{40}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *WriteUp) GetKind() isWriteUp_Kind {
@@ -3332,7 +3434,7 @@ type Copied struct {
 
 func (x *Copied) Reset() {
 	*x = Copied{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[41]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3344,7 +3446,7 @@ func (x *Copied) String() string {
 func (*Copied) ProtoMessage() {}
 
 func (x *Copied) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[41]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3357,7 +3459,7 @@ func (x *Copied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Copied.ProtoReflect.Descriptor instead.
 func (*Copied) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{41}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Copied) GetIndex() uint64 {
@@ -3387,7 +3489,7 @@ type Durable struct {
 
 func (x *Durable) Reset() {
 	*x = Durable{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[42]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3399,7 +3501,7 @@ func (x *Durable) String() string {
 func (*Durable) ProtoMessage() {}
 
 func (x *Durable) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[42]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3412,7 +3514,7 @@ func (x *Durable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Durable.ProtoReflect.Descriptor instead.
 func (*Durable) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{42}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Durable) GetSequence() uint64 {
@@ -3442,7 +3544,7 @@ type Blocked struct {
 
 func (x *Blocked) Reset() {
 	*x = Blocked{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[43]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3454,7 +3556,7 @@ func (x *Blocked) String() string {
 func (*Blocked) ProtoMessage() {}
 
 func (x *Blocked) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[43]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3467,7 +3569,7 @@ func (x *Blocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blocked.ProtoReflect.Descriptor instead.
 func (*Blocked) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{43}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Blocked) GetBlocked() bool {
@@ -3499,7 +3601,7 @@ type PartWritten struct {
 
 func (x *PartWritten) Reset() {
 	*x = PartWritten{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[44]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3511,7 +3613,7 @@ func (x *PartWritten) String() string {
 func (*PartWritten) ProtoMessage() {}
 
 func (x *PartWritten) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[44]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3524,7 +3626,7 @@ func (x *PartWritten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartWritten.ProtoReflect.Descriptor instead.
 func (*PartWritten) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{44}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PartWritten) GetIndex() uint64 {
@@ -3567,7 +3669,7 @@ type WriteDone struct {
 
 func (x *WriteDone) Reset() {
 	*x = WriteDone{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[45]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3579,7 +3681,7 @@ func (x *WriteDone) String() string {
 func (*WriteDone) ProtoMessage() {}
 
 func (x *WriteDone) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[45]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3592,7 +3694,7 @@ func (x *WriteDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteDone.ProtoReflect.Descriptor instead.
 func (*WriteDone) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{45}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *WriteDone) GetParts() uint64 {
@@ -3628,7 +3730,7 @@ type ProvisionRequest struct {
 
 func (x *ProvisionRequest) Reset() {
 	*x = ProvisionRequest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[46]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3640,7 +3742,7 @@ func (x *ProvisionRequest) String() string {
 func (*ProvisionRequest) ProtoMessage() {}
 
 func (x *ProvisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[46]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3653,7 +3755,7 @@ func (x *ProvisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProvisionRequest.ProtoReflect.Descriptor instead.
 func (*ProvisionRequest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{46}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ProvisionRequest) GetFlow() *FlowContext {
@@ -3680,7 +3782,7 @@ type ProvisionResponse struct {
 
 func (x *ProvisionResponse) Reset() {
 	*x = ProvisionResponse{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[47]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3692,7 +3794,7 @@ func (x *ProvisionResponse) String() string {
 func (*ProvisionResponse) ProtoMessage() {}
 
 func (x *ProvisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[47]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3705,7 +3807,7 @@ func (x *ProvisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProvisionResponse.ProtoReflect.Descriptor instead.
 func (*ProvisionResponse) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{47}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ProvisionResponse) GetAddress() *DataAddress {
@@ -3728,7 +3830,7 @@ type DeprovisionRequest struct {
 
 func (x *DeprovisionRequest) Reset() {
 	*x = DeprovisionRequest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[48]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3740,7 +3842,7 @@ func (x *DeprovisionRequest) String() string {
 func (*DeprovisionRequest) ProtoMessage() {}
 
 func (x *DeprovisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[48]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3753,7 +3855,7 @@ func (x *DeprovisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeprovisionRequest.ProtoReflect.Descriptor instead.
 func (*DeprovisionRequest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{48}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *DeprovisionRequest) GetFlow() *FlowContext {
@@ -3786,7 +3888,7 @@ type DeprovisionResponse struct {
 
 func (x *DeprovisionResponse) Reset() {
 	*x = DeprovisionResponse{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[49]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3798,7 +3900,7 @@ func (x *DeprovisionResponse) String() string {
 func (*DeprovisionResponse) ProtoMessage() {}
 
 func (x *DeprovisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[49]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3811,7 +3913,7 @@ func (x *DeprovisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeprovisionResponse.ProtoReflect.Descriptor instead.
 func (*DeprovisionResponse) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{49}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{50}
 }
 
 // Error says why a plugin cannot do what it was asked. It travels in Frame and WriteUp, and as a detail of a gRPC status.
@@ -3834,7 +3936,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[50]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3846,7 +3948,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[50]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3859,7 +3961,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{50}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Error) GetCode() ErrorCode {
@@ -3910,7 +4012,7 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\n" +
 	"\x1etowpath/plugin/v1/plugin.proto\x12\x11towpath.plugin.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"4\n" +
 	"\x0fDescribeRequest\x12!\n" +
-	"\fhost_version\x18\x01 \x01(\tR\vhostVersion\"\xe0\x02\n" +
+	"\fhost_version\x18\x01 \x01(\tR\vhostVersion\"\xa2\x03\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12$\n" +
@@ -3919,7 +4021,16 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\fsource_types\x18\x05 \x03(\v2\x1e.towpath.plugin.v1.AddressTypeR\vsourceTypes\x12=\n" +
 	"\n" +
 	"sink_types\x18\x06 \x03(\v2\x1e.towpath.plugin.v1.AddressTypeR\tsinkTypes\x12C\n" +
-	"\fcapabilities\x18\a \x01(\v2\x1f.towpath.plugin.v1.CapabilitiesR\fcapabilities\"\xa2\x01\n" +
+	"\fcapabilities\x18\a \x01(\v2\x1f.towpath.plugin.v1.CapabilitiesR\fcapabilities\x12@\n" +
+	"\vpermissions\x18\b \x01(\v2\x1e.towpath.plugin.v1.PermissionsR\vpermissions\"\xaa\x01\n" +
+	"\vPermissions\x12 \n" +
+	"\venvironment\x18\x01 \x03(\tR\venvironment\x12\x12\n" +
+	"\x04read\x18\x02 \x03(\tR\x04read\x12\x14\n" +
+	"\x05write\x18\x03 \x03(\tR\x05write\x12\x18\n" +
+	"\aconnect\x18\x04 \x03(\tR\aconnect\x12\x16\n" +
+	"\x06memory\x18\x05 \x01(\x04R\x06memory\x12\x1d\n" +
+	"\n" +
+	"open_files\x18\x06 \x01(\rR\topenFiles\"\xa2\x01\n" +
 	"\fCapabilities\x12<\n" +
 	"\adigests\x18\x01 \x03(\x0e2\".towpath.plugin.v1.DigestAlgorithmR\adigests\x12\x14\n" +
 	"\x05lanes\x18\x02 \x03(\tR\x05lanes\x12$\n" +
@@ -4234,7 +4345,7 @@ func file_towpath_plugin_v1_plugin_proto_rawDescGZIP() []byte {
 }
 
 var file_towpath_plugin_v1_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_towpath_plugin_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_towpath_plugin_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_towpath_plugin_v1_plugin_proto_goTypes = []any{
 	(FieldKind)(0),                // 0: towpath.plugin.v1.FieldKind
 	(HealthStatus)(0),             // 1: towpath.plugin.v1.HealthStatus
@@ -4242,155 +4353,157 @@ var file_towpath_plugin_v1_plugin_proto_goTypes = []any{
 	(ErrorCode)(0),                // 3: towpath.plugin.v1.ErrorCode
 	(*DescribeRequest)(nil),       // 4: towpath.plugin.v1.DescribeRequest
 	(*DescribeResponse)(nil),      // 5: towpath.plugin.v1.DescribeResponse
-	(*Capabilities)(nil),          // 6: towpath.plugin.v1.Capabilities
-	(*AddressType)(nil),           // 7: towpath.plugin.v1.AddressType
-	(*Schema)(nil),                // 8: towpath.plugin.v1.Schema
-	(*Field)(nil),                 // 9: towpath.plugin.v1.Field
-	(*ConfigureRequest)(nil),      // 10: towpath.plugin.v1.ConfigureRequest
-	(*ConfigureResponse)(nil),     // 11: towpath.plugin.v1.ConfigureResponse
-	(*HealthRequest)(nil),         // 12: towpath.plugin.v1.HealthRequest
-	(*HealthResponse)(nil),        // 13: towpath.plugin.v1.HealthResponse
-	(*DrainRequest)(nil),          // 14: towpath.plugin.v1.DrainRequest
-	(*DrainResponse)(nil),         // 15: towpath.plugin.v1.DrainResponse
-	(*DataAddress)(nil),           // 16: towpath.plugin.v1.DataAddress
-	(*FlowContext)(nil),           // 17: towpath.plugin.v1.FlowContext
-	(*ValidateRequest)(nil),       // 18: towpath.plugin.v1.ValidateRequest
-	(*ValidateResponse)(nil),      // 19: towpath.plugin.v1.ValidateResponse
-	(*StoreRequest)(nil),          // 20: towpath.plugin.v1.StoreRequest
-	(*StoreResponse)(nil),         // 21: towpath.plugin.v1.StoreResponse
-	(*FieldError)(nil),            // 22: towpath.plugin.v1.FieldError
-	(*ReadUp)(nil),                // 23: towpath.plugin.v1.ReadUp
-	(*ReadOpen)(nil),              // 24: towpath.plugin.v1.ReadOpen
-	(*Attendance)(nil),            // 25: towpath.plugin.v1.Attendance
-	(*LaneOffer)(nil),             // 26: towpath.plugin.v1.LaneOffer
-	(*PartSelection)(nil),         // 27: towpath.plugin.v1.PartSelection
-	(*ProxyRequest)(nil),          // 28: towpath.plugin.v1.ProxyRequest
-	(*Header)(nil),                // 29: towpath.plugin.v1.Header
-	(*RequestBody)(nil),           // 30: towpath.plugin.v1.RequestBody
-	(*Acknowledge)(nil),           // 31: towpath.plugin.v1.Acknowledge
-	(*CheckpointRequest)(nil),     // 32: towpath.plugin.v1.CheckpointRequest
-	(*Frame)(nil),                 // 33: towpath.plugin.v1.Frame
-	(*Bundle)(nil),                // 34: towpath.plugin.v1.Bundle
-	(*Lane)(nil),                  // 35: towpath.plugin.v1.Lane
-	(*Records)(nil),               // 36: towpath.plugin.v1.Records
-	(*Record)(nil),                // 37: towpath.plugin.v1.Record
-	(*PartBegin)(nil),             // 38: towpath.plugin.v1.PartBegin
-	(*PartEnd)(nil),               // 39: towpath.plugin.v1.PartEnd
-	(*Digest)(nil),                // 40: towpath.plugin.v1.Digest
-	(*Checkpoint)(nil),            // 41: towpath.plugin.v1.Checkpoint
-	(*End)(nil),                   // 42: towpath.plugin.v1.End
-	(*WriteOpen)(nil),             // 43: towpath.plugin.v1.WriteOpen
-	(*WriteUp)(nil),               // 44: towpath.plugin.v1.WriteUp
-	(*Copied)(nil),                // 45: towpath.plugin.v1.Copied
-	(*Durable)(nil),               // 46: towpath.plugin.v1.Durable
-	(*Blocked)(nil),               // 47: towpath.plugin.v1.Blocked
-	(*PartWritten)(nil),           // 48: towpath.plugin.v1.PartWritten
-	(*WriteDone)(nil),             // 49: towpath.plugin.v1.WriteDone
-	(*ProvisionRequest)(nil),      // 50: towpath.plugin.v1.ProvisionRequest
-	(*ProvisionResponse)(nil),     // 51: towpath.plugin.v1.ProvisionResponse
-	(*DeprovisionRequest)(nil),    // 52: towpath.plugin.v1.DeprovisionRequest
-	(*DeprovisionResponse)(nil),   // 53: towpath.plugin.v1.DeprovisionResponse
-	(*Error)(nil),                 // 54: towpath.plugin.v1.Error
-	nil,                           // 55: towpath.plugin.v1.DataAddress.PropertiesEntry
-	nil,                           // 56: towpath.plugin.v1.Record.HeadersEntry
-	nil,                           // 57: towpath.plugin.v1.PartBegin.PropertiesEntry
-	(*durationpb.Duration)(nil),   // 58: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 59: google.protobuf.Timestamp
+	(*Permissions)(nil),           // 6: towpath.plugin.v1.Permissions
+	(*Capabilities)(nil),          // 7: towpath.plugin.v1.Capabilities
+	(*AddressType)(nil),           // 8: towpath.plugin.v1.AddressType
+	(*Schema)(nil),                // 9: towpath.plugin.v1.Schema
+	(*Field)(nil),                 // 10: towpath.plugin.v1.Field
+	(*ConfigureRequest)(nil),      // 11: towpath.plugin.v1.ConfigureRequest
+	(*ConfigureResponse)(nil),     // 12: towpath.plugin.v1.ConfigureResponse
+	(*HealthRequest)(nil),         // 13: towpath.plugin.v1.HealthRequest
+	(*HealthResponse)(nil),        // 14: towpath.plugin.v1.HealthResponse
+	(*DrainRequest)(nil),          // 15: towpath.plugin.v1.DrainRequest
+	(*DrainResponse)(nil),         // 16: towpath.plugin.v1.DrainResponse
+	(*DataAddress)(nil),           // 17: towpath.plugin.v1.DataAddress
+	(*FlowContext)(nil),           // 18: towpath.plugin.v1.FlowContext
+	(*ValidateRequest)(nil),       // 19: towpath.plugin.v1.ValidateRequest
+	(*ValidateResponse)(nil),      // 20: towpath.plugin.v1.ValidateResponse
+	(*StoreRequest)(nil),          // 21: towpath.plugin.v1.StoreRequest
+	(*StoreResponse)(nil),         // 22: towpath.plugin.v1.StoreResponse
+	(*FieldError)(nil),            // 23: towpath.plugin.v1.FieldError
+	(*ReadUp)(nil),                // 24: towpath.plugin.v1.ReadUp
+	(*ReadOpen)(nil),              // 25: towpath.plugin.v1.ReadOpen
+	(*Attendance)(nil),            // 26: towpath.plugin.v1.Attendance
+	(*LaneOffer)(nil),             // 27: towpath.plugin.v1.LaneOffer
+	(*PartSelection)(nil),         // 28: towpath.plugin.v1.PartSelection
+	(*ProxyRequest)(nil),          // 29: towpath.plugin.v1.ProxyRequest
+	(*Header)(nil),                // 30: towpath.plugin.v1.Header
+	(*RequestBody)(nil),           // 31: towpath.plugin.v1.RequestBody
+	(*Acknowledge)(nil),           // 32: towpath.plugin.v1.Acknowledge
+	(*CheckpointRequest)(nil),     // 33: towpath.plugin.v1.CheckpointRequest
+	(*Frame)(nil),                 // 34: towpath.plugin.v1.Frame
+	(*Bundle)(nil),                // 35: towpath.plugin.v1.Bundle
+	(*Lane)(nil),                  // 36: towpath.plugin.v1.Lane
+	(*Records)(nil),               // 37: towpath.plugin.v1.Records
+	(*Record)(nil),                // 38: towpath.plugin.v1.Record
+	(*PartBegin)(nil),             // 39: towpath.plugin.v1.PartBegin
+	(*PartEnd)(nil),               // 40: towpath.plugin.v1.PartEnd
+	(*Digest)(nil),                // 41: towpath.plugin.v1.Digest
+	(*Checkpoint)(nil),            // 42: towpath.plugin.v1.Checkpoint
+	(*End)(nil),                   // 43: towpath.plugin.v1.End
+	(*WriteOpen)(nil),             // 44: towpath.plugin.v1.WriteOpen
+	(*WriteUp)(nil),               // 45: towpath.plugin.v1.WriteUp
+	(*Copied)(nil),                // 46: towpath.plugin.v1.Copied
+	(*Durable)(nil),               // 47: towpath.plugin.v1.Durable
+	(*Blocked)(nil),               // 48: towpath.plugin.v1.Blocked
+	(*PartWritten)(nil),           // 49: towpath.plugin.v1.PartWritten
+	(*WriteDone)(nil),             // 50: towpath.plugin.v1.WriteDone
+	(*ProvisionRequest)(nil),      // 51: towpath.plugin.v1.ProvisionRequest
+	(*ProvisionResponse)(nil),     // 52: towpath.plugin.v1.ProvisionResponse
+	(*DeprovisionRequest)(nil),    // 53: towpath.plugin.v1.DeprovisionRequest
+	(*DeprovisionResponse)(nil),   // 54: towpath.plugin.v1.DeprovisionResponse
+	(*Error)(nil),                 // 55: towpath.plugin.v1.Error
+	nil,                           // 56: towpath.plugin.v1.DataAddress.PropertiesEntry
+	nil,                           // 57: towpath.plugin.v1.Record.HeadersEntry
+	nil,                           // 58: towpath.plugin.v1.PartBegin.PropertiesEntry
+	(*durationpb.Duration)(nil),   // 59: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 60: google.protobuf.Timestamp
 }
 var file_towpath_plugin_v1_plugin_proto_depIdxs = []int32{
-	8,  // 0: towpath.plugin.v1.DescribeResponse.config:type_name -> towpath.plugin.v1.Schema
-	7,  // 1: towpath.plugin.v1.DescribeResponse.source_types:type_name -> towpath.plugin.v1.AddressType
-	7,  // 2: towpath.plugin.v1.DescribeResponse.sink_types:type_name -> towpath.plugin.v1.AddressType
-	6,  // 3: towpath.plugin.v1.DescribeResponse.capabilities:type_name -> towpath.plugin.v1.Capabilities
-	2,  // 4: towpath.plugin.v1.Capabilities.digests:type_name -> towpath.plugin.v1.DigestAlgorithm
-	8,  // 5: towpath.plugin.v1.AddressType.address:type_name -> towpath.plugin.v1.Schema
-	9,  // 6: towpath.plugin.v1.Schema.fields:type_name -> towpath.plugin.v1.Field
-	0,  // 7: towpath.plugin.v1.Field.kind:type_name -> towpath.plugin.v1.FieldKind
-	1,  // 8: towpath.plugin.v1.HealthResponse.status:type_name -> towpath.plugin.v1.HealthStatus
-	58, // 9: towpath.plugin.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
-	55, // 10: towpath.plugin.v1.DataAddress.properties:type_name -> towpath.plugin.v1.DataAddress.PropertiesEntry
-	16, // 11: towpath.plugin.v1.ValidateRequest.address:type_name -> towpath.plugin.v1.DataAddress
-	22, // 12: towpath.plugin.v1.ValidateResponse.errors:type_name -> towpath.plugin.v1.FieldError
-	16, // 13: towpath.plugin.v1.StoreRequest.address:type_name -> towpath.plugin.v1.DataAddress
-	24, // 14: towpath.plugin.v1.ReadUp.open:type_name -> towpath.plugin.v1.ReadOpen
-	30, // 15: towpath.plugin.v1.ReadUp.body:type_name -> towpath.plugin.v1.RequestBody
-	31, // 16: towpath.plugin.v1.ReadUp.acknowledge:type_name -> towpath.plugin.v1.Acknowledge
-	32, // 17: towpath.plugin.v1.ReadUp.checkpoint:type_name -> towpath.plugin.v1.CheckpointRequest
-	17, // 18: towpath.plugin.v1.ReadOpen.flow:type_name -> towpath.plugin.v1.FlowContext
-	16, // 19: towpath.plugin.v1.ReadOpen.address:type_name -> towpath.plugin.v1.DataAddress
-	2,  // 20: towpath.plugin.v1.ReadOpen.digests:type_name -> towpath.plugin.v1.DigestAlgorithm
-	28, // 21: towpath.plugin.v1.ReadOpen.request:type_name -> towpath.plugin.v1.ProxyRequest
-	27, // 22: towpath.plugin.v1.ReadOpen.select:type_name -> towpath.plugin.v1.PartSelection
-	26, // 23: towpath.plugin.v1.ReadOpen.lane:type_name -> towpath.plugin.v1.LaneOffer
-	29, // 24: towpath.plugin.v1.ProxyRequest.headers:type_name -> towpath.plugin.v1.Header
-	36, // 25: towpath.plugin.v1.Frame.records:type_name -> towpath.plugin.v1.Records
-	38, // 26: towpath.plugin.v1.Frame.part_begin:type_name -> towpath.plugin.v1.PartBegin
-	39, // 27: towpath.plugin.v1.Frame.part_end:type_name -> towpath.plugin.v1.PartEnd
-	41, // 28: towpath.plugin.v1.Frame.checkpoint:type_name -> towpath.plugin.v1.Checkpoint
-	42, // 29: towpath.plugin.v1.Frame.end:type_name -> towpath.plugin.v1.End
-	43, // 30: towpath.plugin.v1.Frame.open:type_name -> towpath.plugin.v1.WriteOpen
-	54, // 31: towpath.plugin.v1.Frame.error:type_name -> towpath.plugin.v1.Error
-	35, // 32: towpath.plugin.v1.Frame.lane:type_name -> towpath.plugin.v1.Lane
-	34, // 33: towpath.plugin.v1.Frame.bundle:type_name -> towpath.plugin.v1.Bundle
-	33, // 34: towpath.plugin.v1.Bundle.frames:type_name -> towpath.plugin.v1.Frame
-	37, // 35: towpath.plugin.v1.Records.records:type_name -> towpath.plugin.v1.Record
-	56, // 36: towpath.plugin.v1.Record.headers:type_name -> towpath.plugin.v1.Record.HeadersEntry
-	59, // 37: towpath.plugin.v1.PartBegin.modified:type_name -> google.protobuf.Timestamp
-	57, // 38: towpath.plugin.v1.PartBegin.properties:type_name -> towpath.plugin.v1.PartBegin.PropertiesEntry
-	40, // 39: towpath.plugin.v1.PartEnd.digests:type_name -> towpath.plugin.v1.Digest
-	2,  // 40: towpath.plugin.v1.Digest.algorithm:type_name -> towpath.plugin.v1.DigestAlgorithm
-	17, // 41: towpath.plugin.v1.WriteOpen.flow:type_name -> towpath.plugin.v1.FlowContext
-	16, // 42: towpath.plugin.v1.WriteOpen.address:type_name -> towpath.plugin.v1.DataAddress
-	2,  // 43: towpath.plugin.v1.WriteOpen.digests:type_name -> towpath.plugin.v1.DigestAlgorithm
-	26, // 44: towpath.plugin.v1.WriteOpen.lane:type_name -> towpath.plugin.v1.LaneOffer
-	46, // 45: towpath.plugin.v1.WriteUp.durable:type_name -> towpath.plugin.v1.Durable
-	47, // 46: towpath.plugin.v1.WriteUp.blocked:type_name -> towpath.plugin.v1.Blocked
-	54, // 47: towpath.plugin.v1.WriteUp.error:type_name -> towpath.plugin.v1.Error
-	48, // 48: towpath.plugin.v1.WriteUp.part_written:type_name -> towpath.plugin.v1.PartWritten
-	49, // 49: towpath.plugin.v1.WriteUp.done:type_name -> towpath.plugin.v1.WriteDone
-	45, // 50: towpath.plugin.v1.WriteUp.copied:type_name -> towpath.plugin.v1.Copied
-	40, // 51: towpath.plugin.v1.PartWritten.digests:type_name -> towpath.plugin.v1.Digest
-	17, // 52: towpath.plugin.v1.ProvisionRequest.flow:type_name -> towpath.plugin.v1.FlowContext
-	16, // 53: towpath.plugin.v1.ProvisionRequest.address:type_name -> towpath.plugin.v1.DataAddress
-	16, // 54: towpath.plugin.v1.ProvisionResponse.address:type_name -> towpath.plugin.v1.DataAddress
-	17, // 55: towpath.plugin.v1.DeprovisionRequest.flow:type_name -> towpath.plugin.v1.FlowContext
-	16, // 56: towpath.plugin.v1.DeprovisionRequest.address:type_name -> towpath.plugin.v1.DataAddress
-	3,  // 57: towpath.plugin.v1.Error.code:type_name -> towpath.plugin.v1.ErrorCode
-	58, // 58: towpath.plugin.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	22, // 59: towpath.plugin.v1.Error.fields:type_name -> towpath.plugin.v1.FieldError
-	4,  // 60: towpath.plugin.v1.Plugin.Describe:input_type -> towpath.plugin.v1.DescribeRequest
-	10, // 61: towpath.plugin.v1.Plugin.Configure:input_type -> towpath.plugin.v1.ConfigureRequest
-	12, // 62: towpath.plugin.v1.Plugin.Health:input_type -> towpath.plugin.v1.HealthRequest
-	14, // 63: towpath.plugin.v1.Plugin.Drain:input_type -> towpath.plugin.v1.DrainRequest
-	18, // 64: towpath.plugin.v1.DataSource.Validate:input_type -> towpath.plugin.v1.ValidateRequest
-	23, // 65: towpath.plugin.v1.DataSource.Read:input_type -> towpath.plugin.v1.ReadUp
-	20, // 66: towpath.plugin.v1.DataSource.Store:input_type -> towpath.plugin.v1.StoreRequest
-	24, // 67: towpath.plugin.v1.DataSource.Answer:input_type -> towpath.plugin.v1.ReadOpen
-	26, // 68: towpath.plugin.v1.DataSource.Attend:input_type -> towpath.plugin.v1.LaneOffer
-	18, // 69: towpath.plugin.v1.DataSink.Validate:input_type -> towpath.plugin.v1.ValidateRequest
-	50, // 70: towpath.plugin.v1.DataSink.Provision:input_type -> towpath.plugin.v1.ProvisionRequest
-	52, // 71: towpath.plugin.v1.DataSink.Deprovision:input_type -> towpath.plugin.v1.DeprovisionRequest
-	33, // 72: towpath.plugin.v1.DataSink.Write:input_type -> towpath.plugin.v1.Frame
-	20, // 73: towpath.plugin.v1.DataSink.Store:input_type -> towpath.plugin.v1.StoreRequest
-	5,  // 74: towpath.plugin.v1.Plugin.Describe:output_type -> towpath.plugin.v1.DescribeResponse
-	11, // 75: towpath.plugin.v1.Plugin.Configure:output_type -> towpath.plugin.v1.ConfigureResponse
-	13, // 76: towpath.plugin.v1.Plugin.Health:output_type -> towpath.plugin.v1.HealthResponse
-	15, // 77: towpath.plugin.v1.Plugin.Drain:output_type -> towpath.plugin.v1.DrainResponse
-	19, // 78: towpath.plugin.v1.DataSource.Validate:output_type -> towpath.plugin.v1.ValidateResponse
-	33, // 79: towpath.plugin.v1.DataSource.Read:output_type -> towpath.plugin.v1.Frame
-	21, // 80: towpath.plugin.v1.DataSource.Store:output_type -> towpath.plugin.v1.StoreResponse
-	33, // 81: towpath.plugin.v1.DataSource.Answer:output_type -> towpath.plugin.v1.Frame
-	25, // 82: towpath.plugin.v1.DataSource.Attend:output_type -> towpath.plugin.v1.Attendance
-	19, // 83: towpath.plugin.v1.DataSink.Validate:output_type -> towpath.plugin.v1.ValidateResponse
-	51, // 84: towpath.plugin.v1.DataSink.Provision:output_type -> towpath.plugin.v1.ProvisionResponse
-	53, // 85: towpath.plugin.v1.DataSink.Deprovision:output_type -> towpath.plugin.v1.DeprovisionResponse
-	44, // 86: towpath.plugin.v1.DataSink.Write:output_type -> towpath.plugin.v1.WriteUp
-	21, // 87: towpath.plugin.v1.DataSink.Store:output_type -> towpath.plugin.v1.StoreResponse
-	74, // [74:88] is the sub-list for method output_type
-	60, // [60:74] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	9,  // 0: towpath.plugin.v1.DescribeResponse.config:type_name -> towpath.plugin.v1.Schema
+	8,  // 1: towpath.plugin.v1.DescribeResponse.source_types:type_name -> towpath.plugin.v1.AddressType
+	8,  // 2: towpath.plugin.v1.DescribeResponse.sink_types:type_name -> towpath.plugin.v1.AddressType
+	7,  // 3: towpath.plugin.v1.DescribeResponse.capabilities:type_name -> towpath.plugin.v1.Capabilities
+	6,  // 4: towpath.plugin.v1.DescribeResponse.permissions:type_name -> towpath.plugin.v1.Permissions
+	2,  // 5: towpath.plugin.v1.Capabilities.digests:type_name -> towpath.plugin.v1.DigestAlgorithm
+	9,  // 6: towpath.plugin.v1.AddressType.address:type_name -> towpath.plugin.v1.Schema
+	10, // 7: towpath.plugin.v1.Schema.fields:type_name -> towpath.plugin.v1.Field
+	0,  // 8: towpath.plugin.v1.Field.kind:type_name -> towpath.plugin.v1.FieldKind
+	1,  // 9: towpath.plugin.v1.HealthResponse.status:type_name -> towpath.plugin.v1.HealthStatus
+	59, // 10: towpath.plugin.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
+	56, // 11: towpath.plugin.v1.DataAddress.properties:type_name -> towpath.plugin.v1.DataAddress.PropertiesEntry
+	17, // 12: towpath.plugin.v1.ValidateRequest.address:type_name -> towpath.plugin.v1.DataAddress
+	23, // 13: towpath.plugin.v1.ValidateResponse.errors:type_name -> towpath.plugin.v1.FieldError
+	17, // 14: towpath.plugin.v1.StoreRequest.address:type_name -> towpath.plugin.v1.DataAddress
+	25, // 15: towpath.plugin.v1.ReadUp.open:type_name -> towpath.plugin.v1.ReadOpen
+	31, // 16: towpath.plugin.v1.ReadUp.body:type_name -> towpath.plugin.v1.RequestBody
+	32, // 17: towpath.plugin.v1.ReadUp.acknowledge:type_name -> towpath.plugin.v1.Acknowledge
+	33, // 18: towpath.plugin.v1.ReadUp.checkpoint:type_name -> towpath.plugin.v1.CheckpointRequest
+	18, // 19: towpath.plugin.v1.ReadOpen.flow:type_name -> towpath.plugin.v1.FlowContext
+	17, // 20: towpath.plugin.v1.ReadOpen.address:type_name -> towpath.plugin.v1.DataAddress
+	2,  // 21: towpath.plugin.v1.ReadOpen.digests:type_name -> towpath.plugin.v1.DigestAlgorithm
+	29, // 22: towpath.plugin.v1.ReadOpen.request:type_name -> towpath.plugin.v1.ProxyRequest
+	28, // 23: towpath.plugin.v1.ReadOpen.select:type_name -> towpath.plugin.v1.PartSelection
+	27, // 24: towpath.plugin.v1.ReadOpen.lane:type_name -> towpath.plugin.v1.LaneOffer
+	30, // 25: towpath.plugin.v1.ProxyRequest.headers:type_name -> towpath.plugin.v1.Header
+	37, // 26: towpath.plugin.v1.Frame.records:type_name -> towpath.plugin.v1.Records
+	39, // 27: towpath.plugin.v1.Frame.part_begin:type_name -> towpath.plugin.v1.PartBegin
+	40, // 28: towpath.plugin.v1.Frame.part_end:type_name -> towpath.plugin.v1.PartEnd
+	42, // 29: towpath.plugin.v1.Frame.checkpoint:type_name -> towpath.plugin.v1.Checkpoint
+	43, // 30: towpath.plugin.v1.Frame.end:type_name -> towpath.plugin.v1.End
+	44, // 31: towpath.plugin.v1.Frame.open:type_name -> towpath.plugin.v1.WriteOpen
+	55, // 32: towpath.plugin.v1.Frame.error:type_name -> towpath.plugin.v1.Error
+	36, // 33: towpath.plugin.v1.Frame.lane:type_name -> towpath.plugin.v1.Lane
+	35, // 34: towpath.plugin.v1.Frame.bundle:type_name -> towpath.plugin.v1.Bundle
+	34, // 35: towpath.plugin.v1.Bundle.frames:type_name -> towpath.plugin.v1.Frame
+	38, // 36: towpath.plugin.v1.Records.records:type_name -> towpath.plugin.v1.Record
+	57, // 37: towpath.plugin.v1.Record.headers:type_name -> towpath.plugin.v1.Record.HeadersEntry
+	60, // 38: towpath.plugin.v1.PartBegin.modified:type_name -> google.protobuf.Timestamp
+	58, // 39: towpath.plugin.v1.PartBegin.properties:type_name -> towpath.plugin.v1.PartBegin.PropertiesEntry
+	41, // 40: towpath.plugin.v1.PartEnd.digests:type_name -> towpath.plugin.v1.Digest
+	2,  // 41: towpath.plugin.v1.Digest.algorithm:type_name -> towpath.plugin.v1.DigestAlgorithm
+	18, // 42: towpath.plugin.v1.WriteOpen.flow:type_name -> towpath.plugin.v1.FlowContext
+	17, // 43: towpath.plugin.v1.WriteOpen.address:type_name -> towpath.plugin.v1.DataAddress
+	2,  // 44: towpath.plugin.v1.WriteOpen.digests:type_name -> towpath.plugin.v1.DigestAlgorithm
+	27, // 45: towpath.plugin.v1.WriteOpen.lane:type_name -> towpath.plugin.v1.LaneOffer
+	47, // 46: towpath.plugin.v1.WriteUp.durable:type_name -> towpath.plugin.v1.Durable
+	48, // 47: towpath.plugin.v1.WriteUp.blocked:type_name -> towpath.plugin.v1.Blocked
+	55, // 48: towpath.plugin.v1.WriteUp.error:type_name -> towpath.plugin.v1.Error
+	49, // 49: towpath.plugin.v1.WriteUp.part_written:type_name -> towpath.plugin.v1.PartWritten
+	50, // 50: towpath.plugin.v1.WriteUp.done:type_name -> towpath.plugin.v1.WriteDone
+	46, // 51: towpath.plugin.v1.WriteUp.copied:type_name -> towpath.plugin.v1.Copied
+	41, // 52: towpath.plugin.v1.PartWritten.digests:type_name -> towpath.plugin.v1.Digest
+	18, // 53: towpath.plugin.v1.ProvisionRequest.flow:type_name -> towpath.plugin.v1.FlowContext
+	17, // 54: towpath.plugin.v1.ProvisionRequest.address:type_name -> towpath.plugin.v1.DataAddress
+	17, // 55: towpath.plugin.v1.ProvisionResponse.address:type_name -> towpath.plugin.v1.DataAddress
+	18, // 56: towpath.plugin.v1.DeprovisionRequest.flow:type_name -> towpath.plugin.v1.FlowContext
+	17, // 57: towpath.plugin.v1.DeprovisionRequest.address:type_name -> towpath.plugin.v1.DataAddress
+	3,  // 58: towpath.plugin.v1.Error.code:type_name -> towpath.plugin.v1.ErrorCode
+	59, // 59: towpath.plugin.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	23, // 60: towpath.plugin.v1.Error.fields:type_name -> towpath.plugin.v1.FieldError
+	4,  // 61: towpath.plugin.v1.Plugin.Describe:input_type -> towpath.plugin.v1.DescribeRequest
+	11, // 62: towpath.plugin.v1.Plugin.Configure:input_type -> towpath.plugin.v1.ConfigureRequest
+	13, // 63: towpath.plugin.v1.Plugin.Health:input_type -> towpath.plugin.v1.HealthRequest
+	15, // 64: towpath.plugin.v1.Plugin.Drain:input_type -> towpath.plugin.v1.DrainRequest
+	19, // 65: towpath.plugin.v1.DataSource.Validate:input_type -> towpath.plugin.v1.ValidateRequest
+	24, // 66: towpath.plugin.v1.DataSource.Read:input_type -> towpath.plugin.v1.ReadUp
+	21, // 67: towpath.plugin.v1.DataSource.Store:input_type -> towpath.plugin.v1.StoreRequest
+	25, // 68: towpath.plugin.v1.DataSource.Answer:input_type -> towpath.plugin.v1.ReadOpen
+	27, // 69: towpath.plugin.v1.DataSource.Attend:input_type -> towpath.plugin.v1.LaneOffer
+	19, // 70: towpath.plugin.v1.DataSink.Validate:input_type -> towpath.plugin.v1.ValidateRequest
+	51, // 71: towpath.plugin.v1.DataSink.Provision:input_type -> towpath.plugin.v1.ProvisionRequest
+	53, // 72: towpath.plugin.v1.DataSink.Deprovision:input_type -> towpath.plugin.v1.DeprovisionRequest
+	34, // 73: towpath.plugin.v1.DataSink.Write:input_type -> towpath.plugin.v1.Frame
+	21, // 74: towpath.plugin.v1.DataSink.Store:input_type -> towpath.plugin.v1.StoreRequest
+	5,  // 75: towpath.plugin.v1.Plugin.Describe:output_type -> towpath.plugin.v1.DescribeResponse
+	12, // 76: towpath.plugin.v1.Plugin.Configure:output_type -> towpath.plugin.v1.ConfigureResponse
+	14, // 77: towpath.plugin.v1.Plugin.Health:output_type -> towpath.plugin.v1.HealthResponse
+	16, // 78: towpath.plugin.v1.Plugin.Drain:output_type -> towpath.plugin.v1.DrainResponse
+	20, // 79: towpath.plugin.v1.DataSource.Validate:output_type -> towpath.plugin.v1.ValidateResponse
+	34, // 80: towpath.plugin.v1.DataSource.Read:output_type -> towpath.plugin.v1.Frame
+	22, // 81: towpath.plugin.v1.DataSource.Store:output_type -> towpath.plugin.v1.StoreResponse
+	34, // 82: towpath.plugin.v1.DataSource.Answer:output_type -> towpath.plugin.v1.Frame
+	26, // 83: towpath.plugin.v1.DataSource.Attend:output_type -> towpath.plugin.v1.Attendance
+	20, // 84: towpath.plugin.v1.DataSink.Validate:output_type -> towpath.plugin.v1.ValidateResponse
+	52, // 85: towpath.plugin.v1.DataSink.Provision:output_type -> towpath.plugin.v1.ProvisionResponse
+	54, // 86: towpath.plugin.v1.DataSink.Deprovision:output_type -> towpath.plugin.v1.DeprovisionResponse
+	45, // 87: towpath.plugin.v1.DataSink.Write:output_type -> towpath.plugin.v1.WriteUp
+	22, // 88: towpath.plugin.v1.DataSink.Store:output_type -> towpath.plugin.v1.StoreResponse
+	75, // [75:89] is the sub-list for method output_type
+	61, // [61:75] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_towpath_plugin_v1_plugin_proto_init() }
@@ -4398,14 +4511,14 @@ func file_towpath_plugin_v1_plugin_proto_init() {
 	if File_towpath_plugin_v1_plugin_proto != nil {
 		return
 	}
-	file_towpath_plugin_v1_plugin_proto_msgTypes[19].OneofWrappers = []any{
+	file_towpath_plugin_v1_plugin_proto_msgTypes[20].OneofWrappers = []any{
 		(*ReadUp_Open)(nil),
 		(*ReadUp_Body)(nil),
 		(*ReadUp_Acknowledge)(nil),
 		(*ReadUp_Checkpoint)(nil),
 	}
-	file_towpath_plugin_v1_plugin_proto_msgTypes[23].OneofWrappers = []any{}
-	file_towpath_plugin_v1_plugin_proto_msgTypes[29].OneofWrappers = []any{
+	file_towpath_plugin_v1_plugin_proto_msgTypes[24].OneofWrappers = []any{}
+	file_towpath_plugin_v1_plugin_proto_msgTypes[30].OneofWrappers = []any{
 		(*Frame_Data)(nil),
 		(*Frame_Records)(nil),
 		(*Frame_PartBegin)(nil),
@@ -4417,8 +4530,8 @@ func file_towpath_plugin_v1_plugin_proto_init() {
 		(*Frame_Lane)(nil),
 		(*Frame_Bundle)(nil),
 	}
-	file_towpath_plugin_v1_plugin_proto_msgTypes[34].OneofWrappers = []any{}
-	file_towpath_plugin_v1_plugin_proto_msgTypes[40].OneofWrappers = []any{
+	file_towpath_plugin_v1_plugin_proto_msgTypes[35].OneofWrappers = []any{}
+	file_towpath_plugin_v1_plugin_proto_msgTypes[41].OneofWrappers = []any{
 		(*WriteUp_Durable)(nil),
 		(*WriteUp_Blocked)(nil),
 		(*WriteUp_Error)(nil),
@@ -4432,7 +4545,7 @@ func file_towpath_plugin_v1_plugin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_towpath_plugin_v1_plugin_proto_rawDesc), len(file_towpath_plugin_v1_plugin_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   54,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
