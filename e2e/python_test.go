@@ -31,21 +31,6 @@ func newHostWith(t testing.TB, name, plugin string) *host {
 	return h
 }
 
-// install puts a plugin into a directory, as an operator does.
-func install(t testing.TB, dir, plugin, from string) {
-	t.Helper()
-	content, err := os.ReadFile(filepath.Join(from, "towpath-plugin-"+plugin))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "towpath-plugin-"+plugin), content, 0o700); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // newPythonDataspace is a dataspace whose sides have these plugins. fill lays the provider's files.
 func newPythonDataspace(t testing.TB, provider, consumer string, fill func(folder string)) *dataspace {
 	t.Helper()
@@ -167,5 +152,21 @@ func TestPythonStops(t *testing.T) {
 	h.stop()
 	if strings.Contains(h.logs(), "was killed") {
 		t.Errorf("the plugin had to be killed:\n%s", tail(h.logs(), 20))
+	}
+}
+
+// The plugin keeps the promises of the protocol, whether it computes digests or leaves them to the host.
+func TestPythonIsVerified(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"pyfile", "pyplain"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := startProcess(t, nil, binaries.towpath, "plugins", "verify", "-patience", "5m", "-spec", "python/verify.hcl",
+				filepath.Join(pythonPlugins, "towpath-plugin-"+name))
+			awaitExit(p)
+			if code := p.exitCode(t); code != 0 || !strings.Contains(p.stdout.String(), " 0 failed") {
+				t.Errorf("verify ended with code %d:\n%s\n%s", code, p.stdout.String(), p.stderr.String())
+			}
+		})
 	}
 }
