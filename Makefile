@@ -14,7 +14,7 @@ KAFKA       := 4.3.1
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSITYGW   := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
-.PHONY: help build demo run test check format vet static portable servers nginx unit race e2e kafka torture fuzz bench proto clean
+.PHONY: help build demo run test check format vet static portable servers nginx unit race e2e kafka python torture fuzz bench proto clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ run: build ## one host with configs/quickstart.hcl
 	@mkdir -p .towpath/quickstart/files/outbox
 	$(BIN)/towpath serve -config configs/quickstart.hcl
 
-test: check unit e2e kafka ## everything that has to pass
+test: check unit e2e kafka python ## everything that has to pass
 
 check: format vet static portable ## formatting, vet, static analysis
 
@@ -87,6 +87,21 @@ kafka: ## the plugin kafka against a broker of Apache Kafka; where Java 17 and M
 	    { echo "make kafka: Apache Kafka cannot be fetched: the plugin kafka was tested against a fake broker only"; exit 0; }; \
 	  mv $$jars.new $$jars; fi; \
 	TOWPATH_KAFKA_JARS=$(CURDIR)/$$jars go test -tags broker -timeout 3m -count 1 ./plugins/kafka
+
+PYTHON ?= python3
+python: ## the plugin in Python of e2e/python: the suites and whole-program stories; where Python 3.11 with venv and pip is, elsewhere it says so
+	@if ! $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	  echo "make python: there is no Python 3.11 with venv and pip here: the plugin in Python was NOT built and NOT tested"; exit 0; fi; \
+	set -e; libraries=$$(cksum < e2e/python/requirements.txt | cut -d ' ' -f 1); venv=.bin/python-$$libraries; \
+	if ! [ -e $$venv/complete ]; then \
+	  echo "pip install -r e2e/python/requirements.txt"; rm -rf $$venv; \
+	  { $(PYTHON) -m venv $$venv && $$venv/bin/pip install --quiet --disable-pip-version-check --only-binary :all: -r e2e/python/requirements.txt; } || \
+	    { echo "make python: gRPC for Python cannot be fetched: the plugin in Python was NOT built and NOT tested"; exit 0; }; \
+	  touch $$venv/complete; fi; \
+	$$venv/bin/python e2e/python/build.py .towpath/python/towpath-plugin-pyfile; \
+	$$venv/bin/python e2e/python/build.py --no-digests .towpath/python/towpath-plugin-pyplain; \
+	go vet -tags python ./e2e ./host/pluginhost; \
+	TOWPATH_PYTHON_PLUGINS=$(CURDIR)/.towpath/python go test -tags python -timeout 10m -count 1 -run '^TestPython' ./host/pluginhost ./e2e
 
 fuzz: servers ## every fuzz test for 30 seconds
 	@for p in $$(go list ./...); do \

@@ -206,7 +206,7 @@ func (b *incomingBody) nextRecords() ([]Record, error) {
 			b.err = Errorf(Corrupt, "batch of records: %v", err)
 			break
 		}
-		digestRecords(b.digest, records)
+		b.digest.WriteRecords(records)
 		b.records += int64(len(records))
 		return records, nil
 	}

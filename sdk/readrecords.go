@@ -53,7 +53,7 @@ func (s *readStream) sendBatch(batch []Record, digest *Digester) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	digestRecords(digest, batch)
+	digest.WriteRecords(batch)
 	s.place.Records += int64(len(batch))
 	if s.open.Pack != nil {
 		return s.gather(batch)
@@ -131,8 +131,8 @@ type lentBatch struct {
 
 func (l *lentBatch) Release() { close(l.back) }
 
-// digestRecords adds records to a digest: key and value, each behind its length. Size counts keys and values only.
-func digestRecords(d *Digester, records []Record) {
+// WriteRecords adds records: key and value, each behind its length. Size counts keys and values only.
+func (d *Digester) WriteRecords(records []Record) {
 	if len(d.hashes) == 0 {
 		for i := range records {
 			d.size += int64(len(records[i].Key) + len(records[i].Value))

@@ -15,14 +15,16 @@ import (
 )
 
 // Client is a plugin as its host sees it. All methods may be called concurrently. Calls end with their context or with the process,
-// whichever is first; their errors are *sdk.Error or the cause of the context.
+// whichever is first; their errors are *sdk.Error or the cause of the context. Digests that the plugin does not compute the Client
+// computes, of what passes through it.
 type Client struct {
 	plugin pluginv1.PluginClient
 	source pluginv1.DataSourceClient
 	sink   pluginv1.DataSinkClient
 
-	speaksLane atomic.Bool           // the plugin has said so
-	lanes      atomic.Pointer[lanes] // nil: none are offered
+	speaksLane atomic.Bool                     // the plugin has said so
+	digests    atomic.Pointer[[]sdk.Algorithm] // those that the plugin has said it computes; nil: it has said nothing yet
+	lanes      atomic.Pointer[lanes]           // nil: none are offered
 
 	answersOnLane atomic.Bool           // the plugin has said that it attends to lanes
 	talks         atomic.Pointer[talks] // nil: each read is a call of its own
@@ -48,7 +50,9 @@ func (c *Client) Describe(ctx context.Context, hostVersion string) (sdk.Descript
 	if d.GetCapabilities().GetAnswers() {
 		c.talks.CompareAndSwap(nil, newTalks(c.converse))
 	}
-	return descriptionFromProto(d), nil
+	described := descriptionFromProto(d)
+	c.computes(described.Digests)
+	return described, nil
 }
 
 // SpeaksLane says whether the plugin has said in Describe that it speaks a lane besides gRPC.
@@ -113,23 +117,43 @@ func (s sourceClient) Store(ctx context.Context, a sdk.DataAddress) (string, err
 }
 
 func (s sourceClient) Read(ctx context.Context, open sdk.ReadOpen) (sdk.ReadStream, error) {
-	if p := s.plugin.talks.Load(); p != nil && open.Once && open.Request == nil {
-		if a := p.ask(ctx, open, func() (sdk.ReadStream, error) { return s.read(ctx, open) }); a != nil {
+	former, token, err := openTally(open.ResumeToken)
+	if err != nil {
+		return nil, err
+	}
+	open.ResumeToken = token
+	var ours []sdk.Algorithm
+	if open.Digests, ours = s.plugin.share(open.Digests); open.List {
+		ours = nil
+	}
+	r := reading{open: open, former: former, ours: ours}
+	if p := s.plugin.talks.Load(); p != nil && open.Once && open.Request == nil && len(ours) == 0 {
+		if a := p.ask(ctx, open, func() (sdk.ReadStream, error) { return s.read(ctx, r) }); a != nil {
 			return a, nil
 		}
 	}
-	return s.read(ctx, open)
+	return s.read(ctx, r)
+}
+
+// reading is a read with the digests that this host computes of it.
+type reading struct {
+	open   sdk.ReadOpen
+	former *tallied
+	ours   []sdk.Algorithm
 }
 
 // read opens a call of its own.
-func (s sourceClient) read(ctx context.Context, open sdk.ReadOpen) (sdk.ReadStream, error) {
+func (s sourceClient) read(ctx context.Context, asked reading) (sdk.ReadStream, error) {
+	open := asked.open
 	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stream, err := s.client.Read(streamCtx)
 	if err != nil {
 		cancel()
 		return nil, fromStatus(ctx, err)
 	}
-	r := newReadClient(ctx, stream, cancel, s.plugin.offer(), open.Unread)
+	// What this host computes digests of, it has to read.
+	r := newReadClient(ctx, stream, cancel, s.plugin.offer(), open.Unread && len(asked.ours) == 0)
+	r.tally = newTally(asked.ours, asked.former)
 	if err := r.open(open); err != nil {
 		cancel()
 		r.offer.close()
@@ -184,13 +208,25 @@ func (s sinkClient) Deprovision(ctx context.Context, flow sdk.FlowContext, a sdk
 }
 
 func (s sinkClient) Write(ctx context.Context, open sdk.WriteOpen) (sdk.WriteStream, error) {
+	former, token, err := openTally(open.ResumeToken)
+	if err != nil {
+		return nil, err
+	}
+	open.ResumeToken = token
+	var ours []sdk.Algorithm
+	open.Digests, ours = s.plugin.share(open.Digests)
 	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stream, err := s.client.Write(streamCtx)
 	if err != nil {
 		cancel()
 		return nil, fromStatus(ctx, err)
 	}
-	w := newWriteClient(ctx, stream, cancel, s.plugin.offer())
+	var offer *laneOffer
+	if len(ours) == 0 { // what this host computes digests of passes through its memory
+		offer = s.plugin.offer()
+	}
+	w := newWriteClient(ctx, stream, cancel, offer)
+	w.tally = newTally(ours, former)
 	first := writeOpenToProto(open)
 	first.Lane = w.offer.proto()
 	// With io.EOF the stream has ended already; Recv says why.

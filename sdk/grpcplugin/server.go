@@ -286,10 +286,11 @@ func sendFrames(stream grpc.ServerStream, offer *pluginv1.LaneOffer, frames sdk.
 		if err != nil {
 			return err
 		}
+		_, last := f.(*sdk.End)
 		if err := out.send(f); err == io.EOF {
 			return sdk.ErrInterrupted // the host has closed the lane
-		} else if err != nil {
-			return err
+		} else if err != nil || last {
+			return err // a host that hangs up now has everything
 		}
 	}
 }

@@ -104,6 +104,7 @@ type readClient struct {
 	ctx    context.Context // the caller's
 	stream grpc.BidiStreamingClient[pluginv1.ReadUp, pluginv1.Frame]
 	frames frameReceiver // guarded by receiving
+	tally  *tally        // used by Recv only
 	ended  bool          // End was received; used by Recv only
 }
 
@@ -169,6 +170,10 @@ func (r *readClient) Recv() (sdk.Frame, error) {
 	case m.frame == nil:
 		return nil, sdk.Errorf(sdk.Internal, "the source sent a frame that only a host sends")
 	}
+	if err := r.tally.received(m.frame); err != nil {
+		sdk.Release(m.frame)
+		return nil, err
+	}
 	_, r.ended = m.frame.(*sdk.End)
 	return m.frame, nil
 }
@@ -207,6 +212,7 @@ type writeClient struct {
 	ctx    context.Context // the caller's
 	stream grpc.BidiStreamingClient[pluginv1.Frame, pluginv1.WriteUp]
 	frames frameSender // guarded by sending
+	tally  *tally      // guarded by sending, but for what the sink says
 	done   bool        // Done was received; used by Recv only
 
 	over   context.Context // ends when Recv has learned that the sink has ended the stream
@@ -247,7 +253,11 @@ func (w *writeClient) Send(f sdk.Frame) error {
 		}
 		return io.EOF
 	}
-	err := w.frames.send(f)
+	f, err := w.count(f)
+	if err != nil {
+		return err
+	}
+	err = w.frames.send(f)
 	switch {
 	case err == nil:
 	case w.ctx.Err() != nil:
@@ -256,6 +266,22 @@ func (w *writeClient) Send(f sdk.Frame) error {
 		w.lostLane()
 	}
 	return err
+}
+
+// count has the tally see a frame, with its payload. It sees to the frame's memory if that fails.
+func (w *writeClient) count(f sdk.Frame) (sdk.Frame, error) {
+	if w.tally == nil {
+		return f, nil
+	}
+	f, err := read(f)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.tally.sent(f); err != nil {
+		sdk.Release(f)
+		return nil, err
+	}
+	return f, nil
 }
 
 func (w *writeClient) Recv() (sdk.Up, error) {
@@ -279,6 +305,7 @@ func (w *writeClient) recv() (sdk.Up, error) {
 		return nil, w.why(w.ctx, err)
 	}
 	said, err := upFromProto(up)
+	w.tally.said(said)
 	_, w.done = said.(*sdk.Done)
 	return said, err
 }
