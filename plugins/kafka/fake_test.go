@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -121,6 +122,33 @@ func TestStuckBrokers(t *testing.T) {
 	p := newTestPlugin(t, loopback().with("delivery_timeout", "1s"))
 	err := startWriting(t, p, c.address("inbox"), nil, false).begin().send(plainRecords(0, 10)...).finish()
 	wantError(t, err, sdk.Unavailable, true, "have stored nothing for 1s")
+}
+
+// What the brokers have not committed is not durable, whatever they say.
+func TestCommitThatIsNone(t *testing.T) {
+	fake := newFake(t)
+	c := clusterAt(t, fake.ListenAddrs())
+	c.topic("inbox", 1)
+	p, a := newTestPlugin(t, loopback()), c.address("inbox", "transactional", "true")
+	w := startWriting(t, p, a, nil, false).begin().send(plainRecords(0, 3)...).checkpoint()
+	stored := w.token
+	var once atomic.Bool
+	fake.ControlKey(int16(kmsg.EndTxn), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		if once.CompareAndSwap(false, true) {
+			req.(*kmsg.EndTxnRequest).Commit = false
+		}
+		return nil, nil, false // the broker does what is left of it
+	})
+	w.send(plainRecords(3, 10)...)
+	wantError(t, w.finish(), sdk.Unavailable, true, "was not committed")
+	w.close()
+	w = startWriting(t, p, a, stored, true).begin(plainRecords(0, 3)...).send(plainRecords(3, 10)...)
+	if err := w.finish(); err != nil {
+		t.Fatal(err)
+	}
+	if got := values(c.messages("inbox")); len(got) != 10 || got[9] != "0/9" {
+		t.Errorf("messages %q", got)
+	}
 }
 
 // What a flow is ahead of the brokers is bounded.

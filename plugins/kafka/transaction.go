@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -77,6 +78,23 @@ func (w *writer) commit(ctx context.Context) error {
 		return w.connection.failure("commit a transaction", err)
 	}
 	w.begun = false
+	return w.confirm(ctx)
+}
+
+// confirm makes sure that the transaction was committed. The client aborts one, and reports no error, if it believes that nothing was
+// stored in it.
+func (w *writer) confirm(ctx context.Context) error {
+	var at place
+	err := w.patiently(ctx, func() (err error) {
+		at, err = w.committed(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(at.encode(), w.reached.encode()) {
+		return sdk.Retryf(sdk.Unavailable, "a transaction for topic %q was not committed, though nothing had failed", w.topic)
+	}
 	return nil
 }
 

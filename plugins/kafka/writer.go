@@ -308,5 +308,11 @@ func (w *writer) settle(ctx context.Context) error {
 	if err := w.failure(ctx); err != nil || !w.begun {
 		return err
 	}
+	// There are none left. But this waits until the client knows the partitions it has just written to for the first time: those that it
+	// does not know yet it takes for untouched, and a transaction without any it aborts.
+	if err := w.AbortBufferedRecords(ctx); err != nil {
+		w.fail(err)
+		return w.failure(ctx)
+	}
 	return w.commit(ctx)
 }
