@@ -15,8 +15,6 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
-
-	"github.com/towpath-dataplane/towpath/sdk"
 )
 
 // actEnv makes the test binary a program that does what its value says, word by word, and prints what came of it.
@@ -190,15 +188,6 @@ func begin(t *testing.T, c *Confiner, p Policy, cmd *exec.Cmd, what string) (run
 	}
 	r.output = printed.String()
 	return r, err
-}
-
-func policy(t *testing.T, declared *sdk.Permissions, allowed Allowed) Policy {
-	t.Helper()
-	p, err := NewPolicy(declared, allowed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
 }
 
 // mustDo runs the program and compares what it printed last: done, or a failure that has a text.

@@ -61,6 +61,15 @@ func TestNewPolicy(t *testing.T) {
 	}
 }
 
+func policy(t *testing.T, declared *sdk.Permissions, allowed Allowed) Policy {
+	t.Helper()
+	p, err := NewPolicy(declared, allowed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // fakeGroup is a folder that looks like a control group.
 func fakeGroup(t *testing.T, has string) string {
 	t.Helper()

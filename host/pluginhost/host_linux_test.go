@@ -18,14 +18,14 @@ import (
 
 func TestNewRefuses(t *testing.T) {
 	for says, o := range map[string]Options{
-		`trust "blind" is not one of pinned, directory, off`:       {Trust: "blind"},
-		"plugin directory: open /no/such: no such file":            {Directory: "/no/such"},
-		`"A" is not a name for a plugin`:                           {Plugins: map[string]Settings{"A": {}}},
-		`"-a" is not a name for a plugin`:                          {Plugins: map[string]Settings{"-a": {}}},
-		`plugin a: "abc" is not a sha256`:                          {Plugins: map[string]Settings{"a": {SHA256: "abc"}}},
-		`plugin a: "` + strings.Repeat("zz", 32) + `" is not a sh`: {Plugins: map[string]Settings{"a": {SHA256: strings.Repeat("zz", 32)}}},
-		`plugin a: binary "../a" is neither a file name nor an ab`: {Plugins: map[string]Settings{"a": {Binary: "../a"}}},
-		"plugin a: timeout -1ns is negative":                       {Plugins: map[string]Settings{"a": {StopTimeout: -1}}},
+		`trust "blind" is not one of pinned, signed, directory, ask, off`: {Trust: "blind"},
+		"plugin directory: open /no/such: no such file":                   {Directory: "/no/such"},
+		`"A" is not a name for a plugin`:                                  {Plugins: map[string]Settings{"A": {}}},
+		`"-a" is not a name for a plugin`:                                 {Plugins: map[string]Settings{"-a": {}}},
+		`plugin a: "abc" is not a sha256`:                                 {Plugins: map[string]Settings{"a": {SHA256: "abc"}}},
+		`plugin a: "` + strings.Repeat("zz", 32) + `" is not a sh`:        {Plugins: map[string]Settings{"a": {SHA256: strings.Repeat("zz", 32)}}},
+		`plugin a: binary "../a" is neither a file name nor an ab`:        {Plugins: map[string]Settings{"a": {Binary: "../a"}}},
+		"plugin a: timeout -1ns is negative":                              {Plugins: map[string]Settings{"a": {StopTimeout: -1}}},
 	} {
 		t.Run(says, func(t *testing.T) {
 			o.RuntimeDir = runtimeDir(t)

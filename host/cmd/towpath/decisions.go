@@ -166,7 +166,8 @@ func (t remoteTrust) Distrust(ctx context.Context, name string) (bool, error) {
 	return err == nil, err
 }
 
-// openTrust decides through the running host or, if there is none and the configuration is given, in the store. close has to be called.
+// openTrust decides through the running host or, if there is none and the configuration is given, in the store. close has to be
+// called.
 func openTrust(ctx context.Context, to adminFlags, name string) (_ admin.PluginTrust, close func(), err error) {
 	remote := remoteTrust{to}
 	nothing := func() {}
@@ -201,9 +202,12 @@ func openStore(ctx context.Context, cfg *config.Config) (*store.DB, error) {
 	return store.Open(ctx, store.Options{Path: cfg.Store.Path, Key: key})
 }
 
-// decisionsOf finds what was decided for a configuration, in the store or, while a host has that open, by asking the host. close has to be
-// called.
-func decisionsOf(ctx context.Context, cfg *config.Config, path string) (lookup func(string) (pluginhost.Decision, bool, error), close func()) {
+// lookup finds what was decided about the plugin of a name.
+type lookup = func(name string) (pluginhost.Decision, bool, error)
+
+// decisionsOf finds what was decided for a configuration, in the store or, while a host has that open, by asking the host. close has
+// to be called.
+func decisionsOf(ctx context.Context, cfg *config.Config, path string) (_ lookup, close func()) {
 	nothing := func() {}
 	if _, err := os.Stat(cfg.Store.Path); cfg.Plugins.Trust != config.TrustAsk || errors.Is(err, fs.ErrNotExist) {
 		return nil, nothing

@@ -85,13 +85,12 @@ func compare(ctx context.Context, path, name, file string) (difference, error) {
 	if err != nil {
 		return d, err
 	}
-	if d.Old, err = runningSide(ctx, path, name); err != nil && (file == "" || !errors.As(err, new(*url.Error)) && !errors.As(err, new(errNotFound))) {
-		return d, err
+	d.Old, err = runningSide(ctx, path, name)
+	if absent := errors.As(err, new(*url.Error)) || errors.As(err, new(errNotFound)); absent && file != "" {
+		d.Old, err = fileSide(ctx, cfg, path, name, "")
 	}
 	if err != nil {
-		if d.Old, err = fileSide(ctx, cfg, path, name, ""); err != nil {
-			return d, err
-		}
+		return d, err
 	}
 	if d.New, err = fileSide(ctx, cfg, path, name, file); err != nil {
 		return d, err

@@ -73,8 +73,7 @@ func check(ctx context.Context, cfg *config.Config, plugins *pluginhost.Host) er
 }
 
 // newPluginHost returns a host for the plugins of a configuration. decided is what was decided about them; nil for nothing.
-func newPluginHost(cfg *config.Config, decided func(string) (pluginhost.Decision, bool, error), logger *slog.Logger,
-	metrics prometheus.Registerer) (*pluginhost.Host, error) {
+func newPluginHost(cfg *config.Config, decided lookup, logger *slog.Logger, metrics prometheus.Registerer) (*pluginhost.Host, error) {
 	publishers := map[string]string{}
 	for _, p := range cfg.Plugins.Publishers {
 		publishers[p.Name] = p.Key
