@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -31,28 +30,48 @@ func (w *writer) fence(ctx context.Context) error {
 	return nil
 }
 
-// committed returns the place of an earlier run, the beginning if there is none.
+// committed returns the place that was committed last, the beginning if there is none.
 func (w *writer) committed(ctx context.Context) (place, error) {
-	doing := fmt.Sprintf("ask for the flow's place in group %q", w.flow)
-	offsets, err := w.admin.FetchOffsets(kadm.RequireStable(ctx), w.flow)
-	if errors.Is(err, kerr.GroupIDNotFound) {
-		return place{}, nil
-	}
+	at, err := w.fetchOffset(ctx)
 	if err != nil {
-		return place{}, w.connection.failure(doing, err)
+		return place{}, w.connection.failure(fmt.Sprintf("ask for the flow's place in group %q", w.flow), err)
 	}
-	at, ok := offsets.Lookup(w.topic, 0)
-	switch {
-	case !ok || at.At < 0 && at.Err == nil:
+	if at == nil || at.Offset < 0 || at.Metadata == nil {
 		return place{}, nil
-	case at.Err != nil:
-		return place{}, w.connection.failure(doing, at.Err)
 	}
-	p, err := parsePlace(at.Metadata)
+	p, err := parsePlace(*at.Metadata)
 	if err != nil {
 		return p, sdk.Errorf(sdk.Conflict, "group %q was used for something else: it has no place of a flow", w.flow)
 	}
 	return p, nil
+}
+
+// fetchOffset returns the offset of the flow's group, nil if there is none. It asks for the one partition: of a group's partitions in
+// general brokers leave out those whose first offset is still being committed.
+func (w *writer) fetchOffset(ctx context.Context) (*kmsg.OffsetFetchResponseGroupTopicPartition, error) {
+	topic := kmsg.NewOffsetFetchRequestGroupTopic()
+	topic.Topic, topic.TopicID, topic.Partitions = w.topic, w.topicID, []int32{0}
+	group := kmsg.NewOffsetFetchRequestGroup()
+	group.Group, group.Topics = w.flow, []kmsg.OffsetFetchRequestGroupTopic{topic}
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.Groups, req.RequireStable = []kmsg.OffsetFetchRequestGroup{group}, true
+	resp, err := req.RequestWith(ctx, w.Client)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range resp.Groups {
+		if err := kerr.ErrorForCode(g.ErrorCode); errors.Is(err, kerr.GroupIDNotFound) {
+			return nil, nil
+		} else if err != nil {
+			return nil, err
+		}
+		for _, t := range g.Topics {
+			for _, p := range t.Partitions {
+				return &p, kerr.ErrorForCode(p.ErrorCode)
+			}
+		}
+	}
+	return nil, nil
 }
 
 // enter begins a transaction if the writer needs one and has none.
