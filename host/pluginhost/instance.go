@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-plugin"
@@ -21,7 +20,7 @@ type instance struct {
 	process     *process
 	rpc         client
 	description sdk.Description
-	flows       atomic.Int64
+	flows       streams
 	stopLanes   func() // nil if there are none
 
 	client  *plugin.Client

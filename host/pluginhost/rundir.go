@@ -186,6 +186,14 @@ func (d *runDir) image(fill func(w io.Writer) Candidate) (Candidate, string, err
 	return c, path, nil
 }
 
+// drop removes a copy that image made. What runs of it goes on.
+func (d *runDir) drop(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // write fills and closes file. A child forked meanwhile would hold it open for writing until it executes its own program, and the
 // system refuses to execute a file that is open for writing: the lock keeps forks out.
 func (d *runDir) write(file *os.File, fill func(w io.Writer) Candidate) (Candidate, error) {
