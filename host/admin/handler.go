@@ -29,6 +29,8 @@ type Options struct {
 	Movement func(flow.Key) (flow.Movement, bool)
 	// Plugins lists the plugins of the host.
 	Plugins func() []Plugin
+	// Rescan looks at the plugin directory, and returns when what is found there has been taken into use, or refused. May be nil.
+	Rescan func(ctx context.Context) error
 	// Ready returns nil when the host takes signals.
 	Ready   func() error
 	Metrics *prometheus.Registry
@@ -72,6 +74,9 @@ func NewHandler(o Options) http.Handler {
 	mux.HandleFunc("GET /api/v1/flows/{id}", h.flow)
 	mux.HandleFunc("GET /api/v1/plugins", h.plugins)
 	mux.HandleFunc("GET /api/v1/plugins/{name}", h.plugin)
+	if o.Rescan != nil {
+		mux.HandleFunc("POST /api/v1/plugins/rescan", h.private(h.rescan))
+	}
 	if o.Operations != nil {
 		mux.HandleFunc("POST /api/v1/flows/{id}/retry", h.private(h.operate(h.retry)))
 		mux.HandleFunc("POST /api/v1/flows/{id}/skip", h.private(h.operate(h.skip)))
@@ -243,6 +248,14 @@ func (h handler) plugins(w http.ResponseWriter, _ *http.Request) {
 		list.Plugins[i].Description = nil
 	}
 	reply(w, http.StatusOK, list)
+}
+
+func (h handler) rescan(w http.ResponseWriter, r *http.Request) {
+	if err := h.Rescan(r.Context()); err != nil {
+		newProblem(http.StatusServiceUnavailable, "the plugin directory cannot be looked at: %v", err).write(w)
+		return
+	}
+	h.plugins(w, r)
 }
 
 func (h handler) plugin(w http.ResponseWriter, r *http.Request) {

@@ -217,21 +217,26 @@ type PluginList struct {
 
 // Plugin is a plugin as the API shows it.
 type Plugin struct {
-	Name     string    `json:"name"`
-	Version  string    `json:"version,omitempty"`
-	Path     string    `json:"path"`
-	SHA256   string    `json:"sha256,omitempty"`
-	Status   string    `json:"status"` // whether it may be executed
-	Reason   string    `json:"reason,omitempty"`
-	State    string    `json:"state"`
-	Since    time.Time `json:"since"`
-	Problem  string    `json:"problem,omitempty"`
-	PID      int       `json:"pid,omitempty"`
-	Restarts int       `json:"restarts"`
-	Flows    int       `json:"flows"`
-	Sources  []string  `json:"sources"`
-	Sinks    []string  `json:"sinks"`
-	LastExit *Exit     `json:"lastExit,omitempty"`
+	Name    string `json:"name"`
+	Version string `json:"version,omitempty"`
+	Path    string `json:"path"`
+	SHA256  string `json:"sha256,omitempty"` // of the file
+	// Generation is the digest of the build that this is about: of the file, unless that has another content now. "": none was used.
+	Generation string    `json:"generation,omitempty"`
+	Status     string    `json:"status"` // whether it may be executed
+	Reason     string    `json:"reason,omitempty"`
+	State      string    `json:"state"`
+	Since      time.Time `json:"since"`
+	Problem    string    `json:"problem,omitempty"`
+	PID        int       `json:"pid,omitempty"`
+	Restarts   int       `json:"restarts"`
+	Launches   int       `json:"launches"`
+	// LaunchSeconds is what its last launch took, until it was ready.
+	LaunchSeconds float64  `json:"launchSeconds,omitempty"`
+	Flows         int      `json:"flows"`
+	Sources       []string `json:"sources"`
+	Sinks         []string `json:"sinks"`
+	LastExit      *Exit    `json:"lastExit,omitempty"`
 	// Description is left out of lists.
 	Description *sdk.Description `json:"description,omitempty"`
 }

@@ -34,11 +34,11 @@ var (
 	tlsSchema = &hcl.BodySchema{Attributes: append(required("certificate", "key"), optional("client_ca")...)}
 
 	storeSchema   = &hcl.BodySchema{Attributes: optional("path")}
-	pluginsSchema = &hcl.BodySchema{Attributes: append(required("directory"), optional("trust")...)}
+	pluginsSchema = &hcl.BodySchema{Attributes: append(required("directory"), optional("trust", "watch")...)}
 
 	pluginSchema = &hcl.BodySchema{
 		Attributes: optional("binary", "sha256", "environment", "pass_environment", "start_timeout", "drain_timeout", "stop_timeout",
-			"lane", "lane_buffer", "mtls", "server_side_copy"),
+			"lane", "lane_buffer", "mtls", "server_side_copy", "start"),
 		Blocks: []hcl.BlockHeaderSchema{{Type: "config"}},
 	}
 

@@ -151,6 +151,7 @@ type Host struct {
 	retiring   map[*generation]bool     // that take no new flow
 	routes     map[offering]*generation // to one of plugins
 	missed     map[offering]string      // why a type that was offered is not
+	removed    map[string]bool          // plugins whose file was there and is not, by name
 	version    int                      // counts the changes of routes
 	offered    chan struct{}            // closed, and made anew, when routes change
 }
@@ -163,7 +164,7 @@ func newHost(o Options, p pace) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{options: o, pace: p, log: o.Logger, plugins: map[string]*generation{}, coming: map[string]*generation{},
-		retiring: map[*generation]bool{}, routes: map[offering]*generation{}, missed: map[offering]string{}, offered: make(chan struct{}),
+		retiring: map[*generation]bool{}, routes: map[offering]*generation{}, missed: map[offering]string{}, removed: map[string]bool{}, offered: make(chan struct{}),
 		lookout: newLookout(), news: map[build]bool{}, digests: digests{known: map[string]digested{}}}
 	h.closing, h.endOneOff = context.WithCancel(context.Background())
 	var err error

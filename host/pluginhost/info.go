@@ -18,6 +18,8 @@ type Info struct {
 	Candidate
 	// Generation is the digest of the build that this is about, which can differ from that of the file. "": none of its builds was used.
 	Generation string
+	// Removed says that there was a file while the host ran, and is none any more.
+	Removed bool
 	// Version of the plugin, "" as long as it has not described itself.
 	Version string
 	State   State
@@ -64,7 +66,7 @@ func (h *Host) Plugins() []Info {
 		if slices.ContainsFunc(infos, func(i Info) bool { return i.Path == c.Path && i.Generation != "" && c.Status == StatusIncomplete }) {
 			continue // it is being replaced
 		}
-		info := Info{Candidate: c, State: StateResolved}
+		info := Info{Candidate: c, State: StateResolved, Removed: c.Status == StatusMissing && h.removed[c.Name]}
 		if err := h.lookout.refused(c); err != nil {
 			info.Problem = err.Error()
 		}

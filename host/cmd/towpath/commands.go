@@ -20,7 +20,7 @@ type command struct {
 }
 
 func commands() []command {
-	return []command{serveCommand(), validateCommand(), pluginsListCommand(), pluginsDescribeCommand(),
+	return []command{serveCommand(), validateCommand(), pluginsListCommand(), pluginsDescribeCommand(), pluginsRescanCommand(),
 		flowsListCommand(), flowsShowCommand(), flowsWatchCommand(), flowsRetryCommand(), flowsSkipCommand(), flowsResendCommand(), flowsTerminateCommand(), flowsAddressCommand(), flowsDataCommand(), flowsAgreementCommand(),
 		datasetsListCommand(), datasetsShowCommand(), datasetsPutCommand(), datasetsRemoveCommand(),
 		limitsListCommand(), limitsSetCommand(), limitsClearCommand(),

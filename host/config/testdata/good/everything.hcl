@@ -23,6 +23,7 @@ store "sqlite" {
 plugins {
   directory = "plugins"
   trust     = "pinned"
+  watch     = false
 }
 
 plugin "file" {
@@ -36,6 +37,7 @@ plugin "file" {
   lane             = "grpc"
   lane_buffer      = "2MiB"
   server_side_copy = false
+  start            = "always"
   mtls             = "on"
   config {
     root = path("files")
