@@ -143,20 +143,15 @@ func (h *Host) retire(g *generation, why string, patient bool) {
 	h.oneOffs.Go(func() {
 		<-g.finished
 		h.mu.Lock()
-		defer h.mu.Unlock()
 		delete(h.retiring, g)
+		h.mu.Unlock()
 		h.dropImage(g.program)
 		h.log.Info("plugin has come to rest", "plugin", g.Name, "sha256", g.SHA256, "why", why)
 	})
 }
 
-// dropImage removes the copy of a program that nothing runs any more. h.mu is held.
+// dropImage removes the copy of a program that is not launched any more.
 func (h *Host) dropImage(p program) {
-	for _, g := range h.generations() {
-		if g.image == p.image {
-			return
-		}
-	}
 	if err := h.launcher.dir.drop(p.image); err != nil {
 		h.log.Warn("the copy of a plugin is not removed", "plugin", p.Name, "err", err)
 	}

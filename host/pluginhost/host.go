@@ -340,6 +340,7 @@ func (h *Host) superviseOne(c Candidate) error {
 		g.take(a, h.isNew(p.Candidate))
 	}
 	if err := h.install(g); err != nil {
+		h.dropImage(p)
 		return &Error{Plugin: c.Name, Doing: "describe", Err: err, Final: true}
 	}
 	return nil

@@ -212,6 +212,7 @@ func (h *Host) describe(ctx context.Context, c Candidate) (sdk.Description, erro
 	if err != nil {
 		return sdk.Description{}, err
 	}
+	defer h.dropImage(p)
 	in, err := h.launchToDescribe(ctx, p)
 	if err != nil {
 		return sdk.Description{}, err

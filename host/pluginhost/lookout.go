@@ -1,12 +1,10 @@
 package pluginhost
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -223,7 +221,6 @@ func (l *lookout) end(name string) {
 // byPlugin gives the file of each plugin: of several, the one that can be executed.
 func byPlugin(candidates []Candidate) map[string]Candidate {
 	chosen := map[string]Candidate{}
-	slices.SortStableFunc(candidates, func(a, b Candidate) int { return cmp.Compare(a.Name, b.Name) })
 	for _, c := range candidates {
 		if before, ok := chosen[c.Name]; !ok || before.Status != StatusReady && c.Status == StatusReady {
 			chosen[c.Name] = c

@@ -21,6 +21,7 @@ type runDir struct {
 	path     string
 	lock     *os.File
 	launches atomic.Int64
+	images   atomic.Int64
 }
 
 const (
@@ -163,7 +164,7 @@ func (d *runDir) launch() (path, scratch string, err error) {
 	return path, scratch, nil
 }
 
-// image makes a copy of an executable, under the digest of its content, by writing it with fill; none if fill finds it not ready.
+// image makes a copy of an executable, named after the digest of its content, by writing it with fill; none if fill finds it not ready.
 // What runs is the copy, so nobody can change it between the check and the execution, and the original can be replaced while it
 // runs.
 func (d *runDir) image(fill func(w io.Writer) Candidate) (Candidate, string, error) {
@@ -179,7 +180,7 @@ func (d *runDir) image(fill func(w io.Writer) Candidate) (Candidate, string, err
 	if c.Status != StatusReady {
 		return c, "", nil
 	}
-	path := filepath.Join(d.path, imageDir, c.SHA256)
+	path := filepath.Join(d.path, imageDir, fmt.Sprintf("%s.%d", c.SHA256, d.images.Add(1)))
 	if err := os.Rename(file.Name(), path); err != nil {
 		return c, "", fmt.Errorf("copy binary: %w", err)
 	}

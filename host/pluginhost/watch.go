@@ -245,12 +245,18 @@ func (h *Host) arrive(c Candidate, version int) <-chan struct{} {
 	return done
 }
 
-// adopt has a file described, if it was not before, finds its configuration, and lets its plugin run. The error is why it is not used.
-func (h *Host) adopt(ctx context.Context, c Candidate) error {
+// adopt has a file described, if it was not before, finds its configuration, and lets its plugin run. It returns when that has become ready
+// or has failed once; the error is why it was not let run.
+func (h *Host) adopt(ctx context.Context, c Candidate) (err error) {
 	p, err := h.resolve(c)
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			h.dropImage(p)
+		}
+	}()
 	known, before := h.recall(p.Candidate)
 	if !before {
 		in, err := h.launchToDescribe(ctx, p)
@@ -269,9 +275,7 @@ func (h *Host) adopt(ctx context.Context, c Candidate) error {
 	if err := h.install(g); err != nil {
 		return &Error{Plugin: c.Name, Doing: "describe", Err: err, Final: true}
 	}
-	if err := g.settled(ctx); err != nil {
-		return err
-	}
+	g.settled(ctx) // what comes of it is the supervisor's to tell
 	return nil
 }
 
