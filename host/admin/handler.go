@@ -75,7 +75,7 @@ func NewHandler(o Options) http.Handler {
 	mux.HandleFunc("GET /api/v1/plugins", h.plugins)
 	mux.HandleFunc("GET /api/v1/plugins/{name}", h.plugin)
 	if o.Rescan != nil {
-		mux.HandleFunc("POST /api/v1/plugins/rescan", h.private(h.rescan))
+		mux.HandleFunc("POST /api/v1/plugins", h.private(h.rescan))
 	}
 	if o.Operations != nil {
 		mux.HandleFunc("POST /api/v1/flows/{id}/retry", h.private(h.operate(h.retry)))

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 )
@@ -21,7 +22,9 @@ type runDir struct {
 	path     string
 	lock     *os.File
 	launches atomic.Int64
-	images   atomic.Int64
+
+	mu     sync.Mutex     // guards the rest, and the files that it counts
+	images map[string]int // how many use a copy, by its path
 }
 
 const (
@@ -144,7 +147,7 @@ func newRunDir(root string) (*runDir, error) {
 		if err != nil {
 			return nil, fmt.Errorf("runtime directory: %w", err)
 		}
-		return &runDir{path: path, lock: file}, nil
+		return &runDir{path: path, lock: file, images: map[string]int{}}, nil
 	}
 }
 
@@ -164,7 +167,7 @@ func (d *runDir) launch() (path, scratch string, err error) {
 	return path, scratch, nil
 }
 
-// image makes a copy of an executable, named after the digest of its content, by writing it with fill; none if fill finds it not ready.
+// image makes a copy of an executable, under the digest of its content, by writing it with fill; none if fill finds it not ready.
 // What runs is the copy, so nobody can change it between the check and the execution, and the original can be replaced while it
 // runs.
 func (d *runDir) image(fill func(w io.Writer) Candidate) (Candidate, string, error) {
@@ -180,15 +183,24 @@ func (d *runDir) image(fill func(w io.Writer) Candidate) (Candidate, string, err
 	if c.Status != StatusReady {
 		return c, "", nil
 	}
-	path := filepath.Join(d.path, imageDir, fmt.Sprintf("%s.%d", c.SHA256, d.images.Add(1)))
+	path := filepath.Join(d.path, imageDir, c.SHA256)
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := os.Rename(file.Name(), path); err != nil {
 		return c, "", fmt.Errorf("copy binary: %w", err)
 	}
+	d.images[path]++
 	return c, path, nil
 }
 
-// drop removes a copy that image made. What runs of it goes on.
+// drop gives a copy back that image made. The last to do so removes it; what runs of it goes on.
 func (d *runDir) drop(path string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.images[path]--; d.images[path] > 0 {
+		return nil
+	}
+	delete(d.images, path)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -232,7 +232,7 @@ func TestWhatAPluginSees(t *testing.T) {
 	if about.Stdin != "" || about.Group != i.PID || about.PID != i.PID {
 		t.Errorf("stdin %q, group %d, pid %d", about.Stdin, about.Group, about.PID)
 	}
-	if !strings.HasPrefix(filepath.Base(about.Executable), i.SHA256+".") || filepath.Dir(filepath.Dir(about.Folder)) != h.launcher.dir.path {
+	if filepath.Base(about.Executable) != i.SHA256 || filepath.Dir(filepath.Dir(about.Folder)) != h.launcher.dir.path {
 		t.Errorf("runs %s in %s", about.Executable, about.Folder)
 	}
 }

@@ -144,7 +144,7 @@ itself, unless its configuration says otherwise; SIGHUP has the same effect.`,
 			to, asJSON := addAdminFlags(fs), jsonFlag(fs)
 			return func(ctx context.Context, _ []string, stdout, _ io.Writer) error {
 				var list admin.PluginList
-				if _, err := to.call(ctx, http.MethodPost, "/api/v1/plugins/rescan", nil, nil, &list); err != nil {
+				if _, err := to.call(ctx, http.MethodPost, "/api/v1/plugins", nil, nil, &list); err != nil {
 					return err
 				}
 				if *asJSON {
