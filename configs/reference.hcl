@@ -195,6 +195,8 @@ plugins {
   #   "off"        all
   # A pin, and a publisher in a plugin block, have to fit under each of them.
   trust = "directory"
+  # Take plugins into use, and out of it, as their files come and go. false: only with SIGHUP or `towpath plugins rescan`. Default: true
+  watch = true
 
   # Whose signatures count: the second line of a minisign.pub.
   publisher "example" {
@@ -208,10 +210,11 @@ plugin "file" {
   environment      = { TZ = "UTC" }        # variables to set in its environment. Secrets belong in config
   pass_environment = ["HTTPS_PROXY"]       # variables to hand on from the host; most are not
   start_timeout    = "15s"                 # from launch to its first answer. These three are the defaults
-  drain_timeout    = "10s"                 # to bring its flows to rest before a stop
+  drain_timeout    = "10s"                 # to bring its flows to rest before a stop. Where it is given it holds too when the file was removed
   stop_timeout     = "5s"                  # from the request to end until it is killed
   lane             = "auto"                # how payload travels: by a descriptor for each flow where both sides can, or always by "grpc"
   lane_buffer      = "512KiB"              # asked of the kernel for each flow; 2MiB is faster, for a few large flows
+  start            = "on-demand"           # by the first call that needs it, once it was described; or "always", with the host
   mtls             = "auto"                # mutual TLS for what is not payload: "on", "off", or on unless payload goes the same way
 
   # To run exactly one build of it: sha256sum towpath-plugin-file | cut -c1-64 > file.sha256

@@ -42,6 +42,7 @@ control_plane "e2e" {
 plugins {
   directory = env("E2E_PLUGINS")
   trust     = env("E2E_TRUST", "directory")
+  watch     = env("E2E_WATCH", "true")
 }
 
 plugin "file" {
@@ -353,8 +354,8 @@ func (h *host) flow(id string) flowDetail {
 
 // pluginStatus is what the admin API shows of a plugin.
 type pluginStatus struct {
-	Name, State, Problem string
-	PID, Restarts        int
+	Name, State, Problem, Reason string
+	PID, Restarts, Flows         int
 }
 
 func (h *host) plugin(name string) pluginStatus {

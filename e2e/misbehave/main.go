@@ -1,6 +1,6 @@
 // Command misbehave is a plugin that does what a host has to survive. Its file name says what: towpath-plugin-<trap>, with the
-// traps below. The trap "good" behaves, but for what a data address asks of it in its property "do"; "gate" behaves as late as it is
-// told to.
+// traps below. The trap "good" behaves, but for what a data address asks of it in its property "do", and so do those whose names begin with
+// "good-"; "gate" behaves as late as it is told to.
 package main
 
 import (
@@ -47,6 +47,9 @@ var traps = map[string]func(p sdk.Plugin){
 func main() {
 	name := strings.TrimPrefix(filepath.Base(os.Args[0]), "towpath-plugin-")
 	trap, ok := traps[name]
+	if strings.HasPrefix(name, "good-") {
+		trap, ok = grpcplugin.Serve, true
+	}
 	if !ok {
 		fmt.Fprintf(os.Stderr, "misbehave: no trap is called %q\n", name)
 		os.Exit(2)

@@ -33,6 +33,8 @@ type Options struct {
 	PluginBuild func(path string) *Build
 	// PluginTrust may be nil.
 	PluginTrust PluginTrust
+	// Rescan looks at the plugin directory, and returns when what is found there has been taken into use, or refused. May be nil.
+	Rescan func(ctx context.Context) error
 	// Ready returns nil when the host takes signals.
 	Ready   func() error
 	Metrics *prometheus.Registry
@@ -80,6 +82,9 @@ func NewHandler(o Options) http.Handler {
 		mux.HandleFunc("GET /api/v1/plugins/{name}/trust", h.pluginDecision)
 		mux.HandleFunc("PUT /api/v1/plugins/{name}/trust", h.private(h.trustPlugin))
 		mux.HandleFunc("DELETE /api/v1/plugins/{name}/trust", h.private(h.distrustPlugin))
+	}
+	if o.Rescan != nil {
+		mux.HandleFunc("POST /api/v1/plugins", h.private(h.rescan))
 	}
 	if o.Operations != nil {
 		mux.HandleFunc("POST /api/v1/flows/{id}/retry", h.private(h.operate(h.retry)))

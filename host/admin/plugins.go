@@ -16,21 +16,26 @@ type PluginList struct {
 
 // Plugin is a plugin as the API shows it.
 type Plugin struct {
-	Name     string    `json:"name"`
-	Version  string    `json:"version,omitempty"`
-	Path     string    `json:"path"`
-	SHA256   string    `json:"sha256,omitempty"`
-	Status   string    `json:"status"` // whether it may be executed
-	Reason   string    `json:"reason,omitempty"`
-	State    string    `json:"state"`
-	Since    time.Time `json:"since"`
-	Problem  string    `json:"problem,omitempty"`
-	PID      int       `json:"pid,omitempty"`
-	Restarts int       `json:"restarts"`
-	Flows    int       `json:"flows"`
-	Sources  []string  `json:"sources"`
-	Sinks    []string  `json:"sinks"`
-	LastExit *Exit     `json:"lastExit,omitempty"`
+	Name    string `json:"name"`
+	Version string `json:"version,omitempty"`
+	Path    string `json:"path"`
+	SHA256  string `json:"sha256,omitempty"` // of the file
+	// Generation is the digest of the build that this is about: of the file, unless that has another content now. "": none was used.
+	Generation string    `json:"generation,omitempty"`
+	Status     string    `json:"status"` // whether it may be executed
+	Reason     string    `json:"reason,omitempty"`
+	State      string    `json:"state"`
+	Since      time.Time `json:"since"`
+	Problem    string    `json:"problem,omitempty"`
+	PID        int       `json:"pid,omitempty"`
+	Restarts   int       `json:"restarts"`
+	Launches   int       `json:"launches"`
+	// LaunchSeconds is what its last launch took, until it was ready.
+	LaunchSeconds float64  `json:"launchSeconds,omitempty"`
+	Flows         int      `json:"flows"`
+	Sources       []string `json:"sources"`
+	Sinks         []string `json:"sinks"`
+	LastExit      *Exit    `json:"lastExit,omitempty"`
 	// Description, Build and Confinement are left out of lists.
 	Description *sdk.Description `json:"description,omitempty"`
 	Build       *Build           `json:"build,omitempty"` // nil if the file does not say
@@ -93,6 +98,14 @@ func (h handler) plugins(w http.ResponseWriter, _ *http.Request) {
 		list.Plugins[i].Description, list.Plugins[i].Confinement = nil, nil
 	}
 	reply(w, http.StatusOK, list)
+}
+
+func (h handler) rescan(w http.ResponseWriter, r *http.Request) {
+	if err := h.Rescan(r.Context()); err != nil {
+		newProblem(http.StatusServiceUnavailable, "the plugin directory cannot be looked at: %v", err).write(w)
+		return
+	}
+	h.plugins(w, r)
 }
 
 func (h handler) plugin(w http.ResponseWriter, r *http.Request) {

@@ -35,13 +35,13 @@ var (
 
 	storeSchema   = &hcl.BodySchema{Attributes: optional("path")}
 	pluginsSchema = &hcl.BodySchema{
-		Attributes: append(required("directory"), optional("trust")...),
+		Attributes: append(required("directory"), optional("trust", "watch")...),
 		Blocks:     []hcl.BlockHeaderSchema{{Type: "publisher", LabelNames: []string{"name"}}},
 	}
 
 	pluginSchema = &hcl.BodySchema{
 		Attributes: optional("binary", "sha256", "publisher", "environment", "pass_environment", "start_timeout", "drain_timeout", "stop_timeout",
-			"lane", "lane_buffer", "mtls", "server_side_copy"),
+			"lane", "lane_buffer", "mtls", "server_side_copy", "start"),
 		Blocks: []hcl.BlockHeaderSchema{{Type: "config"}, {Type: "limits"}, {Type: "permissions"}},
 	}
 

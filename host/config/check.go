@@ -14,7 +14,14 @@ import (
 // if it needs no configuration. When Check returns nil, PluginConfig has the configuration of each plugin that is used. The error is
 // an *Error. Check is not safe for concurrent use.
 func (c *Config) Check(plugins []sdk.Description) error {
-	k := &checker{config: c, found: map[string]sdk.Description{}, configs: map[string][]byte{}}
+	_, err := c.CheckSome(plugins)
+	return err
+}
+
+// CheckSome is Check without plugins whose files may come later. What only they could make good is not an error, but told in later, which
+// is nil or an *Error as well.
+func (c *Config) CheckSome(plugins []sdk.Description, absent ...string) (later, err error) {
+	k := &checker{config: c, found: map[string]sdk.Description{}, configs: map[string][]byte{}, absent: absent}
 	for _, p := range plugins {
 		k.found[p.Name] = p
 	}
@@ -26,11 +33,27 @@ func (c *Config) Check(plugins []sdk.Description) error {
 	for _, p := range c.Profiles {
 		k.profile(p)
 	}
+	if err := newError(k.later, c.files); err != nil {
+		later = err
+	}
 	if err := newError(k.diags, c.files); err != nil {
-		return err
+		return later, err
 	}
 	c.pluginConfigs = k.configs
-	return nil
+	return later, nil
+}
+
+// ConfigurePlugin is Check for one plugin that came after Check: it returns what PluginConfig would. It is safe for concurrent use.
+func (c *Config) ConfigurePlugin(d sdk.Description) ([]byte, error) {
+	block, declared := c.configBlocks[d.Name]
+	encoded, diags := decodeConfig(block, d.Config)
+	switch {
+	case len(diags) > 0 && !declared:
+		return nil, fmt.Errorf("it needs a plugin block %q with its configuration", d.Name)
+	case len(diags) > 0:
+		return nil, newError(diags, c.files)
+	}
+	return encoded, nil
 }
 
 // checker checks one Config.
@@ -40,11 +63,22 @@ type checker struct {
 	configs map[string][]byte
 	sources offers
 	sinks   offers
+	absent  []string // plugins that are not found, and may come
 	diags   hcl.Diagnostics
+	later   hcl.Diagnostics // what they could make good
 }
 
 func (k *checker) report(at hcl.Range, summary, format string, args ...any) {
 	k.diags = append(k.diags, problem(at, summary, format, args...))
+}
+
+// lacks reports that something is not there, which is no error if it can come with a plugin that is absent.
+func (k *checker) lacks(at hcl.Range, summary, format string, args ...any) {
+	to := &k.diags
+	if len(k.absent) > 0 {
+		to = &k.later
+	}
+	*to = append(*to, problem(at, summary, format, args...))
 }
 
 // plugins decodes the config of each plugin and gathers what the plugins offer.
@@ -62,6 +96,10 @@ func (k *checker) plugins() {
 
 func (k *checker) declared(p Plugin) {
 	d, ok := k.found[p.Name]
+	if !ok && slices.Contains(k.absent, p.Name) {
+		k.lacks(p.Range, "Plugin not found", "The file of the plugin %q is not in %s yet.", p.Name, k.config.Plugins.Directory)
+		return
+	}
 	if !ok {
 		names := slices.Collect(maps.Keys(k.found))
 		k.report(p.Range, "Plugin not found", "There is no plugin %q in %s. Plugins there: %s.%s",
@@ -147,7 +185,7 @@ func (k *checker) address(a *Address, among offers) {
 	}
 	typ, missing := among.lookup(a.Type)
 	if missing != "" {
-		k.report(a.Range, "Unknown type", "%s", missing)
+		k.lacks(a.Range, "Unknown type", "%s", missing)
 		return
 	}
 	for name := range a.Properties {
@@ -199,7 +237,7 @@ func (k *checker) profile(p Profile) {
 			continue
 		}
 		if _, missing := among.lookup(typ); missing != "" {
-			k.report(p.typeRanges[typ], "Unknown type", "%s", missing)
+			k.lacks(p.typeRanges[typ], "Unknown type", "%s", missing)
 		}
 	}
 	if p.Provision != "" {
@@ -211,7 +249,7 @@ func (k *checker) profile(p Profile) {
 func (k *checker) provision(p Profile) {
 	switch t, missing := k.sinks.lookup(p.Provision); {
 	case missing != "":
-		k.report(p.provisionAt, "Unknown type", "%s", missing)
+		k.lacks(p.provisionAt, "Unknown type", "%s", missing)
 	case !t.Provisions:
 		k.report(p.provisionAt, "Unsuitable type", "The plugin %q writes %q, but makes no addresses for counterparties.",
 			k.sinks.by[t.Type], t.Type)

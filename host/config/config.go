@@ -106,6 +106,8 @@ type Plugins struct {
 	Trust     Trust
 	// Publishers are those whose signatures count; at least one with TrustSigned.
 	Publishers []Publisher
+	// Watch takes plugins into use and out of it while the host runs, as their files come and go.
+	Watch bool
 	// Declared are the plugin blocks in the order of their files.
 	Declared []Plugin
 
@@ -138,6 +140,7 @@ type Plugin struct {
 	PassEnvironment []string
 	StartTimeout    time.Duration // from launch to the first answer
 	DrainTimeout    time.Duration // to bring its flows to rest
+	DrainBound      bool          // it was given, and holds also when the binary was removed
 	StopTimeout     time.Duration // from the request to end to the kill
 	// Lane is LaneAuto or LaneGRPC.
 	Lane       Lane
@@ -145,12 +148,22 @@ type Plugin struct {
 	MTLS       MTLS  // of the connection for control
 	// ServerSideCopy lets stores copy what goes from one address in them to another.
 	ServerSideCopy bool
+	Start          Start
 	// What the plugin may use and do at most.
 	Limits      PluginLimits
 	Permissions Permissions
 
 	Range hcl.Range
 }
+
+// Start says when a plugin's process is launched.
+type Start string
+
+// The times of launch. What has not been described before is launched at once in any case.
+const (
+	StartOnDemand Start = "on-demand" // with the first call that needs it
+	StartAlways   Start = "always"    // with the host
+)
 
 // Lane says how payload travels between the host and a plugin.
 type Lane string

@@ -18,7 +18,7 @@ func defaults() *Config {
 		Admin:             Listener{Address: "127.0.0.1:18082"},
 		SignalingSettings: SignalingSettings{AnswerWithin: 2 * time.Second},
 		Outbound:          Outbound{Timeout: 10 * time.Second},
-		Plugins:           Plugins{Trust: TrustPinned},
+		Plugins:           Plugins{Trust: TrustPinned, Watch: true},
 		Token: Token{Lifetime: time.Hour, MaxConcurrent: 16, RefreshLifetime: 30 * 24 * time.Hour,
 			RenewalGrace: 10 * time.Minute}, // in which an answer that was lost can be had again
 		Transfer: Transfer{
@@ -35,7 +35,7 @@ func defaults() *Config {
 // pluginDefaults are the defaults of every plugin block.
 func pluginDefaults() Plugin {
 	return Plugin{StartTimeout: 15 * time.Second, DrainTimeout: 10 * time.Second, StopTimeout: 5 * time.Second,
-		Lane: LaneAuto, MTLS: MTLSAuto}
+		Lane: LaneAuto, MTLS: MTLSAuto, Start: StartOnDemand}
 }
 
 // controlPlaneDefaults are the defaults of every control_plane block.

@@ -175,6 +175,7 @@ func (l *loader) plugins(b *hcl.Block, into *Plugins) {
 	into.Range = b.DefRange
 	set(f, "directory", &into.Directory, f.path)
 	set(f, "trust", &into.Trust, oneOf(TrustPinned, TrustSigned, TrustDirectory, TrustAsk, TrustOff))
+	set(f, "watch", &into.Watch, boolean)
 	into.Publishers = l.publishers(f)
 }
 
@@ -194,12 +195,13 @@ func (l *loader) plugin(b *hcl.Block) Plugin {
 		}
 	}
 	set(f, "start_timeout", &p.StartTimeout, duration)
-	set(f, "drain_timeout", &p.DrainTimeout, duration)
+	p.DrainBound = set(f, "drain_timeout", &p.DrainTimeout, duration)
 	set(f, "stop_timeout", &p.StopTimeout, duration)
 	set(f, "lane", &p.Lane, oneOf(LaneAuto, LaneGRPC))
 	set(f, "lane_buffer", &p.LaneBuffer, laneBuffer)
 	set(f, "mtls", &p.MTLS, oneOf(MTLSAuto, MTLSOn, MTLSOff))
 	set(f, "server_side_copy", &p.ServerSideCopy, boolean)
+	set(f, "start", &p.Start, oneOf(StartOnDemand, StartAlways))
 	l.confinement(f, &p)
 	l.config.configBlocks[p.Name] = l.configBlock(f)
 	return p

@@ -450,6 +450,29 @@ func TestTransferGivesUp(t *testing.T) {
 	})
 }
 
+// A plugin that is not there is waited for, for as long as that takes; a failure that comes then has all its time.
+func TestTransferWaitsForWhoIsAbsent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from, to, k, began := filled(100_000), &sdktest.Memory{}, &keeper{}, time.Now()
+		absent := errors.New("nobody offers it")
+		tr := transfer(from, to)
+		tr.Absent = func(err error) bool { return errors.Is(err, absent) }
+		tr.Sink = func(string) (sdk.DataSink, error) {
+			switch waited := time.Since(began); {
+			case waited < time.Hour:
+				return nil, sdk.Retryf(sdk.Unavailable, "%w", absent)
+			case waited < time.Hour+30*time.Second:
+				return nil, sdk.Retryf(sdk.Unavailable, "gone")
+			}
+			return to.DataSink(), nil
+		}
+		if err := tr.Run(t.Context(), job(from, k), func(string) {}); err != nil {
+			t.Fatal(err)
+		}
+		wantSame(t, from, to)
+	})
+}
+
 func TestTransferDoesNotRepeatWhatCannotPass(t *testing.T) {
 	from, to, k := filled(100_000), &sdktest.Memory{}, &keeper{}
 	from.Reading = sdktest.FailAfter(0, sdk.Errorf(sdk.NotFound, "no such thing"))

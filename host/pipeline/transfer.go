@@ -48,6 +48,9 @@ type Transfer struct {
 	Meter func(f sdk.FlowContext, waits func(now bool)) Meter
 	// Accounts are told what transfers wait for. nil: nobody is, and nothing looks after transfers that do not move.
 	Accounts *Accounts
+	// Absent says of a failure that it lies with nobody but who is not there: a plugin that was removed. It is tried again for as long as that
+	// takes. nil: there is no such failure.
+	Absent func(err error) bool
 	// InOneStore says whether a store can, and may, copy what goes from one address to the other. nil: none does.
 	InOneStore func(ctx context.Context, from, to sdk.DataAddress) bool
 }
@@ -99,6 +102,9 @@ func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)
 			if job.Place = again.whole; !again.another() {
 				return err
 			}
+		}
+		if t.Absent != nil && t.Absent(err) {
+			attempt.since = time.Now()
 		}
 		pause, ok := attempt.failed(time.Now(), sdk.AsError(err))
 		if !ok {

@@ -15,25 +15,23 @@ type Offer struct {
 
 // SourceOffer returns what is known of a type that is read, and false if no plugin does.
 func (h *Host) SourceOffer(typ string) (Offer, bool) {
-	return h.offer(h.sources, typ, sdk.Description.Source)
+	return h.known(offering{asSource, typ}, sdk.Description.Source)
 }
 
 // SinkOffer returns what is known of a type that is written, and false if no plugin does.
 func (h *Host) SinkOffer(typ string) (Offer, bool) {
-	return h.offer(h.sinks, typ, sdk.Description.Sink)
+	return h.known(offering{asSink, typ}, sdk.Description.Sink)
 }
 
-func (h *Host) offer(of map[string]*supervisor, typ string, find func(sdk.Description, string) (sdk.AddressType, bool)) (Offer, bool) {
-	h.mu.Lock()
-	s := of[typ]
-	h.mu.Unlock()
-	if s == nil {
+func (h *Host) known(f offering, find func(sdk.Description, string) (sdk.AddressType, bool)) (Offer, bool) {
+	g, err := h.find(f)
+	if err != nil {
 		return Offer{}, false
 	}
-	st, _ := s.snapshot()
+	st, _ := g.snapshot()
 	o := Offer{Answered: st.answered}
 	if st.description != nil {
-		o.AddressType, _ = find(*st.description, typ)
+		o.AddressType, _ = find(*st.description, f.typ)
 	}
 	return o, true
 }

@@ -14,8 +14,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-
-	"aead.dev/minisign"
 )
 
 // Candidate is a file that may be a plugin. Nothing was executed to find out about it.
@@ -43,6 +41,8 @@ const (
 	StatusUntrusted     Status = "untrusted"          // the trust policy does not allow it
 	StatusNotExecutable Status = "not executable"     // the system would not execute it
 	StatusWrongArch     Status = "wrong architecture" // built for another machine
+	StatusIncomplete    Status = "incomplete"         // it is still being written
+	StatusRetired       Status = "retired"            // an earlier file, whose flows come to an end
 )
 
 const (
@@ -55,7 +55,12 @@ var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
 
 // Discover lists the files of the plugin directory, and the plugins that have Settings but no file there, by name. It executes
 // nothing. The error says that the directory cannot be read.
-func (h *Host) Discover() ([]Candidate, error) {
+func (h *Host) Discover() ([]Candidate, error) { return h.discover(nil) }
+
+// gate says why the content of a file is not to be looked at yet.
+type gate func(path string, file *os.File) error
+
+func (h *Host) discover(g gate) ([]Candidate, error) {
 	paths, err := h.filesByName()
 	if err != nil {
 		return nil, err
@@ -64,10 +69,10 @@ func (h *Host) Discover() ([]Candidate, error) {
 	for name, settings := range h.options.Plugins {
 		path := h.declaredPath(name, settings, paths)
 		delete(paths, path)
-		all = append(all, h.inspect(name, path, io.Discard))
+		all = append(all, h.inspect(name, path, nil, g))
 	}
 	for path, name := range paths {
-		all = append(all, h.inspectUndeclared(name, path, paths))
+		all = append(all, h.inspectUndeclared(name, path, paths, g))
 	}
 	slices.SortFunc(all, func(a, b Candidate) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Path, b.Path))
@@ -110,8 +115,8 @@ func (h *Host) declaredPath(name string, s Settings, files map[string]string) st
 }
 
 // inspectUndeclared is inspect for a file that no Settings name.
-func (h *Host) inspectUndeclared(name, path string, files map[string]string) Candidate {
-	c := h.inspect(name, path, io.Discard)
+func (h *Host) inspectUndeclared(name, path string, files map[string]string, g gate) Candidate {
+	c := h.inspect(name, path, nil, g)
 	if c.Status != StatusReady {
 		return c
 	}
@@ -128,8 +133,9 @@ func (h *Host) inspectUndeclared(name, path string, files map[string]string) Can
 	return c
 }
 
-// inspect looks at one file, and copies what it hashes to w.
-func (h *Host) inspect(name, path string, w io.Writer) Candidate {
+// inspect looks at one file, if the gate lets it, and copies what it hashes to w. Without w, a file that was hashed before and has not been
+// touched since is not hashed again.
+func (h *Host) inspect(name, path string, w io.Writer, g gate) Candidate {
 	c := Candidate{Name: name, Path: path}
 	file, err := openRegular(path)
 	switch {
@@ -141,15 +147,15 @@ func (h *Host) inspect(name, path string, w io.Writer) Candidate {
 		return c
 	}
 	defer file.Close()
-	settings := h.options.Plugins[name]
-	who := h.publishers.only(settings.Publisher)
-	signed := settings.Publisher != "" || h.options.Trust == TrustSigned
-	content := minisign.NewReader(file)
-	var hashed io.Reader = file
-	if signed {
-		hashed = content
+	if g != nil {
+		if err := g(path, file); err != nil {
+			c.Status, c.Reason = StatusIncomplete, err.Error()
+			return c
+		}
 	}
-	if err := c.read(file, hashed, w); err != nil {
+	settings := h.options.Plugins[name]
+	sign := h.publishers.signature(path, settings.Publisher, h.options.Trust)
+	if err := h.digests.read(&c, file, w, &sign); err != nil {
 		c.Status, c.Reason = StatusNotExecutable, reason(err)
 		return c
 	}
@@ -158,11 +164,8 @@ func (h *Host) inspect(name, path string, w io.Writer) Candidate {
 		c.Reason = reason(err)
 		return c
 	}
-	e := evidence{pin: strings.ToLower(settings.SHA256), publisher: settings.Publisher,
+	e := evidence{pin: strings.ToLower(settings.SHA256), publisher: settings.Publisher, signer: sign.by, unsigned: sign.missing,
 		decision: func() (Decision, bool, error) { return h.options.Decisions(name) }}
-	if signed {
-		e.signer, e.unsigned = who.signer(path, content)
-	}
 	ground, err := h.options.Trust.judge(c, e)
 	if err != nil {
 		c.Status, c.Reason = StatusUntrusted, reason(err)
@@ -195,6 +198,9 @@ func (c *Candidate) read(file *os.File, content io.Reader, w io.Writer) error {
 		return errors.New("it is not a regular file")
 	}
 	digest := sha256.New()
+	if w == nil {
+		w = io.Discard
+	}
 	n, err := io.Copy(io.MultiWriter(digest, w), io.LimitReader(content, maxBinary+1))
 	if err != nil {
 		return err

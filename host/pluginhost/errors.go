@@ -13,6 +13,8 @@ var (
 	ErrRefused = errors.New("cannot be executed")
 	// ErrConflict says that two plugins offer one type.
 	ErrConflict = errors.New("is offered by two plugins")
+	// ErrWithdrawn says that no plugin offers a type at present. One may come that does.
+	ErrWithdrawn = errors.New("is not offered at present")
 	// ErrClosed says that the host was closed.
 	ErrClosed = errors.New("the plugin host is closed")
 )

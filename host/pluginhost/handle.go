@@ -9,21 +9,21 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// source is a sdk.DataSource that stays the same when the plugin's process is replaced. Each call goes to the process of the
-// moment, waits for a bounded time while there is none, and ends with the process.
+// source is a sdk.DataSource that stays the same when the plugin's process, or the plugin, is replaced. Each call goes to the process of
+// the moment, waits for a bounded time while there is none, and ends with the process.
 type source struct {
-	plugin *supervisor
-	typ    string
+	host *Host
+	typ  string
 }
 
 var _ sdk.DataSource = (*source)(nil)
 
 func (s *source) Validate(ctx context.Context, a sdk.DataAddress) error {
-	return s.plugin.call(ctx, func(in *instance) error { return in.rpc.Source(s.typ).Validate(ctx, a) })
+	return s.host.call(ctx, offering{asSource, s.typ}, func(in *instance) error { return in.rpc.Source(s.typ).Validate(ctx, a) })
 }
 
 func (s *source) Store(ctx context.Context, a sdk.DataAddress) (name string, err error) {
-	err = s.plugin.call(ctx, func(in *instance) (err error) {
+	err = s.host.call(ctx, offering{asSource, s.typ}, func(in *instance) (err error) {
 		name, err = in.rpc.Source(s.typ).Store(ctx, a)
 		return err
 	})
@@ -31,30 +31,33 @@ func (s *source) Store(ctx context.Context, a sdk.DataAddress) (name string, err
 }
 
 func (s *source) Read(ctx context.Context, open sdk.ReadOpen) (stream sdk.ReadStream, err error) {
-	err = s.plugin.call(ctx, func(in *instance) error {
+	err = s.host.call(ctx, offering{asSource, s.typ}, func(in *instance) error {
+		c := in.newCall(ctx)
 		r, err := in.rpc.Source(s.typ).Read(ctx, open)
-		if err == nil {
-			stream = &readStream{r, in.newCall(ctx)}
+		if err != nil {
+			c.end()
+			return err
 		}
-		return err
+		stream = &readStream{r, c}
+		return nil
 	})
 	return stream, err
 }
 
 // sink is a sdk.DataSink in the way that source is a sdk.DataSource.
 type sink struct {
-	plugin *supervisor
-	typ    string
+	host *Host
+	typ  string
 }
 
 var _ sdk.DataSink = (*sink)(nil)
 
 func (s *sink) Validate(ctx context.Context, a sdk.DataAddress) error {
-	return s.plugin.call(ctx, func(in *instance) error { return in.rpc.Sink(s.typ).Validate(ctx, a) })
+	return s.host.call(ctx, offering{asSink, s.typ}, func(in *instance) error { return in.rpc.Sink(s.typ).Validate(ctx, a) })
 }
 
 func (s *sink) Store(ctx context.Context, a sdk.DataAddress) (name string, err error) {
-	err = s.plugin.call(ctx, func(in *instance) (err error) {
+	err = s.host.call(ctx, offering{asSink, s.typ}, func(in *instance) (err error) {
 		name, err = in.rpc.Sink(s.typ).Store(ctx, a)
 		return err
 	})
@@ -62,7 +65,7 @@ func (s *sink) Store(ctx context.Context, a sdk.DataAddress) (name string, err e
 }
 
 func (s *sink) Provision(ctx context.Context, flow sdk.FlowContext, a sdk.DataAddress) (out sdk.DataAddress, err error) {
-	err = s.plugin.call(ctx, func(in *instance) (err error) {
+	err = s.host.call(ctx, offering{asSink, s.typ}, func(in *instance) (err error) {
 		out, err = in.rpc.Sink(s.typ).Provision(ctx, flow, a)
 		return err
 	})
@@ -70,16 +73,19 @@ func (s *sink) Provision(ctx context.Context, flow sdk.FlowContext, a sdk.DataAd
 }
 
 func (s *sink) Deprovision(ctx context.Context, flow sdk.FlowContext, a sdk.DataAddress) error {
-	return s.plugin.call(ctx, func(in *instance) error { return in.rpc.Sink(s.typ).Deprovision(ctx, flow, a) })
+	return s.host.call(ctx, offering{asSink, s.typ}, func(in *instance) error { return in.rpc.Sink(s.typ).Deprovision(ctx, flow, a) })
 }
 
 func (s *sink) Write(ctx context.Context, open sdk.WriteOpen) (stream sdk.WriteStream, err error) {
-	err = s.plugin.call(ctx, func(in *instance) error {
+	err = s.host.call(ctx, offering{asSink, s.typ}, func(in *instance) error {
+		c := in.newCall(ctx)
 		w, err := in.rpc.Sink(s.typ).Write(ctx, open)
-		if err == nil {
-			stream = &writeStream{w, in.newCall(ctx)}
+		if err != nil {
+			c.end()
+			return err
 		}
-		return err
+		stream = &writeStream{w, c}
+		return nil
 	})
 	return stream, err
 }
@@ -117,13 +123,13 @@ type call struct {
 }
 
 func (in *instance) newCall(ctx context.Context) *call {
-	in.flows.Add(1)
+	in.flows.begin()
 	return &call{ctx: ctx, in: in}
 }
 
 func (c *call) explain(err error) error { return c.in.explain(c.ctx, err) }
 
-func (c *call) end() { c.once.Do(func() { c.in.flows.Add(-1) }) }
+func (c *call) end() { c.once.Do(func() { c.in.flows.end() }) }
 
 type readStream struct {
 	sdk.ReadStream

@@ -21,7 +21,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +54,16 @@ type Options struct {
 	Logger *slog.Logger
 	// Registerer takes the metrics. nil: none.
 	Registerer prometheus.Registerer
+	// Cache keeps what plugins say of themselves, by the digests of their files, so that a plugin that was described before is launched
+	// only when a call needs it. nil: nothing is kept, and all plugins are launched by Start.
+	Cache Cache
+	// Watch says that Watch will be called: a plugin whose file is missing may come.
+	Watch bool
+	// Configure gives the configuration of a plugin that comes after Start: a JSON object, see sdk.Config. The error says why there is
+	// none; the plugin is not used then. nil: it is what Start was given. It may be called concurrently.
+	Configure func(d sdk.Description) ([]byte, error)
+	// Changed is called when other types are offered than before. It must neither block nor call the Host. nil: nobody is told.
+	Changed func()
 }
 
 // Settings are what an operator says about one plugin.
@@ -73,10 +82,14 @@ type Settings struct {
 	// PassEnvironment names variables of the host's environment that the plugin gets, besides PATH, HOME, TZ, LANG, LC_*, GOTRACEBACK,
 	// SSL_CERT_FILE and SSL_CERT_DIR.
 	PassEnvironment []string
+	// Start says when its process is launched. "": StartOnDemand.
+	Start Start
 	// StartTimeout bounds the launch up to the plugin's description, and then its configuration. 0: 15 seconds.
 	StartTimeout time.Duration
 	// DrainTimeout is what flows have to come to rest when the plugin is stopped. 0: 10 seconds.
 	DrainTimeout time.Duration
+	// DrainBound holds the flows of a plugin whose file was removed to DrainTimeout too. Otherwise they come to their end.
+	DrainBound bool
 	// Lane says how payload travels. "": LaneAuto.
 	Lane Lane
 	// LaneBuffer is asked of the kernel for each lane, in bytes: more is faster, and is taken by every flow that stalls. 0: 512 KiB.
@@ -88,6 +101,16 @@ type Settings struct {
 	// StopTimeout is what the process has to end after that, and once more after a SIGTERM, before it is killed. 0: 5 seconds.
 	StopTimeout time.Duration
 }
+
+// Start says when a plugin's process is launched.
+type Start string
+
+// The times of launch. A plugin that has not been described before is launched at once in any case: it has to be, and that shows whether it
+// takes its configuration.
+const (
+	StartOnDemand Start = "on-demand" // with the first call that needs it
+	StartAlways   Start = "always"    // at once
+)
 
 // Lane says how payload travels between the host and a plugin.
 type Lane string
@@ -123,17 +146,26 @@ type Host struct {
 	closeOnce sync.Once
 	closeErr  error
 
-	reconsidering sync.Mutex // one at a time
+	digests     digests
+	looking     sync.Mutex // held while the plugin directory is compared with what is in use
+	lookout     lookout
+	remembering sync.Mutex     // guards news, and changes of what the cache has for a digest
+	news        map[build]bool // what this host was the first to describe
 
-	mu          sync.Mutex // guards the rest
-	configs     map[string][]byte
-	started     bool
-	closed      bool
-	oneOffs     sync.WaitGroup // processes that Describe launched
-	candidates  []Candidate
-	supervisors map[string]*supervisor // by name of plugin
-	sources     map[string]*supervisor // by type
-	sinks       map[string]*supervisor
+	mu         sync.Mutex // guards the rest
+	started    bool
+	closed     bool
+	oneOffs    sync.WaitGroup // processes that Describe launched, and whatever else ends by itself
+	configs    map[string][]byte
+	candidates []Candidate
+	plugins    map[string]*generation   // that take new flows, by name of plugin
+	coming     map[string]*generation   // that are to follow those, by name of plugin
+	retiring   map[*generation]bool     // that take no new flow
+	routes     map[offering]*generation // to one of plugins
+	missed     map[offering]string      // why a type that was offered is not
+	removed    map[string]bool          // plugins whose file was there and is not, by name
+	version    int                      // counts the changes of routes
+	offered    chan struct{}            // closed, and made anew, when routes change
 }
 
 // New returns a Host that has looked for plugins and executed none. It has to be closed.
@@ -143,13 +175,19 @@ func newHost(o Options, p pace) (*Host, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	h := &Host{options: o, pace: p, log: o.Logger, supervisors: map[string]*supervisor{}, sources: map[string]*supervisor{},
-		sinks: map[string]*supervisor{}}
+	h := &Host{options: o, pace: p, log: o.Logger, plugins: map[string]*generation{}, coming: map[string]*generation{},
+		retiring: map[*generation]bool{}, routes: map[offering]*generation{}, missed: map[offering]string{}, removed: map[string]bool{}, offered: make(chan struct{}),
+		lookout: newLookout(), news: map[build]bool{}, digests: digests{known: map[string]digested{}}}
+	h.closing, h.endOneOff = context.WithCancel(context.Background())
 	var err error
 	if h.publishers, err = newPublishers(o.Publishers); err != nil {
 		return nil, err
 	}
 	if h.candidates, err = h.Discover(); err != nil {
+		return nil, err
+	}
+	identity, err := newIdentity()
+	if err != nil {
 		return nil, err
 	}
 	dir, err := openRunDir(o.RuntimeDir)
@@ -162,8 +200,8 @@ func newHost(o Options, p pace) (*Host, error) {
 			return nil, errors.Join(fmt.Errorf("register metrics of plugins: %w", err), dir.close())
 		}
 	}
-	h.closing, h.endOneOff = context.WithCancel(context.Background())
-	h.launcher = &launcher{dir: dir, spawner: newSpawner(), confiner: confine.New(o.limited()), hostVersion: o.HostVersion, log: o.Logger}
+	h.launcher = &launcher{dir: dir, identity: identity, spawner: newSpawner(), confiner: confine.New(o.limited()), hostVersion: o.HostVersion,
+		log: o.Logger}
 	return h, nil
 }
 
@@ -222,6 +260,9 @@ func (s Settings) check() error {
 	if s.Binary != "" && !filepath.IsAbs(s.Binary) && s.Binary != filepath.Base(s.Binary) {
 		return fmt.Errorf("binary %q is neither a file name nor an absolute path", s.Binary)
 	}
+	if times := []Start{"", StartOnDemand, StartAlways}; !slices.Contains(times, s.Start) {
+		return fmt.Errorf("start %q is not one of %q", s.Start, times[1:])
+	}
 	if lanes := []Lane{"", LaneAuto, LaneGRPC}; !slices.Contains(lanes, s.Lane) {
 		return fmt.Errorf("lane %q is not one of %q", s.Lane, lanes[1:])
 	}
@@ -246,16 +287,18 @@ func (s Settings) withDefaults() Settings {
 	s.StartTimeout = cmp.Or(s.StartTimeout, 15*time.Second)
 	s.DrainTimeout = cmp.Or(s.DrainTimeout, 10*time.Second)
 	s.StopTimeout = cmp.Or(s.StopTimeout, 5*time.Second)
+	s.Start = cmp.Or(s.Start, StartOnDemand)
 	s.Lane, s.MTLS = cmp.Or(s.Lane, LaneAuto), cmp.Or(s.MTLS, MTLSAuto)
 	return s
 }
 
-// Start launches every plugin that may be executed, hands each its configuration from configs (a JSON object by name of plugin, see
-// sdk.Config), and returns when each has become ready or has failed once. It is called once.
+// Start takes every plugin that may be executed into use, with its configuration from configs (a JSON object by name of plugin, see
+// sdk.Config). Those that were described before are launched when they are needed, unless their settings say otherwise; the others are
+// launched now, and Start returns when each of them has become ready or has failed once. It is called once.
 //
-// The error joins the failures of the plugins that have Settings, among them those whose file is missing or refused; other plugins'
-// failures are logged. In either case the plugins that are ready can be used, and those whose failure can pass are launched
-// again; a caller who does not want that closes the Host.
+// The error joins the failures of the plugins that have Settings, among them those whose file is refused, or missing unless Watch is to
+// find it; other plugins' failures are logged. In either case the plugins that are ready can be used, and those whose failure can pass are
+// launched again; a caller who does not want that closes the Host.
 func (h *Host) Start(ctx context.Context, configs map[string][]byte) error {
 	candidates, err := h.Discover()
 	if err != nil {
@@ -268,8 +311,8 @@ func (h *Host) Start(ctx context.Context, configs map[string][]byte) error {
 	}
 	h.started, h.candidates, h.configs = true, candidates, configs
 	h.mu.Unlock()
-	errs := h.superviseAll(candidates, configs)
-	for _, s := range h.supervised() {
+	errs := h.superviseAll(candidates)
+	for _, s := range h.all() {
 		if err := s.settled(ctx); err != nil && h.declared(s.Name) {
 			errs = append(errs, err)
 		}
@@ -289,7 +332,7 @@ func (h *Host) close(ctx context.Context) error {
 	h.closed = true
 	h.mu.Unlock()
 	h.endOneOff()
-	supervisors := h.supervised()
+	supervisors := h.all()
 	errs := make([]error, len(supervisors), len(supervisors)+1)
 	var stopped sync.WaitGroup
 	for i, s := range supervisors {
@@ -304,32 +347,57 @@ func (h *Host) close(ctx context.Context) error {
 	return errors.Join(append(errs, h.launcher.dir.close())...)
 }
 
-// superviseAll begins to supervise the candidates that can be executed, and returns an error for each that should be and cannot.
-func (h *Host) superviseAll(candidates []Candidate, configs map[string][]byte) []error {
+// superviseAll takes the candidates into use that can be executed, and returns an error for each that should be and cannot.
+func (h *Host) superviseAll(candidates []Candidate) []error {
 	var errs []error
 	for _, c := range candidates {
-		if c.Status != StatusReady {
-			if h.declared(c.Name) {
-				errs = append(errs, c.refused())
-			}
-			continue
-		}
-		p, err := h.resolve(c)
+		err := h.superviseOne(c)
 		switch {
 		case err == nil:
-			h.supervise(p, configs[c.Name])
+		case h.options.Watch && c.Status == StatusMissing:
+			h.log.Warn("plugin begins to work when its file comes", "plugin", c.Name, "path", c.Path)
 		case h.declared(c.Name):
 			errs = append(errs, err)
 		default:
-			h.log.Error("plugin cannot be used", "plugin", c.Name, "err", err)
+			h.lookout.report(h.log, c, err)
 		}
 	}
 	return errs
 }
 
+func (h *Host) superviseOne(c Candidate) error {
+	if c.Status != StatusReady {
+		return c.refused()
+	}
+	p, err := h.resolve(c)
+	if err != nil {
+		return err
+	}
+	g := h.newGeneration(p, h.configs[c.Name])
+	if a, ok := h.recall(p.Candidate); ok {
+		g.take(a, h.isNew(p.Candidate))
+	}
+	if err := h.install(g); err != nil {
+		h.dropImage(p)
+		return &Error{Plugin: c.Name, Doing: "describe", Err: err, Final: true}
+	}
+	return nil
+}
+
+// take takes up what was learnt of a program when it was launched before. If that was by this host, its next process shows whether it takes
+// its configuration, and is not waited with.
+func (g *generation) take(a account, isNew bool) {
+	g.clear.Store(a.Clear)
+	g.declared.Store(a.Description.Permissions)
+	if g.settings.Start != StartAlways && !isNew {
+		g.wait(a.Description)
+	}
+	g.status.description = &a.Description
+}
+
 // resolve makes the copy that will be executed, and decides on the copy once more.
 func (h *Host) resolve(c Candidate) (program, error) {
-	c, image, err := h.launcher.dir.image(func(w io.Writer) Candidate { return h.inspect(c.Name, c.Path, w) })
+	c, image, err := h.launcher.dir.image(func(w io.Writer) Candidate { return h.inspect(c.Name, c.Path, w, nil) })
 	if err != nil {
 		return program{}, &Error{Plugin: c.Name, Doing: "launch", Err: err}
 	}
@@ -345,56 +413,15 @@ func (c Candidate) refused() *Error {
 	return &Error{Plugin: c.Name, Doing: "launch", Err: fmt.Errorf("%s %w: %s: %s", c.Path, ErrRefused, c.Status, c.Reason), Final: true}
 }
 
-func (h *Host) supervise(p program, config []byte) {
-	ctx, cancel := context.WithCancel(context.Background())
-	s := newSupervisor(p, h.pace, h.log)
-	s.config, s.cancel, s.launch = config, cancel, h.launcher.launch
-	s.admit = func(d sdk.Description) error { return h.admit(s, d) }
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		cancel()
-		return
-	}
-	h.supervisors[p.Name] = s
-	go s.run(ctx)
-}
-
-// admit makes the types of a plugin known.
-func (h *Host) admit(s *supervisor, d sdk.Description) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, offer := range []struct {
-		kind  string
-		types []sdk.AddressType
-		known map[string]*supervisor
-	}{{"source", d.Sources, h.sources}, {"sink", d.Sinks, h.sinks}} {
-		for _, t := range offer.types {
-			if other := offer.known[t.Type]; other != nil && other != s {
-				names := []string{s.Name, other.Name}
-				slices.Sort(names)
-				return fmt.Errorf("%s type %q %w: %s and %s", offer.kind, t.Type, ErrConflict, names[0], names[1])
-			}
-		}
-	}
-	for _, t := range d.Sources {
-		h.sources[t.Type] = s
-	}
-	for _, t := range d.Sinks {
-		h.sinks[t.Type] = s
-	}
-	return nil
-}
-
 // declared says whether there are settings for a plugin.
 func (h *Host) declared(name string) bool {
 	_, ok := h.options.Plugins[name]
 	return ok
 }
 
-// supervised lists the supervisors by name.
-func (h *Host) supervised() []*supervisor {
+// all lists the generations, see generations.
+func (h *Host) all() []*generation {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.SortedFunc(maps.Values(h.supervisors), func(a, b *supervisor) int { return strings.Compare(a.Name, b.Name) })
+	return h.generations()
 }

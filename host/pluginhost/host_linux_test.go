@@ -198,7 +198,7 @@ func TestCloseWhileDescribing(t *testing.T) {
 
 func TestCloseWhileStarting(t *testing.T) {
 	h, _ := openHost(t, quickPace, Settings{}, "describe-hangs")
-	if errs := h.superviseAll(h.candidates, nil); errs != nil {
+	if errs := h.superviseAll(h.candidates); errs != nil {
 		t.Fatal(errs)
 	}
 	if err := h.Close(t.Context()); err != nil {
@@ -233,7 +233,7 @@ func TestMetrics(t *testing.T) {
 	}
 	firstData(t, read(t, h, "Misbehave", "wait"))
 	var want strings.Builder
-	fmt.Fprintln(&want, "# HELP towpath_plugin_flows Streams open on the plugin's process.\n# TYPE towpath_plugin_flows gauge")
+	fmt.Fprintln(&want, "# HELP towpath_plugin_flows Streams open on the plugin's processes.\n# TYPE towpath_plugin_flows gauge")
 	fmt.Fprintln(&want, `towpath_plugin_flows{plugin="good"} 1`)
 	fmt.Fprintln(&want, "# HELP towpath_plugin_state 1 for the state that the plugin is in, 0 for the others.\n# TYPE towpath_plugin_state gauge")
 	for _, s := range States() {

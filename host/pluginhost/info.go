@@ -1,10 +1,12 @@
 package pluginhost
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +17,10 @@ import (
 // Info is what an operator wants to know about a plugin.
 type Info struct {
 	Candidate
+	// Generation is the digest of the build that this is about, which can differ from that of the file. "": none of its builds was used.
+	Generation string
+	// Removed says that there was a file while the host ran, and is none any more.
+	Removed bool
 	// Version of the plugin, "" as long as it has not described itself.
 	Version string
 	State   State
@@ -25,6 +31,11 @@ type Info struct {
 	Health   string
 	PID      int // 0 if there is no process
 	Restarts int
+	Launches int
+	// LaunchTook is how long its last process took to be ready.
+	LaunchTook time.Duration
+	// Dropped is how many lines of its output were not logged, because there were too many.
+	Dropped  int64
 	Flows    int   // open streams
 	LastExit *Exit // nil if none of its processes has ended
 	Sources  []string
@@ -33,19 +44,42 @@ type Info struct {
 	Confinement []confine.Item
 }
 
-// Plugins lists all plugins, those that may not be executed included, by name.
+// Plugins lists all plugins, those that may not be executed included, by name: of each first the build that takes new flows, then the file
+// that does not, then builds that come to rest.
 func (h *Host) Plugins() []Info {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	infos := make([]Info, len(h.candidates))
-	for i, c := range h.candidates {
-		infos[i] = Info{Candidate: c, State: StateResolved, Confinement: h.Confinement(c.Name, nil)}
-		if s := h.supervisors[c.Name]; s != nil && s.Path == c.Path {
-			infos[i] = s.info()
-			infos[i].Candidate = c
-			infos[i].Confinement = h.Confinement(c.Name, s.declared.Load())
+	var infos []Info
+	files := slices.Clone(h.candidates)
+	for _, g := range h.generations() {
+		info := g.info()
+		is := slices.IndexFunc(files, func(c Candidate) bool { return c.Path == g.Path && c.SHA256 == g.SHA256 })
+		switch {
+		case h.retiring[g]:
+			info.Status, info.Reason, info.Sources, info.Sinks = StatusRetired, g.why(), nil, nil
+		case is >= 0:
+			info.Candidate = files[is]
+			files = slices.Delete(files, is, is+1)
+		default:
+			info.Reason = "its file has another content now"
 		}
+		info.Confinement = h.Confinement(g.Name, g.declared.Load())
+		infos = append(infos, info)
 	}
+	for _, c := range files {
+		if slices.ContainsFunc(infos, func(i Info) bool { return i.Path == c.Path && i.Generation != "" && c.Status == StatusIncomplete }) {
+			continue // it is being replaced
+		}
+		info := Info{Candidate: c, State: StateResolved, Removed: c.Status == StatusMissing && h.removed[c.Name],
+			Confinement: h.Confinement(c.Name, nil)}
+		if err := h.lookout.refused(c); err != nil {
+			info.Problem = err.Error()
+		}
+		infos = append(infos, info)
+	}
+	slices.SortStableFunc(infos, func(a, b Info) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), rank(a)-rank(b), strings.Compare(a.Path, b.Path))
+	})
 	return infos
 }
 
@@ -59,15 +93,25 @@ func (h *Host) Confinement(name string, declared *sdk.Permissions) []confine.Ite
 	return h.launcher.confiner.Items(p)
 }
 
+func rank(i Info) int {
+	switch {
+	case i.Status == StatusRetired:
+		return 2
+	case i.Generation == "":
+		return 1
+	}
+	return 0
+}
+
 func (s *supervisor) info() Info {
 	st, in := s.snapshot()
-	info := Info{Candidate: s.Candidate, State: st.state, Since: st.since, Health: st.health, Restarts: st.restarts,
-		LastExit: st.lastExit}
+	info := Info{Candidate: s.Candidate, Generation: s.SHA256, State: st.state, Since: st.since, Health: st.health, Restarts: st.restarts,
+		Launches: st.launches, LaunchTook: st.launchTook, Dropped: s.dropped.Load(), LastExit: st.lastExit}
 	if st.problem != nil {
 		info.Problem = st.problem.Error()
 	}
 	if in != nil {
-		info.PID, info.Flows = in.process.pid, int(in.flows.Load())
+		info.PID, info.Flows = in.process.pid, in.flows.count()
 	}
 	if d := st.description; d != nil {
 		info.Version, info.Sources, info.Sinks = d.Version, typeNames(d.Sources), typeNames(d.Sinks)
@@ -83,10 +127,10 @@ func typeNames(types []sdk.AddressType) []string {
 	return names
 }
 
-// Description returns what a plugin that Start launched said of itself; false if there is none, or it was never ready.
+// Description returns what a plugin in use said of itself; false if there is none, or it was never described.
 func (h *Host) Description(name string) (sdk.Description, bool) {
 	h.mu.Lock()
-	s := h.supervisors[name]
+	s := h.plugins[name]
 	h.mu.Unlock()
 	if s == nil {
 		return sdk.Description{}, false
@@ -98,8 +142,8 @@ func (h *Host) Description(name string) (sdk.Description, bool) {
 	return *st.description, true
 }
 
-// Describe returns what a plugin says of itself. One that Start has not launched is launched for that, without a configuration, and
-// stopped again. The errors are ErrUnknown, ErrClosed and *Error, which wraps ErrRefused for a file that may not be executed.
+// Describe returns what a plugin says of itself. One that is not in use, and was not described before, is launched for that, without a
+// configuration, and stopped again. The errors are ErrUnknown, ErrClosed and *Error, which wraps ErrRefused for a file that may not be executed.
 func (h *Host) Describe(ctx context.Context, name string) (sdk.Description, error) {
 	if d, ok := h.Description(name); ok {
 		return d, nil
@@ -121,7 +165,7 @@ func (h *Host) Descriptions(ctx context.Context) ([]sdk.Description, error) {
 	all, errs := make([]sdk.Description, len(candidates)), make([]error, len(candidates))
 	var described sync.WaitGroup
 	for i, c := range candidates {
-		if c.Status == StatusReady || h.declared(c.Name) {
+		if c.Status == StatusReady || h.declared(c.Name) && !(h.options.Watch && c.Status == StatusMissing) {
 			described.Go(func() { all[i], errs[i] = h.describe(ctx, c) })
 		}
 	}
@@ -146,7 +190,7 @@ func (h *Host) candidate(name string) (Candidate, error) {
 		if err != nil {
 			return Candidate{}, err
 		}
-		return h.inspect(name, h.declaredPath(name, s, files), io.Discard), nil
+		return h.inspect(name, h.declaredPath(name, s, files), nil, nil), nil
 	}
 	candidates, err := h.Discover()
 	if err != nil {
@@ -172,6 +216,9 @@ func (h *Host) describe(ctx context.Context, c Candidate) (sdk.Description, erro
 	if d, ok := h.Description(c.Name); ok {
 		return d, nil
 	}
+	if a, ok := h.recall(c); ok {
+		return a.Description, nil
+	}
 	h.mu.Lock()
 	if h.closed {
 		h.mu.Unlock()
@@ -187,10 +234,21 @@ func (h *Host) describe(ctx context.Context, c Candidate) (sdk.Description, erro
 	if err != nil {
 		return sdk.Description{}, err
 	}
-	in, err := h.launcher.launch(ctx, p)
+	defer h.dropImage(p)
+	in, err := h.launchToDescribe(ctx, p)
 	if err != nil {
 		return sdk.Description{}, err
 	}
+	return in.description, nil
+}
+
+// launchToDescribe launches a program, and ends it when it has described itself.
+func (h *Host) launchToDescribe(ctx context.Context, p program) (*instance, error) {
+	in, err := h.launcher.launch(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	h.remember(in)
 	// It has no configuration and no flow: there is nothing for it to bring to an end.
-	return in.description, in.end("it was only to describe itself")
+	return in, in.end("it was only to describe itself")
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-plugin"
@@ -22,7 +21,7 @@ type instance struct {
 	process     *process
 	rpc         client
 	description sdk.Description
-	flows       atomic.Int64
+	flows       streams
 	stopLanes   func() // nil if there are none
 	policy      confine.Policy
 	confined    *confine.Process // nil if it is not

@@ -21,7 +21,7 @@ func TestLaneAndMutualTLS(t *testing.T) {
 	} {
 		t.Run(c.plugin+" "+string(c.settings.Lane)+" "+string(c.settings.MTLS), func(t *testing.T) {
 			h, _ := startHost(t, quickPace, c.settings, c.plugin)
-			in, err := h.supervisors[c.plugin].acquire(t.Context())
+			in, err := h.plugins[c.plugin].acquire(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}

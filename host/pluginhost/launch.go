@@ -3,6 +3,7 @@ package pluginhost
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -45,6 +46,7 @@ type launcher struct {
 	dir         *runDir
 	spawner     *spawner
 	confiner    *confine.Confiner
+	identity    *identity
 	hostVersion string
 	laneAfter   int64 // see grpcplugin.LaneOptions
 	log         *slog.Logger
@@ -170,7 +172,8 @@ func (l *launcher) connect(ctx context.Context, p program) (*instance, error) {
 	}
 	in := &instance{program: p, folder: folder, scratch: scratch, policy: policy, out: newOutput(l.log.With("plugin", p.Name), p.dropped)}
 	in.hs = newHandshake(in.out, p.secure())
-	launch := &launchRunner{ctx: ctx, instance: in, spawner: l.spawner, confiner: l.confiner, inTime: func() bool { return true }}
+	launch := &launchRunner{ctx: ctx, instance: in, spawner: l.spawner, confiner: l.confiner, identity: l.identity,
+		inTime: func() bool { return true }}
 	in.client = plugin.NewClient(launch.clientConfig())
 	err = in.dispense()
 	if err == nil && !launch.inTime() {
@@ -229,6 +232,7 @@ type launchRunner struct {
 	instance *instance
 	spawner  *spawner
 	confiner *confine.Confiner
+	identity *identity
 	cmd      *exec.Cmd
 	refusal  error       // why the plugin could not be executed, confined as it has to be
 	inTime   func() bool // says whether the launch did not run out of time, and ends the watch on ctx
@@ -239,12 +243,12 @@ var _ runner.Runner = (*launchRunner)(nil)
 // clientConfig is for one launch: go-plugin can use neither a client nor its configuration twice.
 func (r *launchRunner) clientConfig() *plugin.ClientConfig {
 	in := r.instance
-	secure, options := in.secure(), grpcplugin.DialOptions()
-	if secure {
-		options = grpcplugin.SecureDialOptions()
+	options, secured := grpcplugin.DialOptions(), (*tls.Config)(nil)
+	if in.hs.secure {
+		options, secured = grpcplugin.SecureDialOptions(), r.identity.config()
 	}
 	return &plugin.ClientConfig{
-		AutoMTLS:         secure,
+		TLSConfig:        secured,
 		HandshakeConfig:  grpcplugin.Handshake,
 		VersionedPlugins: grpcplugin.Versions(),
 		RunnerFunc:       r.prepare,
@@ -269,6 +273,9 @@ func (r *launchRunner) prepare(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.
 	r.cmd.Dir = in.scratch
 	r.cmd.Env = environment(os.Environ(), in.settings, in.policy, in.scratch)
 	r.cmd.Env = append(r.cmd.Env, cmd.Env...)
+	if in.hs.secure {
+		r.cmd.Env = append(r.cmd.Env, clientCertEnv+"="+r.identity.pem)
+	}
 	r.cmd.Env = append(r.cmd.Env, plugin.EnvUnixSocketDir+"="+in.folder)
 	var err error
 	in.confined, err = r.confiner.Prepare(r.cmd, in.Name, in.policy, confine.Places{Image: in.image, Folder: in.folder}, in.complain())

@@ -75,7 +75,7 @@ func childHost(dirs string) {
 }
 
 // directory returns a plugin directory with misbehaving plugins of these names.
-func directory(t *testing.T, names ...string) string {
+func directory(t testing.TB, names ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range names {
@@ -87,7 +87,7 @@ func directory(t *testing.T, names ...string) string {
 }
 
 // runtimeDir returns a folder with a path that is short enough for sockets.
-func runtimeDir(t *testing.T) string {
+func runtimeDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "tp")
 	if err != nil {
@@ -214,7 +214,7 @@ func info(t *testing.T, h *Host, name string) Info {
 func awaitStatus(t *testing.T, h *Host, name string, has func(st status) bool) status {
 	t.Helper()
 	h.mu.Lock()
-	s := h.supervisors[name]
+	s := h.plugins[name]
 	h.mu.Unlock()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -9,6 +9,11 @@ type metrics struct {
 	restarts *prometheus.Desc
 	flows    *prometheus.Desc
 	dropped  *prometheus.Desc
+	launches *prometheus.Desc
+	took     *prometheus.Desc
+	build    *prometheus.Desc
+	resting  *prometheus.Desc
+	files    *prometheus.Desc
 }
 
 var _ prometheus.Collector = (*metrics)(nil)
@@ -21,35 +26,72 @@ func newMetrics(h *Host) *metrics {
 		host:     h,
 		state:    desc("state", "1 for the state that the plugin is in, 0 for the others.", "state"),
 		restarts: desc("restarts_total", "Times the plugin ended, or could not be launched, and was launched again."),
-		flows:    desc("flows", "Streams open on the plugin's process."),
+		flows:    desc("flows", "Streams open on the plugin's processes."),
 		dropped:  desc("output_lines_dropped_total", "Lines that the plugin printed and that were not logged because there were too many."),
+		launches: desc("launches_total", "Processes of the plugin that have become ready."),
+		took:     desc("launch_seconds", "What the last launch took, until the plugin was ready."),
+		build:    desc("build_info", "1 for the build of the plugin that takes new flows.", "version", "sha256"),
+		resting:  desc("resting_builds", "Builds of the plugin that take no new flows and bring theirs to an end."),
+		files: prometheus.NewDesc("towpath_plugin_files", "Files in the plugin directory, by whether they may be executed.",
+			[]string{"status"}, nil),
 	}
 }
 
 // Describe sends the descriptors.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.state, m.restarts, m.flows, m.dropped} {
+	for _, d := range []*prometheus.Desc{m.state, m.restarts, m.flows, m.dropped, m.launches, m.took, m.build, m.resting, m.files} {
 		ch <- d
 	}
 }
 
-// Collect sends the values for the plugins that are supervised.
+// Collect sends the values for the plugins that are in use, or come to rest.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	for _, s := range m.host.supervised() {
-		st, in := s.snapshot()
-		flows := 0.0
-		if in != nil {
-			flows = float64(in.flows.Load())
+	builds := map[string][]Info{} // by name of plugin
+	files := map[Status]int{}
+	for _, i := range m.host.Plugins() {
+		if i.Generation != "" {
+			builds[i.Name] = append(builds[i.Name], i)
 		}
-		for _, state := range States() {
-			is := 0.0
-			if state == st.state {
-				is = 1
-			}
-			ch <- prometheus.MustNewConstMetric(m.state, prometheus.GaugeValue, is, s.Name, string(state))
+		if i.Status != StatusRetired {
+			files[i.Status]++
 		}
-		ch <- prometheus.MustNewConstMetric(m.restarts, prometheus.CounterValue, float64(st.restarts), s.Name)
-		ch <- prometheus.MustNewConstMetric(m.flows, prometheus.GaugeValue, flows, s.Name)
-		ch <- prometheus.MustNewConstMetric(m.dropped, prometheus.CounterValue, float64(s.dropped.Load()), s.Name)
+	}
+	for name, of := range builds {
+		m.plugin(ch, name, of)
+	}
+	for status, n := range files {
+		ch <- prometheus.MustNewConstMetric(m.files, prometheus.GaugeValue, float64(n), string(status))
+	}
+}
+
+// plugin sends the values for one plugin. The first of its builds is the one that takes new flows, if one does.
+func (m *metrics) plugin(ch chan<- prometheus.Metric, name string, builds []Info) {
+	first, flows, resting := builds[0], 0, 0
+	for _, b := range builds {
+		flows += b.Flows
+		if b.Status == StatusRetired {
+			resting++
+		}
+	}
+	for _, state := range States() {
+		is := 0.0
+		if state == first.State {
+			is = 1
+		}
+		ch <- prometheus.MustNewConstMetric(m.state, prometheus.GaugeValue, is, name, string(state))
+	}
+	send := func(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, kind, v, append([]string{name}, labels...)...)
+	}
+	send(m.restarts, prometheus.CounterValue, float64(first.Restarts))
+	send(m.launches, prometheus.CounterValue, float64(first.Launches))
+	send(m.dropped, prometheus.CounterValue, float64(first.Dropped))
+	send(m.flows, prometheus.GaugeValue, float64(flows))
+	send(m.resting, prometheus.GaugeValue, float64(resting))
+	if first.Launches > 0 {
+		send(m.took, prometheus.GaugeValue, first.LaunchTook.Seconds())
+	}
+	if first.Status != StatusRetired {
+		send(m.build, prometheus.GaugeValue, 1, first.Version, first.Generation)
 	}
 }

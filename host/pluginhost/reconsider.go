@@ -9,79 +9,76 @@ import (
 // says that the directory cannot be read.
 func (h *Host) Inspect(name string) (Candidate, error) { return h.candidate(name) }
 
-// Reconsider decides anew about a plugin, after what its trust rests on has changed: one that runs and may not is stopped, as gently as
-// its settings and ctx allow; one that does not run and may is launched, if Start was called. It returns what is known of the file.
+// Reconsider decides anew about a plugin, after what its trust rests on has changed: one that is in use and may not be is stopped, as
+// gently as its settings allow; one that may be and is not is taken into use, if Start was called. It returns what is known of the file
+// when that is done, or ctx has ended. The error says why a plugin that may be used cannot be.
 func (h *Host) Reconsider(ctx context.Context, name string) (Candidate, error) {
-	h.reconsidering.Lock()
-	defer h.reconsidering.Unlock()
 	c, err := h.candidate(name)
-	if err != nil {
+	h.mu.Lock()
+	running := h.started && !h.closed
+	h.mu.Unlock()
+	if err != nil || !running {
 		return c, err
 	}
-	h.note(c)
+	if err := h.Rescan(ctx); err != nil {
+		return c, err
+	}
+	if c, err = h.candidate(name); err != nil {
+		return c, err
+	}
+	h.withdrawUndecided(c)
+	if c.Status != StatusReady {
+		return c, h.rested(ctx, name)
+	}
+	return c, h.used(ctx, c)
+}
+
+// withdrawUndecided takes a plugin out of use whose file has been replaced since, if nobody trusts it any more.
+func (h *Host) withdrawUndecided(c Candidate) {
 	h.mu.Lock()
-	s, started := h.supervisors[name], h.started && !h.closed
+	g := h.plugins[c.Name]
 	h.mu.Unlock()
-	switch {
-	case !started:
-		return c, nil
-	case c.Status == StatusReady && (s == nil || s.ended()):
-		return c, h.launchAnew(ctx, c)
-	case c.Status != StatusReady && s != nil && !s.ended():
-		h.log.Info("plugin is stopped, since it must not be executed any more", "plugin", name, "reason", c.Reason)
-		return c, s.stop(ctx)
+	if g == nil || g.is(c) || h.options.Trust != TrustAsk || g.settings.SHA256 != "" || g.settings.Publisher != "" {
+		return
 	}
-	return c, nil
+	if _, decided, err := h.options.Decisions(c.Name); err == nil && !decided {
+		h.withdraw(c.Name, "it is trusted no more", false)
+	}
 }
 
-// note keeps what is known of a plugin's file.
-func (h *Host) note(c Candidate) {
+// rested waits until the builds of a plugin that take no new flow have come to rest.
+func (h *Host) rested(ctx context.Context, name string) error {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	for i := range h.candidates {
-		if h.candidates[i].Name == c.Name && h.candidates[i].Path == c.Path {
-			h.candidates[i] = c
-			return
-		}
-	}
-	h.candidates = append(h.candidates, c)
-}
-
-// launchAnew supervises a plugin, in place of a supervisor that has ended, and waits for the first launch.
-func (h *Host) launchAnew(ctx context.Context, c Candidate) error {
-	p, err := h.resolve(c)
-	if err != nil {
-		return err
-	}
-	h.mu.Lock()
-	former, config := h.supervisors[c.Name], h.configs[c.Name]
-	for _, known := range []map[string]*supervisor{h.sources, h.sinks} {
-		for typ, s := range known {
-			if s == former {
-				delete(known, typ)
-			}
+	var ending []*generation
+	for g := range h.retiring {
+		if g.Name == name {
+			ending = append(ending, g)
 		}
 	}
 	h.mu.Unlock()
-	h.supervise(p, config)
-	h.mu.Lock()
-	s := h.supervisors[c.Name]
-	h.mu.Unlock()
-	if s == former {
-		return ErrClosed
-	}
-	if err := s.settled(ctx); err != nil {
-		return fmt.Errorf("launch it: %w", err)
+	for _, g := range ending {
+		select {
+		case <-g.finished:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	return nil
 }
 
-// ended reports whether nothing launches the plugin any more.
-func (s *supervisor) ended() bool {
-	select {
-	case <-s.finished:
-		return true
-	default:
-		return false
+// used waits until a file has been taken into use, and says why it was not.
+func (h *Host) used(ctx context.Context, c Candidate) error {
+	if err := h.lookout.refused(c); err != nil {
+		return err
 	}
+	h.mu.Lock()
+	g := h.plugins[c.Name]
+	h.mu.Unlock()
+	if g == nil {
+		return nil
+	}
+	if err := g.settled(ctx); err != nil {
+		return fmt.Errorf("launch it: %w", err)
+	}
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 )
@@ -21,6 +22,9 @@ type runDir struct {
 	path     string
 	lock     *os.File
 	launches atomic.Int64
+
+	mu     sync.Mutex     // guards the rest, and the files that it counts
+	images map[string]int // how many use a copy, by its path
 }
 
 const (
@@ -143,7 +147,7 @@ func newRunDir(root string) (*runDir, error) {
 		if err != nil {
 			return nil, fmt.Errorf("runtime directory: %w", err)
 		}
-		return &runDir{path: path, lock: file}, nil
+		return &runDir{path: path, lock: file, images: map[string]int{}}, nil
 	}
 }
 
@@ -180,10 +184,27 @@ func (d *runDir) image(fill func(w io.Writer) Candidate) (Candidate, string, err
 		return c, "", nil
 	}
 	path := filepath.Join(d.path, imageDir, c.SHA256)
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := os.Rename(file.Name(), path); err != nil {
 		return c, "", fmt.Errorf("copy binary: %w", err)
 	}
+	d.images[path]++
 	return c, path, nil
+}
+
+// drop gives a copy back that image made. The last to do so removes it; what runs of it goes on.
+func (d *runDir) drop(path string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.images[path]--; d.images[path] > 0 {
+		return nil
+	}
+	delete(d.images, path)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // write fills and closes file. A child forked meanwhile would hold it open for writing until it executes its own program, and the

@@ -100,10 +100,10 @@ func checkInOneStore(t *testing.T, h *Host, from, to, other sdk.DataAddress) {
 		{"unknown sink", from, file, true, false},
 		{"bad address", sdk.DataAddress{Type: "AmazonS3"}, to, true, false},
 	} {
-		h.supervisors["s3"].settings.ServerSideCopy = tt.allowed
+		h.plugins["s3"].settings.ServerSideCopy = tt.allowed
 		if got := h.InOneStore(t.Context(), tt.from, tt.to); got != tt.want {
 			t.Errorf("%s: %t, want %t", tt.name, got, tt.want)
 		}
 	}
-	h.supervisors["s3"].settings.ServerSideCopy = true
+	h.plugins["s3"].settings.ServerSideCopy = true
 }

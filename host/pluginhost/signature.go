@@ -52,18 +52,46 @@ func (p publishers) only(name string) publishers {
 	return nil
 }
 
-// signer returns who of them has signed the content of path, which content has read.
-func (p publishers) signer(path string, content *minisign.Reader) (string, error) {
+// signature is who has signed a file.
+type signature struct {
+	from    publishers // whose signatures count
+	text    string     // what the file beside it says. "": nothing, or nobody asks for a signature
+	by      string     // the publisher who has signed it
+	missing error      // why there is none; nil too if nobody asks
+}
+
+// signature is what lies beside the file at path, unless nobody asks for it. publisher is who must have signed it.
+func (p publishers) signature(path, publisher string, t Trust) signature {
+	s := signature{from: p.only(publisher)}
+	if publisher == "" && t != TrustSigned {
+		return s
+	}
 	text, err := readSignature(path + signatureSuffix)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "", fmt.Errorf("it is not signed: there is no %s%s", path, signatureSuffix)
+		s.missing = fmt.Errorf("it is not signed: there is no %s%s", path, signatureSuffix)
 	case err != nil:
-		return "", fmt.Errorf("its signature cannot be read: %s", reason(err))
+		s.missing = fmt.Errorf("its signature cannot be read: %s", reason(err))
+	case len(text) == 0:
+		s.missing = errNoSignature
+	default:
+		s.text = string(text)
 	}
+	return s
+}
+
+var errNoSignature = errors.New("its signature is not one of minisign")
+
+// check finds out who has signed what content has read.
+func (s *signature) check(content *minisign.Reader) {
+	s.by, s.missing = s.from.signer([]byte(s.text), content)
+}
+
+// signer returns who of them has signed what content has read.
+func (p publishers) signer(text []byte, content *minisign.Reader) (string, error) {
 	var s minisign.Signature
 	if err := s.UnmarshalText(text); err != nil {
-		return "", errors.New("its signature is not one of minisign")
+		return "", errNoSignature
 	}
 	if s.Algorithm != minisign.HashEdDSA {
 		return "", errors.New("its signature is of the old kind, without a hash: minisign -H makes the other")

@@ -227,7 +227,9 @@ func (d *decisions) set(made map[string]Decision, err error) {
 func TestDecisions(t *testing.T) {
 	dir, path := ownCopy(t)
 	d := &decisions{}
-	h, err := newHost(Options{Directory: dir, Trust: TrustAsk, RuntimeDir: runtimeDir(t), Decisions: d.get}, quickPace)
+	p := quickPace
+	p.patience = 5 * time.Second
+	h, err := newHost(Options{Directory: dir, Trust: TrustAsk, RuntimeDir: runtimeDir(t), Decisions: d.get}, p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +273,7 @@ func TestDecisions(t *testing.T) {
 		t.Fatal(err)
 	}
 	plugin.mustEnd(t)
-	if i := info(t, h, "good"); i.Status != StatusUntrusted || i.PID != 0 || i.State != StateStopped {
+	if i := info(t, h, "good"); i.Status != StatusUntrusted || i.PID != 0 || i.Generation != "" {
 		t.Errorf("%+v", i)
 	}
 	s, err := h.Source("Misbehave")
@@ -288,10 +290,19 @@ func TestDecisions(t *testing.T) {
 	}
 	firstHello(t, h)
 
-	// A decision is for the content, not for the name.
+	// A decision is for the content, not for the name: what replaces the file is not executed, and what was trusted goes on, until that
+	// is taken back.
 	tamper(t, path)
-	if c, err := h.Reconsider(t.Context(), "good"); err != nil || c.Status != StatusUntrusted || info(t, h, "good").PID != 0 {
+	if c, err := h.Reconsider(t.Context(), "good"); err != nil || c.Status != StatusUntrusted {
 		t.Errorf("%+v, %v", c, err)
+	}
+	if i := info(t, h, "good"); i.Generation != trust["good"].SHA256 || i.PID == 0 {
+		t.Errorf("%+v", i)
+	}
+	firstHello(t, h)
+	d.set(nil, nil)
+	if _, err := h.Reconsider(t.Context(), "good"); err != nil || info(t, h, "good").PID != 0 {
+		t.Errorf("%+v, %v", info(t, h, "good"), err)
 	}
 	if _, err := h.Reconsider(t.Context(), "none"); !errors.Is(err, ErrUnknown) {
 		t.Errorf("a plugin that is not there: %v", err)
@@ -325,7 +336,7 @@ func FuzzSignature(f *testing.F) {
 			return
 		}
 		write(t, path+signatureSuffix, text)
-		if who, err := (publishers{"acme": public}).signer(path, read()); err == nil {
+		if who, err := (publishers{"acme": public}).signer(text, read()); err == nil {
 			t.Errorf("%q counts as signed by %s", text, who)
 		}
 	})

@@ -18,18 +18,19 @@ type State string
 
 // The states.
 const (
-	StateResolved State = "resolved" // not launched yet
-	StateStarting State = "starting"
-	StateReady    State = "ready"
-	StateDraining State = "draining" // takes no new flow, ends soon
-	StateStopped  State = "stopped"
-	StateBackoff  State = "backoff" // ended, will be launched again
-	StateFailed   State = "failed"  // cannot be launched; someone has to change something
+	StateResolved   State = "resolved"    // not launched yet
+	StateNotStarted State = "not started" // launched by the first call that needs it
+	StateStarting   State = "starting"
+	StateReady      State = "ready"
+	StateDraining   State = "draining" // takes no new flow, ends soon
+	StateStopped    State = "stopped"
+	StateBackoff    State = "backoff" // ended, will be launched again
+	StateFailed     State = "failed"  // cannot be launched; someone has to change something
 )
 
 // States lists them all.
 func States() []State {
-	return []State{StateResolved, StateStarting, StateReady, StateDraining, StateStopped, StateBackoff, StateFailed}
+	return []State{StateResolved, StateNotStarted, StateStarting, StateReady, StateDraining, StateStopped, StateBackoff, StateFailed}
 }
 
 // pace is how a supervisor spaces what it does.
@@ -41,6 +42,9 @@ type pace struct {
 	maxBackoff     time.Duration
 	steady         time.Duration // running so long means that the last crash is forgotten
 	patience       time.Duration // how long a call waits for a process that is being launched
+	rescan         time.Duration // between looks at the plugin directory, besides those when something happens in it
+	settle         time.Duration // how long a file has to stay as it is to be whole
+	grace          time.Duration // how long a file has to be missing to have been removed
 }
 
 var defaultPace = pace{
@@ -51,6 +55,9 @@ var defaultPace = pace{
 	maxBackoff:     30 * time.Second,
 	steady:         time.Minute,
 	patience:       10 * time.Second,
+	rescan:         10 * time.Second,
+	settle:         250 * time.Millisecond,
+	grace:          time.Second,
 }
 
 // backoff is how long to wait before the next launch, after a number of failures in a row. Half of it is chance, so that plugins that
@@ -72,18 +79,25 @@ type supervisor struct {
 	log    *slog.Logger
 	config []byte
 	launch func(ctx context.Context, p program) (*instance, error)
-	// admit says whether a plugin with this description can be used beside the others. It is called once for each launch.
-	admit func(d sdk.Description) error
+	// admit says whether a plugin that describes itself so can be used beside the others. It is called once for each launch.
+	admit func(in *instance) error
+	// demand, if not nil, gets a value when a process is needed for the first time.
+	demand chan struct{}
 
 	cancel   context.CancelFunc
-	finished chan struct{} // closed when run has returned
+	finished chan struct{}   // closed when run has returned
+	stopping context.Context // bounds the end of the process
+	hurry    context.CancelFunc
+	resting  context.Context // ends when flows are not waited for any longer
+	rouse    context.CancelFunc
 
-	mu       sync.Mutex // guards the rest
-	status   status
-	current  *instance     // nil unless ready or draining
-	changed  chan struct{} // closed, and made anew, when status changes
-	stopping context.Context
-	stopErr  error
+	mu      sync.Mutex // guards the rest
+	status  status
+	current *instance     // nil unless ready or draining
+	changed chan struct{} // closed, and made anew, when status changes
+	retired string        // why it takes no new flow. "": it does
+	patient bool          // flows that run may come to their end first
+	stopErr error
 }
 
 // status is what is known about a supervised plugin.
@@ -95,18 +109,37 @@ type status struct {
 	answered    time.Time // when the process answered last
 	retryAt     time.Time // in StateBackoff
 	restarts    int
+	launches    int
+	launchTook  time.Duration // the last launch, up to ready
 	lastExit    *Exit
 	description *sdk.Description
 }
 
 func newSupervisor(p program, pc pace, log *slog.Logger) *supervisor {
-	return &supervisor{program: p, pace: pc, log: log.With("plugin", p.Name), finished: make(chan struct{}),
+	s := &supervisor{program: p, pace: pc, log: log.With("plugin", p.Name), finished: make(chan struct{}),
 		changed: make(chan struct{}), status: status{state: StateResolved, since: time.Now()}}
+	s.stopping, s.hurry = context.WithCancel(context.Background())
+	s.resting, s.rouse = context.WithCancel(context.Background())
+	return s
+}
+
+// wait makes run wait until a process is needed. d is what the plugin said of itself before.
+func (s *supervisor) wait(d sdk.Description) {
+	s.demand = make(chan struct{}, 1)
+	s.status.state, s.status.description = StateNotStarted, &d
 }
 
 // run supervises until ctx ends or the plugin fails for good.
 func (s *supervisor) run(ctx context.Context) {
 	defer close(s.finished)
+	defer s.hurry()
+	defer s.rouse()
+	select {
+	case <-s.needed():
+	case <-ctx.Done():
+		s.set(func(st *status) { st.state = StateStopped })
+		return
+	}
 	for failures := 0; ; {
 		began := time.Now()
 		err := s.runOnce(ctx)
@@ -133,8 +166,19 @@ func (s *supervisor) run(ctx context.Context) {
 	}
 }
 
+// needed is a channel that gives a value, or is closed, when there has to be a process.
+func (s *supervisor) needed() <-chan struct{} {
+	if s.demand != nil {
+		return s.demand
+	}
+	now := make(chan struct{})
+	close(now)
+	return now
+}
+
 // runOnce launches a process and returns when nothing is left of it. The error says why it ended; that does not matter if ctx has.
 func (s *supervisor) runOnce(ctx context.Context) error {
+	began := time.Now()
 	s.set(func(st *status) { st.state, st.problem = StateStarting, nil })
 	in, err := s.start(ctx)
 	if err != nil {
@@ -143,18 +187,38 @@ func (s *supervisor) runOnce(ctx context.Context) error {
 		}
 		return err
 	}
-	s.log.Info("plugin is ready", "pid", in.process.pid, "version", in.description.Version)
-	s.enter(StateReady, in)
+	took := time.Since(began)
+	s.log.Info("plugin is ready", "pid", in.process.pid, "version", in.description.Version, "took", took)
+	s.enter(StateReady, in, took)
 	reason := s.watch(ctx, in)
 	if ctx.Err() != nil {
-		s.enter(StateDraining, in)
-		err = in.stop(s.stopContext())
+		s.enter(StateDraining, in, took)
+		reason = s.rest(in)
+		if reason == "" {
+			err = in.stop(s.stopping)
+		} else {
+			err = in.end(reason)
+		}
 	} else {
 		// Nobody is to be given this process while it is cleared away.
 		s.set(func(st *status) { st.state, st.problem, st.retryAt = StateBackoff, errEnded, time.Now() })
 		err = in.end(reason)
 	}
 	return s.leave(in, err)
+}
+
+// rest waits until the flows of a process have ended, if the supervisor was retired so. The reason says why the process has to be killed.
+func (s *supervisor) rest(in *instance) (reason string) {
+	s.mu.Lock()
+	patient := s.patient
+	s.mu.Unlock()
+	if !patient {
+		return ""
+	}
+	ctx, cancel := context.WithCancel(s.resting)
+	defer cancel()
+	in.flows.whenIdle(cancel)
+	return s.watch(ctx, in)
 }
 
 var errEnded = errors.New("it has ended")
@@ -165,11 +229,11 @@ func (s *supervisor) start(ctx context.Context) (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.admit(in.description); err != nil {
-		return nil, in.fail(ctx, "describe", finally(err))
-	}
 	if err := in.configure(ctx, s.config); err != nil {
 		return nil, err
+	}
+	if err := s.admit(in); err != nil {
+		return nil, in.fail(ctx, "describe", finally(err))
 	}
 	return in, nil
 }
@@ -217,11 +281,8 @@ func (s *supervisor) check(ctx context.Context, in *instance) bool {
 
 // stop ends the plugin for good, gently as long as ctx lasts, and returns when nothing is left of it.
 func (s *supervisor) stop(ctx context.Context) error {
-	s.mu.Lock()
-	if s.stopping == nil {
-		s.stopping = ctx
-	}
-	s.mu.Unlock()
+	defer context.AfterFunc(ctx, s.hurry)()
+	s.rouse()
 	s.cancel()
 	<-s.finished
 	s.mu.Lock()
@@ -229,23 +290,38 @@ func (s *supervisor) stop(ctx context.Context) error {
 	return s.stopErr
 }
 
-func (s *supervisor) stopContext() context.Context {
+// retire ends the plugin without waiting for that: it takes no new flow, those that run come to an end if patient, and otherwise within
+// its settings, and then its process ends.
+func (s *supervisor) retire(why string, patient bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopping == nil {
-		return context.Background()
+	if s.retired == "" {
+		s.retired, s.patient = why, patient
 	}
-	return s.stopping
+	s.mu.Unlock()
+	s.cancel()
 }
 
-// acquire returns the current process. While one is being launched it waits, with bounds; the error is an *sdk.Error, or that of ctx.
+// why is why it takes no new flows.
+func (s *supervisor) why() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.retired
+}
+
+// errRetired is the cause of errors of calls that came when a plugin did not take new flows any more.
+var errRetired = errors.New("it takes no new flows")
+
+// acquire returns the current process. One that was not needed before is launched; while that goes on it waits, with bounds. The error is
+// an *sdk.Error, or that of ctx.
 func (s *supervisor) acquire(ctx context.Context) (*instance, error) {
 	deadline := time.Now().Add(s.pace.patience)
 	for {
 		s.mu.Lock()
-		in, st, changed := s.current, s.status, s.changed
+		in, st, changed, retired := s.current, s.status, s.changed, s.retired
 		s.mu.Unlock()
 		switch {
+		case retired != "":
+			return nil, sdk.Retryf(sdk.Unavailable, "plugin %s: %w: %s", s.Name, errRetired, retired)
 		case st.state == StateReady && !in.process.hasEnded():
 			return in, nil
 		case st.state == StateFailed:
@@ -256,6 +332,11 @@ func (s *supervisor) acquire(ctx context.Context) (*instance, error) {
 			e := sdk.Retryf(sdk.Unavailable, "plugin %s is not ready (%s): %w", s.Name, st.state, cause(st.problem))
 			e.RetryAfter = max(0, time.Until(st.retryAt))
 			return nil, e
+		case st.state == StateNotStarted:
+			select {
+			case s.demand <- struct{}{}:
+			default:
+			}
 		}
 		if err := waitFor(ctx, changed, deadline); err != nil {
 			return nil, err
@@ -289,9 +370,12 @@ func sleep(ctx context.Context, d time.Duration) {
 }
 
 // enter records that a process is in use.
-func (s *supervisor) enter(state State, in *instance) {
+func (s *supervisor) enter(state State, in *instance, took time.Duration) {
 	s.setInstance(in, func(st *status) {
-		st.state, st.description, st.answered = state, &in.description, time.Now()
+		if state == StateReady {
+			st.launches++
+		}
+		st.state, st.description, st.answered, st.launchTook = state, &in.description, time.Now(), took
 	})
 }
 
@@ -348,7 +432,7 @@ func (s *supervisor) settled(ctx context.Context) error {
 		st, changed := s.status, s.changed
 		s.mu.Unlock()
 		switch st.state {
-		case StateReady, StateDraining, StateStopped:
+		case StateReady, StateNotStarted, StateDraining, StateStopped:
 			return nil
 		case StateBackoff, StateFailed:
 			return st.problem

@@ -77,7 +77,7 @@ func fakeSupervisor(t *testing.T, pc pace, launch func(n int, p program) (*insta
 	ctx, cancel := context.WithCancel(t.Context())
 	s := newSupervisor(p, pc, slog.New(slog.DiscardHandler))
 	s.cancel = cancel
-	s.admit = func(sdk.Description) error { return nil }
+	s.admit = func(*instance) error { return nil }
 	n := 0
 	s.launch = func(ctx context.Context, p program) (*instance, error) {
 		n++
@@ -134,7 +134,7 @@ func TestAnswers(t *testing.T) {
 			in.description.Sources = []sdk.AddressType{{Type: "Ticks", NonFinite: true}}
 			return in, nil
 		})
-		h := &Host{sources: map[string]*supervisor{"Ticks": s}}
+		h := &Host{routes: map[offering]*generation{{asSource, "Ticks"}: {s}}}
 		time.Sleep(time.Hour + time.Second)
 		o, ok := h.SourceOffer("Ticks")
 		if quiet := time.Since(o.Answered); !ok || !o.NonFinite || quiet < 0 || quiet > defaultPace.healthInterval {

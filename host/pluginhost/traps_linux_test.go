@@ -191,7 +191,7 @@ func TestOversizedMessage(t *testing.T) {
 // awaitHealth waits for a health check's answer by doing one.
 func awaitHealth(t *testing.T, h *Host, name, want string) {
 	t.Helper()
-	s := h.supervised()[0]
+	s := h.all()[0]
 	_, in := s.snapshot()
 	s.check(t.Context(), in)
 	if got := info(t, h, name).Health; got != want {

@@ -119,8 +119,9 @@ func showPlugins(plugins *pluginhost.Host) []admin.Plugin {
 	for _, i := range plugins.Plugins() {
 		p := showCandidate(i.Candidate)
 		p.Version, p.State, p.Since, p.Problem = i.Version, string(i.State), i.Since, i.Problem
+		p.Generation, p.Launches, p.LaunchSeconds = i.Generation, i.Launches, i.LaunchTook.Seconds()
 		p.PID, p.Restarts, p.Flows, p.Sources, p.Sinks = i.PID, i.Restarts, i.Flows, i.Sources, i.Sinks
-		if d, ok := plugins.Description(i.Name); ok {
+		if d, ok := plugins.Description(i.Name); ok && i.Generation != "" && i.Status != pluginhost.StatusRetired {
 			p.Description = &d
 		}
 		p.Confinement = showConfinement(i.Confinement)

@@ -15,7 +15,8 @@ import (
 const (
 	// offerInterval is how often it is looked at what the data plane can do.
 	offerInterval = 2 * time.Second
-	// missingFor is how long something has to be missing until control planes are told: a plugin that crashes comes back soon.
+	// missingFor is how long something has to be missing until control planes are told: a plugin that crashes comes back soon. Of one that was
+	// removed they are told at once.
 	missingFor = 30 * time.Second
 )
 
@@ -25,8 +26,9 @@ type capabilities struct {
 	profiles []flow.Profile
 	datasets func(participantContext string) []flow.Dataset
 	contexts []string
-	types    func() offered
-	changed  chan struct{} // gets a value when offers may differ from before
+	types    func() (at offered, soon offered)
+	prompt   <-chan struct{} // gets a value when plugins have come or gone
+	changed  chan struct{}   // gets a value when offers may differ from before
 
 	mu   sync.Mutex                      // guards what follows
 	last map[string]map[string]time.Time // when each profile was possible last, by context
@@ -35,27 +37,34 @@ type capabilities struct {
 // offered are the types that plugins read and write at present.
 type offered struct{ sources, sinks map[string]bool }
 
-func newCapabilities(cfg *config.Config, c catalog, plugins *pluginhost.Host) *capabilities {
+func newCapabilities(cfg *config.Config, c catalog, plugins *pluginhost.Host, prompt <-chan struct{}) *capabilities {
 	caps := &capabilities{profiles: slices.Collect(maps.Values(c.profiles)), datasets: c.datasets.Of, contexts: contexts(cfg),
-		types: func() offered { return typesOf(plugins.Plugins()) }, changed: make(chan struct{}, 1), last: map[string]map[string]time.Time{}}
+		types: func() (offered, offered) { return typesOf(plugins.Plugins()) }, prompt: prompt, changed: make(chan struct{}, 1), last: map[string]map[string]time.Time{}}
 	caps.look(time.Now())
 	return caps
 }
 
-func typesOf(plugins []pluginhost.Info) offered {
-	o := offered{map[string]bool{}, map[string]bool{}}
+// typesOf returns what plugins read and write at present, and what they do, or will when they have come back from a failure.
+func typesOf(plugins []pluginhost.Info) (at, soon offered) {
+	at, soon = offered{map[string]bool{}, map[string]bool{}}, offered{map[string]bool{}, map[string]bool{}}
 	for _, p := range plugins {
-		if p.State != pluginhost.StateReady {
-			continue
+		if p.State == pluginhost.StateReady || p.State == pluginhost.StateNotStarted {
+			at.add(p)
 		}
-		for _, t := range p.Sources {
-			o.sources[t] = true
-		}
-		for _, t := range p.Sinks {
-			o.sinks[t] = true
+		if p.Status != pluginhost.StatusRetired {
+			soon.add(p)
 		}
 	}
-	return o
+	return at, soon
+}
+
+func (o offered) add(p pluginhost.Info) {
+	for _, t := range p.Sources {
+		o.sources[t] = true
+	}
+	for _, t := range p.Sinks {
+		o.sinks[t] = true
+	}
 }
 
 // Profiles returns the names of the profiles that are offered in a participant context, sorted.
@@ -73,20 +82,18 @@ func (c *capabilities) watch(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-tick.C:
-			if c.look(now) {
-				select {
-				case c.changed <- struct{}{}:
-				default:
-				}
-			}
+		case <-tick.C:
+		case <-c.prompt:
+		}
+		if c.look(time.Now()) {
+			signalTo(c.changed)
 		}
 	}
 }
 
 // look finds out what is possible, and reports whether that differs from before.
 func (c *capabilities) look(now time.Time) (differs bool) {
-	types := c.types()
+	types, soon := c.types()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, name := range c.contexts {
@@ -101,7 +108,7 @@ func (c *capabilities) look(now time.Time) (differs bool) {
 			case types.serve(p, datasets):
 				possible[p.Name] = now
 				differs = differs || !was
-			case was && now.Sub(since) >= missingFor:
+			case was && (now.Sub(since) >= missingFor || !soon.serve(p, datasets)):
 				delete(possible, p.Name)
 				differs = true
 			}
@@ -131,4 +138,12 @@ func handles(types map[string]bool, p flow.Profile) bool {
 		}
 	}
 	return types[p.Name]
+}
+
+// signalTo puts a value into a channel with room for one, unless there is one already.
+func signalTo(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }

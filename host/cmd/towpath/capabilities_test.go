@@ -30,7 +30,7 @@ func TestCapabilitiesFollowFromPlugins(t *testing.T) {
 		"provide for push without a sink":       {[]string{"File"}, nil, []flow.Dataset{source}, flow.Profile{Direction: flow.Push, Type: "Http"}, false},
 		"consume by push":                       {nil, []string{"File"}, []flow.Dataset{sink}, flow.Profile{Direction: flow.Push, Type: "Http"}, true},
 	} {
-		o := typesOf([]pluginhost.Info{
+		o, _ := typesOf([]pluginhost.Info{
 			{State: pluginhost.StateReady, Sources: tc.sources, Sinks: tc.sinks},
 			{State: pluginhost.StateFailed, Sources: []string{"File", "Http"}, Sinks: []string{"File", "Http", "Queue"}},
 		})
@@ -40,30 +40,34 @@ func TestCapabilitiesFollowFromPlugins(t *testing.T) {
 	}
 }
 
-// Control planes hear of a profile at once when it can be used, and when it has not been possible for a while.
+// Control planes hear of a profile at once when it can be used, and when its plugin was removed or it has not been possible
+// for a while.
 func TestCapabilitiesChange(t *testing.T) {
-	there := map[string]bool{}
+	there, soon := map[string]bool{}, map[string]bool{}
 	c := &capabilities{profiles: []flow.Profile{{Name: "p", Direction: flow.Pull, Type: "Http"}}, contexts: []string{"default", "other"},
-		datasets: func(string) []flow.Dataset { return nil }, types: func() offered { return offered{sources: there} },
+		datasets: func(string) []flow.Dataset { return nil }, types: func() (offered, offered) { return offered{sources: there}, offered{sources: soon} },
 		last: map[string]map[string]time.Time{}}
 	now := time.Now()
 	for i, step := range []struct {
 		after   time.Duration
 		there   bool
+		removed bool
 		differs bool
 		want    []string
 	}{
-		{0, false, false, nil},
-		{time.Second, true, true, []string{"p"}},
-		{time.Second, true, false, []string{"p"}},
-		{time.Second, false, false, []string{"p"}},
-		{20 * time.Second, true, false, []string{"p"}},
-		{29 * time.Second, false, false, []string{"p"}},
-		{2 * time.Second, false, true, nil},
-		{time.Second, false, false, nil},
+		{0, false, false, false, nil},
+		{time.Second, true, false, true, []string{"p"}},
+		{time.Second, true, false, false, []string{"p"}},
+		{time.Second, false, false, false, []string{"p"}},
+		{20 * time.Second, true, false, false, []string{"p"}},
+		{29 * time.Second, false, false, false, []string{"p"}},
+		{2 * time.Second, false, false, true, nil},
+		{time.Second, false, false, false, nil},
+		{time.Second, true, false, true, []string{"p"}},
+		{time.Second, false, true, true, nil},
 	} {
 		now = now.Add(step.after)
-		there["Http"] = step.there
+		there["Http"], soon["Http"] = step.there, !step.removed
 		if got := c.look(now); got != step.differs || !slices.Equal(c.Profiles("other"), step.want) {
 			t.Errorf("step %d: differs %v, offers %v; want %v, %v", i, got, c.Profiles("other"), step.differs, step.want)
 		}

@@ -21,7 +21,7 @@ type command struct {
 
 func commands() []command {
 	return []command{serveCommand(), validateCommand(), pluginsListCommand(), pluginsDescribeCommand(), pluginsDocsCommand(), pluginsSchemaCommand(),
-		pluginsVerifyCommand(), pluginsNewCommand(),
+		pluginsVerifyCommand(), pluginsNewCommand(), pluginsRescanCommand(),
 		pluginsTrustCommand(), pluginsDistrustCommand(), pluginsDiffCommand(),
 		flowsListCommand(), flowsShowCommand(), flowsWatchCommand(), flowsRetryCommand(), flowsSkipCommand(), flowsResendCommand(), flowsTerminateCommand(), flowsAddressCommand(), flowsDataCommand(), flowsAgreementCommand(),
 		datasetsListCommand(), datasetsShowCommand(), datasetsPutCommand(), datasetsRemoveCommand(),

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -38,6 +37,10 @@ func (d decisions) find(ctx context.Context, name string) (*admin.Decision, erro
 	if err != nil {
 		return nil, err
 	}
+	return decisionIn(documents, name)
+}
+
+func decisionIn(documents []flow.Document, name string) (*admin.Decision, error) {
 	for _, document := range documents {
 		if document.ID != name {
 			continue
@@ -183,7 +186,7 @@ func openTrust(ctx context.Context, to adminFlags, name string) (_ admin.PluginT
 	if err != nil {
 		return nil, nothing, err
 	}
-	host, err := newPluginHost(cfg, decisions{db}.lookup, slog.New(slog.DiscardHandler), nil)
+	host, err := newPluginHost(cfg, pluginhost.Options{Decisions: decisions{db}.lookup})
 	if err != nil {
 		return nil, nothing, errors.Join(err, db.Close())
 	}
@@ -195,7 +198,7 @@ func openStore(ctx context.Context, cfg *config.Config) (*store.DB, error) {
 	if err := os.MkdirAll(cfg.DataPlane.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	key, err := store.LoadKey(filepath.Join(cfg.DataPlane.DataDir, "sealing.key"))
+	key, err := store.LoadKey(filepath.Join(cfg.DataPlane.DataDir, sealingKey))
 	if err != nil {
 		return nil, err
 	}
@@ -205,20 +208,29 @@ func openStore(ctx context.Context, cfg *config.Config) (*store.DB, error) {
 // lookup finds what was decided about the plugin of a name.
 type lookup = func(name string) (pluginhost.Decision, bool, error)
 
-// decisionsOf finds what was decided for a configuration, in the store or, while a host has that open, by asking the host. close has
-// to be called.
-func decisionsOf(ctx context.Context, cfg *config.Config, path string) (_ lookup, close func()) {
-	nothing := func() {}
-	if _, err := os.Stat(cfg.Store.Path); cfg.Plugins.Trust != config.TrustAsk || errors.Is(err, fs.ErrNotExist) {
-		return nil, nothing
+// peekDecisions finds what was decided in the store of a configuration, which a running host may have open.
+func peekDecisions(ctx context.Context, cfg *config.Config) lookup {
+	if cfg.Plugins.Trust != config.TrustAsk {
+		return nil
 	}
-	db, err := openStore(ctx, cfg)
-	switch {
-	case errors.Is(err, store.ErrInUse):
-		remote := remoteTrust{adminAt(path)}
-		return func(name string) (pluginhost.Decision, bool, error) { return forHost(remote.Decided(ctx, name)) }, nothing
-	case err != nil:
-		return func(string) (pluginhost.Decision, bool, error) { return pluginhost.Decision{}, false, err }, nothing
+	found, err := peek(ctx, cfg, decisionKind)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	return decisions{db}.lookup, func() { db.Close() }
+	return func(name string) (pluginhost.Decision, bool, error) {
+		if err != nil {
+			return pluginhost.Decision{}, false, err
+		}
+		return forHost(decisionIn(found, name))
+	}
+}
+
+// peek lists documents in the store of a configuration, which a running host may have open, and changes nothing there. The error wraps
+// fs.ErrNotExist if there is no store.
+func peek(ctx context.Context, cfg *config.Config, kind string) ([]flow.Document, error) {
+	key, err := store.ReadKey(filepath.Join(cfg.DataPlane.DataDir, sealingKey))
+	if err != nil {
+		return nil, err
+	}
+	return store.Peek(ctx, store.Options{Path: cfg.Store.Path, Key: key}, kind)
 }

@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"net/url"
 	"path/filepath"
@@ -87,12 +86,12 @@ func compare(ctx context.Context, path, name, file string) (difference, error) {
 	}
 	d.Old, err = runningSide(ctx, path, name)
 	if absent := errors.As(err, new(*url.Error)) || errors.As(err, new(errNotFound)); absent && file != "" {
-		d.Old, err = fileSide(ctx, cfg, path, name, "")
+		d.Old, err = fileSide(ctx, cfg, name, "")
 	}
 	if err != nil {
 		return d, err
 	}
-	if d.New, err = fileSide(ctx, cfg, path, name, file); err != nil {
+	if d.New, err = fileSide(ctx, cfg, name, file); err != nil {
 		return d, err
 	}
 	d.Changes = changes(d.Old, d.New)
@@ -113,9 +112,7 @@ func runningSide(ctx context.Context, path, name string) (side, error) {
 }
 
 // fileSide is a file, or the one in the plugin directory for "".
-func fileSide(ctx context.Context, cfg *config.Config, path, name, file string) (side, error) {
-	decided, done := decisionsOf(ctx, cfg, path)
-	defer done()
+func fileSide(ctx context.Context, cfg *config.Config, name, file string) (side, error) {
 	if file != "" {
 		changed, err := withBinary(cfg, name, file)
 		if err != nil {
@@ -123,7 +120,7 @@ func fileSide(ctx context.Context, cfg *config.Config, path, name, file string) 
 		}
 		cfg = changed
 	}
-	host, err := newPluginHost(cfg, decided, slog.New(slog.DiscardHandler), nil)
+	host, err := newPluginHost(cfg, peekOptions(ctx, cfg))
 	if err != nil {
 		return side{}, err
 	}

@@ -8,7 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
+	"net/http"
 	"strings"
 	"text/tabwriter"
 
@@ -24,7 +24,7 @@ func pluginsListCommand() command {
 		long: `
 Lists the plugin directory of a configuration: for each file whether the trust policy allows it to be executed
 and, if not, why; for each that it allows, what it reads and writes. Files that are not allowed are never
-executed.`,
+executed, those that the host has described before neither.`,
 		flags: func(fs *flag.FlagSet) func(context.Context, []string, io.Writer, io.Writer) error {
 			path, asJSON := configFlag(fs), jsonFlag(fs)
 			return func(ctx context.Context, _ []string, stdout, stderr io.Writer) error {
@@ -48,10 +48,11 @@ func pluginsDescribeCommand() command {
 	return command{
 		name: "plugins describe", args: "NAME", short: "show what a plugin offers and how it is configured",
 		long: `
-Asks one plugin of a configuration's plugin directory what it is, and shows its types, the properties of their
-data addresses, and the attributes of its configuration block; how it was built, if it is a program in Go; and
-what it may do: what it declares that it needs, what its plugin block allows, and what of that is in force on
-this machine, by what, or why not.`,
+Shows what one plugin of a configuration's plugin directory is: its types, the properties of their data
+addresses, and the attributes of its configuration block; how it was built, if it is a program in Go; and what it
+may do: what it declares that it needs, what its plugin block allows, and what of that is in force on this
+machine, by what, or why not. If the host has not described it before, and the policy allows it, it is executed
+for that.`,
 		flags: func(fs *flag.FlagSet) func(context.Context, []string, io.Writer, io.Writer) error {
 			path, asJSON := configFlag(fs), jsonFlag(fs)
 			return func(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -76,9 +77,7 @@ func examine(ctx context.Context, path, name string) ([]admin.Plugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	decided, done := decisionsOf(ctx, cfg, path)
-	defer done()
-	host, err := newPluginHost(cfg, decided, slog.New(slog.DiscardHandler), nil)
+	host, err := newPluginHost(cfg, peekOptions(ctx, cfg))
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +111,55 @@ func examine(ctx context.Context, path, name string) ([]admin.Plugin, error) {
 	if name != "" && len(out) == 0 {
 		return nil, errNotFound{fmt.Errorf("there is no plugin %q in %s", name, cfg.Plugins.Directory)}
 	}
+	noteConflicts(out)
 	return out, nil
+}
+
+// noteConflicts says of plugins that offer the same type that they do.
+func noteConflicts(plugins []admin.Plugin) {
+	by := map[string][]string{}
+	each := func(p admin.Plugin, f func(offer string)) {
+		for _, t := range p.Sources {
+			f(fmt.Sprintf("source type %q", t))
+		}
+		for _, t := range p.Sinks {
+			f(fmt.Sprintf("sink type %q", t))
+		}
+	}
+	for _, p := range plugins {
+		each(p, func(offer string) { by[offer] = append(by[offer], p.Name) })
+	}
+	for i, p := range plugins {
+		each(p, func(offer string) {
+			if len(by[offer]) > 1 && p.Problem == "" {
+				plugins[i].Problem = fmt.Sprintf("the %s is offered by %s: only the first that a host finds is used", offer,
+					strings.Join(by[offer], " and "))
+			}
+		})
+	}
+}
+
+func pluginsRescanCommand() command {
+	return command{
+		name: "plugins rescan", short: "have a running host look at its plugin directory now",
+		long: `
+Has a running host look at its plugin directory: it takes into use what is new there and allowed, withdraws what
+is gone, and tries again what failed before. Lists the plugins when that is done. A host watches the directory by
+itself, unless its configuration says otherwise; SIGHUP has the same effect.`,
+		flags: func(fs *flag.FlagSet) func(context.Context, []string, io.Writer, io.Writer) error {
+			to, asJSON := addAdminFlags(fs), jsonFlag(fs)
+			return func(ctx context.Context, _ []string, stdout, _ io.Writer) error {
+				var list admin.PluginList
+				if _, err := to.call(ctx, http.MethodPost, "/api/v1/plugins", nil, nil, &list); err != nil {
+					return err
+				}
+				if *asJSON {
+					return printJSON(stdout, list)
+				}
+				return printPlugins(stdout, list.Plugins)
+			}
+		},
+	}
 }
 
 func printJSON(w io.Writer, v any) error {

@@ -41,6 +41,8 @@ import (
 const (
 	// stopTimeout bounds each step of an orderly stop.
 	stopTimeout = 20 * time.Second
+	// sealingKey is the name of the file with the store's key.
+	sealingKey = "sealing.key"
 	// purgeInterval is how often answers, callbacks and tokens that nobody needs any more are removed.
 	purgeInterval = time.Hour
 )
@@ -58,7 +60,8 @@ process left running, and serves signaling for control planes, the public API fo
 admin API for operators. What it serves goes to standard output when it is ready, its log to standard error.
 
 Certificates are read again when their files change, at the latest with SIGHUP. A pair that cannot be used is
-logged, and the one before stays in use.
+logged, and the one before stays in use. In the same way plugins are taken into use and out of it as their files
+come and go.
 
 SIGTERM or Ctrl-C stop it in order: flows keep their state and go on with the next start. A second signal
 ends it at once, which loses nothing either.`,
@@ -80,16 +83,18 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	logger := newLogger(cfg.Telemetry, stderr)
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+	hangups, rescans := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	for _, c := range []chan os.Signal{hangups, rescans} {
+		signal.Notify(c, syscall.SIGHUP)
+		defer signal.Stop(c)
+	}
 	undo := &cleanup{}
 	defer func() { err = errors.Join(err, undo.run()) }()
 
 	if err := os.MkdirAll(cfg.DataPlane.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
-	sealing, err := store.LoadKey(filepath.Join(cfg.DataPlane.DataDir, "sealing.key"))
+	sealing, err := store.LoadKey(filepath.Join(cfg.DataPlane.DataDir, sealingKey))
 	if err != nil {
 		return err
 	}
@@ -99,12 +104,22 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	}
 	undo.add("close store", func(context.Context) error { return db.Close() })
 
-	plugins, err := newPluginHost(cfg, decisions{db}.lookup, logger, metrics)
+	described, err := loadDescriptions(ctx, db)
+	if err != nil {
+		return err
+	}
+	pluginsChanged := make(chan struct{}, 1)
+	plugins, err := newPluginHost(cfg, pluginhost.Options{Logger: logger, Registerer: metrics, Cache: described, Decisions: decisions{db}.lookup,
+		Watch: cfg.Plugins.Watch, Configure: cfg.ConfigurePlugin, Changed: func() { signalTo(pluginsChanged) }})
 	if err != nil {
 		return err
 	}
 	undo.add("stop plugins", plugins.Close)
-	err = check(ctx, cfg, plugins)
+	if cfg.Plugins.Watch {
+		err = checkSome(ctx, cfg, plugins, logger)
+	} else {
+		err = check(ctx, cfg, plugins)
+	}
 	if err == nil {
 		err = plugins.Start(ctx, pluginConfigs(cfg))
 	}
@@ -163,7 +178,8 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	}
 	transfer := &pipeline.Transfer{Source: plugins.Source, Sink: plugins.Sink, Retry: pipeline.Retry(cfg.Transfer.Retry),
 		Digests: cfg.Transfer.Digests, Interval: cfg.Transfer.CheckpointInterval, Metrics: pipeline.NewMetrics(metrics), Logger: logger,
-		Admit: share.admit, Meter: share.meterOfTransfer, Accounts: share.accounts, InOneStore: plugins.InOneStore}
+		Admit: share.admit, Meter: share.meterOfTransfer, Accounts: share.accounts, InOneStore: plugins.InOneStore,
+		Absent: func(err error) bool { return errors.Is(err, pluginhost.ErrWithdrawn) }}
 	engine := flow.New(flow.Options{Store: db, Catalog: catalog, Checker: plugins, Endpoint: endpoint,
 		Transfer: newTransfer(transfer, share.since), Sinks: plugins, DatasetIn: signaling.DatasetIn, AnswerWithin: cfg.SignalingSettings.AnswerWithin,
 		Renewer: renewal.New(renewal.Options{Signer: signers.of, AllowHTTP: overHTTP(peers), Logger: logger,
@@ -201,7 +217,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	if err != nil {
 		return err
 	}
-	offers := newCapabilities(cfg, catalog, plugins)
+	offers := newCapabilities(cfg, catalog, plugins, pluginsChanged)
 	registrar, err := signaling.NewRegistrar(ctx, signaling.RegistrarOptions{DataPlane: cfg.DataPlane.ID, ControlPlanes: directory,
 		Profiles: offers.Profiles, Changed: offers.changed, Documents: db, Logger: logger, Registerer: metrics})
 	if err != nil {
@@ -211,7 +227,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Movement: engine.Movement, Metrics: metrics, Logger: logger,
 		Token: cfg.Admin.Token.Reveal(), Limits: limits, Operations: engine, Read: local.Data, Datasets: known,
 		Agreement: agreement(&signaling.Agreements{ControlPlanes: directory}), ControlPlanes: office{directory, registrar},
-		Plugins: func() []admin.Plugin { return showPlugins(plugins) }, PluginBuild: readBuild,
+		Plugins: func() []admin.Plugin { return showPlugins(plugins) }, Rescan: plugins.Rescan, PluginBuild: readBuild,
 		PluginTrust: newPluginTrust(cfg, db, plugins),
 		Ready:       func() error { return readiness(ready.Load(), plugins) }})
 	dispatcher := &signaling.Dispatcher{Outbox: db, ControlPlanes: directory, Logger: logger, Registerer: metrics}
@@ -228,6 +244,10 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	group.Go(func() error { return purge(ctx, db, authority, logger) })
 	group.Go(func() error { return expire(ctx, public, cfg.Transfer.UploadLifetime, logger) })
 	group.Go(func() error { return listeners.reload(ctx, hangups) })
+	group.Go(func() error { return rescan(ctx, plugins, rescans, logger) })
+	if cfg.Plugins.Watch {
+		group.Go(func() error { return plugins.Watch(ctx) })
+	}
 	group.Go(func() error { return listeners.admin.serve(ctx, operators, logger) })
 	group.Go(func() error { return listeners.public.serve(ctx, behind(publicURL, public), logger) })
 	group.Go(func() error { return listeners.signaling.serve(ctx, signals, logger) })
@@ -296,6 +316,9 @@ func readiness(ready bool, plugins *pluginhost.Host) error {
 		if p.State == pluginhost.StateBackoff || p.State == pluginhost.StateFailed {
 			problems = append(problems, fmt.Errorf("plugin %s is not ready: %s", p.Name, p.Problem))
 		}
+		if p.Status == pluginhost.StatusMissing && !p.Removed {
+			problems = append(problems, fmt.Errorf("plugin %s is not ready: there is no file %s", p.Name, p.Path))
+		}
 	}
 	return errors.Join(problems...)
 }
@@ -363,7 +386,7 @@ func announce(w io.Writer, cfg *config.Config, l *listeners, publicURL string, p
 	}
 	fmt.Fprintln(w)
 	for _, p := range plugins.Plugins() {
-		if p.State == pluginhost.StateReady {
+		if p.State == pluginhost.StateReady || p.State == pluginhost.StateNotStarted {
 			fmt.Fprintf(w, "  plugin     %s %s  reads %s, writes %s\n", p.Name, p.Version, orNone(p.Sources), orNone(p.Sinks))
 		}
 	}

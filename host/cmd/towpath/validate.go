@@ -9,8 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-
-	"github.com/prometheus/client_golang/prometheus"
+	"strings"
 
 	"github.com/towpath-dataplane/towpath/host/config"
 	"github.com/towpath-dataplane/towpath/host/confine"
@@ -34,8 +33,9 @@ func validateCommand() command {
 		long: `
 Reads a configuration, asks the plugins that it names for their schemas, and checks everything against them:
 unknown attributes, missing plugins, types that no plugin offers, addresses that a plugin's schema refuses.
-Errors go to standard error as file:line:column: what is wrong. Nothing is started but the plugins, for the
-moment of describing themselves, and only those that the trust policy allows to be executed.
+Errors go to standard error as file:line:column: what is wrong. Nothing is started but the plugins that the host
+has not described before, for the moment of describing themselves, and only those that the trust policy allows
+to be executed.
 
 Exit code 0 if the configuration is good, 3 if it is not.`,
 		flags: func(fs *flag.FlagSet) func(context.Context, []string, io.Writer, io.Writer) error {
@@ -45,9 +45,7 @@ Exit code 0 if the configuration is good, 3 if it is not.`,
 				if err != nil {
 					return err
 				}
-				decided, done := decisionsOf(ctx, cfg, *path)
-				defer done()
-				plugins, err := newPluginHost(cfg, decided, slog.New(slog.DiscardHandler), nil)
+				plugins, err := newPluginHost(cfg, peekOptions(ctx, cfg))
 				if err != nil {
 					return err
 				}
@@ -72,28 +70,53 @@ func check(ctx context.Context, cfg *config.Config, plugins *pluginhost.Host) er
 	return launching
 }
 
-// newPluginHost returns a host for the plugins of a configuration. decided is what was decided about them; nil for nothing.
-func newPluginHost(cfg *config.Config, decided lookup, logger *slog.Logger, metrics prometheus.Registerer) (*pluginhost.Host, error) {
-	publishers := map[string]string{}
-	for _, p := range cfg.Plugins.Publishers {
-		publishers[p.Name] = p.Key
+// checkSome is check for a host that waits for plugins whose files are missing.
+func checkSome(ctx context.Context, cfg *config.Config, plugins *pluginhost.Host, logger *slog.Logger) error {
+	candidates, err := plugins.Discover()
+	if err != nil {
+		return err
 	}
+	var absent []string
+	for _, c := range candidates {
+		if c.Status == pluginhost.StatusMissing {
+			absent = append(absent, c.Name)
+		}
+	}
+	descriptions, launching := plugins.Descriptions(ctx)
+	later, err := cfg.CheckSome(descriptions, absent...)
+	if later != nil {
+		for what := range strings.Lines(later.Error()) {
+			logger.Warn("the configuration waits for a plugin", "what", strings.TrimSpace(what))
+		}
+	}
+	return errors.Join(launching, err)
+}
+
+// peekOptions are what a command knows of plugins that reads the store of a host and changes nothing there.
+func peekOptions(ctx context.Context, cfg *config.Config) pluginhost.Options {
+	return pluginhost.Options{Cache: peekDescriptions(ctx, cfg), Decisions: peekDecisions(ctx, cfg)}
+}
+
+// newPluginHost adds to o what the configuration says.
+func newPluginHost(cfg *config.Config, o pluginhost.Options) (*pluginhost.Host, error) {
 	settings := map[string]pluginhost.Settings{}
 	for _, p := range cfg.Plugins.Declared {
 		settings[p.Name] = pluginhost.Settings{
 			Binary: p.Binary, SHA256: p.SHA256, Environment: p.Environment, PassEnvironment: p.PassEnvironment,
 			StartTimeout: p.StartTimeout, DrainTimeout: p.DrainTimeout, StopTimeout: p.StopTimeout,
 			Lane: pluginhost.Lane(p.Lane), LaneBuffer: int(p.LaneBuffer), MTLS: pluginhost.MTLS(p.MTLS),
-			ServerSideCopy: p.ServerSideCopy, Publisher: p.Publisher,
+			ServerSideCopy: p.ServerSideCopy, Start: pluginhost.Start(p.Start), DrainBound: p.DrainBound, Publisher: p.Publisher,
 			Allowed: confine.Allowed{Limits: confine.Limits(p.Limits), Environment: p.Permissions.Environment, Read: p.Permissions.Read,
 				Write: p.Permissions.Write, Connect: p.Permissions.Connect},
 		}
 	}
-	return pluginhost.New(pluginhost.Options{
-		Directory: cfg.Plugins.Directory, Trust: pluginhost.Trust(cfg.Plugins.Trust), Plugins: settings,
-		Publishers: publishers, Decisions: decided,
-		RuntimeDir: runtimeDir(cfg.DataPlane.DataDir), HostVersion: version, Logger: logger, Registerer: metrics,
-	})
+	o.Publishers = map[string]string{}
+	for _, p := range cfg.Plugins.Publishers {
+		o.Publishers[p.Name] = p.Key
+	}
+	o.Directory, o.Trust, o.Plugins = cfg.Plugins.Directory, pluginhost.Trust(cfg.Plugins.Trust), settings
+	o.RuntimeDir, o.HostVersion = runtimeDir(cfg.DataPlane.DataDir), version
+	return pluginhost.New(o)
 }
 
 // runtimeDir is the folder for sockets and scratch files: beside the state, unless the path would be too long for a socket.

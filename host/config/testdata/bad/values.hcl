@@ -28,6 +28,7 @@ plugin "a" {
   lane             = "fast"
   lane_buffer      = "1GiB"
   mtls             = true
+  start            = "later"
   stop_timeout     = "-1s"
 }
 plugin "b" {

@@ -23,6 +23,7 @@ store "sqlite" {
 plugins {
   directory = "plugins"
   trust     = "pinned"
+  watch     = false
   publisher "acme" {
     key = "RWQ5kkpFHbnjgrPnd/dYsZ+gRMpPOS0myd1FDw75+tZr/0WjnRtnPiRc"
   }
@@ -39,6 +40,7 @@ plugin "file" {
   lane             = "grpc"
   lane_buffer      = "2MiB"
   server_side_copy = false
+  start            = "always"
   mtls             = "on"
   publisher        = "acme"
   limits {

@@ -1,0 +1,82 @@
+package config
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/towpath-dataplane/towpath/sdk"
+)
+
+// What a plugin that is absent could make good is told, and is no error; what it could not is one.
+func TestCheckSome(t *testing.T) {
+	text := minimal + `
+plugin "away" {
+  config {
+    root = "/srv"
+  }
+}
+plugin "here" {}
+dataset "d" {
+  source "Away" {
+    path = "x"
+  }
+  sink "Here" {
+    nonsense = "x"
+  }
+}
+`
+	here := sdk.Description{Name: "here", Sinks: []sdk.AddressType{{Type: "Here", Address: sdk.Schema{Open: true}}}}
+	c, err := Load(write(t, text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	later, err := c.CheckSome([]sdk.Description{here}, "away")
+	if err != nil || later == nil {
+		t.Fatalf("later %v, now %v", later, err)
+	}
+	checkError(t, later)
+	for _, want := range []string{`The file of the plugin "away" is not in`, `No plugin reads "Away"`} {
+		if !strings.Contains(later.Error(), want) {
+			t.Errorf("%q is not in: %v", want, later)
+		}
+	}
+	if string(c.PluginConfig("here")) != "{}" {
+		t.Errorf("configuration of the plugin that is there: %s", c.PluginConfig("here"))
+	}
+	here.Sinks[0].Address.Open = false
+	if _, err := c.CheckSome([]sdk.Description{here}, "away"); err == nil || !strings.Contains(err.Error(), "nonsense") {
+		t.Errorf("an address that is wrong: %v", err)
+	}
+	if err := c.Check([]sdk.Description{here}); err == nil || !strings.Contains(err.Error(), `There is no plugin "away"`) {
+		t.Errorf("nothing may be absent: %v", err)
+	}
+}
+
+func TestConfigurePlugin(t *testing.T) {
+	c, err := Load(write(t, minimal+`
+plugin "file" {
+  config {
+    root = "/srv"
+  }
+}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	needy := sdk.Schema{Fields: []sdk.Field{{Name: "root", Required: true}, {Name: "depth", Kind: sdk.Int, Default: "3"}}}
+	for _, test := range []struct {
+		plugin     string
+		schema     sdk.Schema
+		want, says string
+	}{
+		{"file", needy, `{"depth":3,"root":"/srv"}`, ""},
+		{"file", sdk.Schema{}, "", `The plugin has no attribute "root"`},
+		{"other", sdk.Schema{}, "{}", ""},
+		{"other", needy, "", `it needs a plugin block "other" with its configuration`},
+	} {
+		got, err := c.ConfigurePlugin(sdk.Description{Name: test.plugin, Config: test.schema})
+		if string(got) != test.want || (err == nil) != (test.says == "") || err != nil && !strings.Contains(err.Error(), test.says) {
+			t.Errorf("%s: %s, %v", test.plugin, got, err)
+		}
+	}
+}
