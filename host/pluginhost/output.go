@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -100,9 +101,10 @@ func (o *output) keep(l logLine) {
 	o.tail = append(o.tail, line)
 }
 
-func isPanic(line string) bool {
-	return strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ")
-}
+func isPanic(line string) bool { return panicLine.MatchString(line) }
+
+// panicLine is how the account begins that a program in Go gives of its sudden end.
+var panicLine = regexp.MustCompile(`^(panic|fatal error|fatal|runtime/cgo|SIG[A-Z]+): `)
 
 func (o *output) reportDropped() {
 	if o.waiting > 0 {

@@ -104,7 +104,7 @@ func (s sourceFront) Read(outer grpc.BidiStreamingServer[pluginv1.ReadUp, plugin
 	}
 	if first == nil {
 		inner.CloseSend()
-	} else if err := inner.Send(first); err != nil {
+	} else if err := inner.Send(first); err != nil && err != io.EOF { // the next reception says why
 		return err
 	}
 	go func() {
@@ -238,7 +238,7 @@ func (s sinkFront) Write(outer grpc.BidiStreamingServer[pluginv1.Frame, pluginv1
 	}
 	if first == nil {
 		inner.CloseSend()
-	} else if err := inner.Send(first); err != nil {
+	} else if err := inner.Send(first); err != nil && err != io.EOF { // the next reception says why
 		return err
 	}
 	f := &flow{write: first.GetOpen()}
