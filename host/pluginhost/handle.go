@@ -32,6 +32,9 @@ func (s *source) Store(ctx context.Context, a sdk.DataAddress) (name string, err
 func (s *source) Read(ctx context.Context, open sdk.ReadOpen) (stream sdk.ReadStream, err error) {
 	err = s.host.call(ctx, offering{asSource, s.typ}, tenantOf(open.Flow), func(v *visit) error {
 		v.stream(reads, open.Once)
+		if err := s.probe(v, open); err != nil {
+			return err
+		}
 		r, err := v.in.rpc.Source(s.typ).Read(ctx, open)
 		if err == nil {
 			stream = &readStream{r, v}

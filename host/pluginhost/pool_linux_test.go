@@ -123,23 +123,27 @@ func TestMaxProcesses(t *testing.T) {
 	p := quickPace
 	p.patience = time.Second
 	h, _ := startHost(t, p, Settings{Isolation: IsolationFlow, MaxProcesses: 1, Start: StartAlways}, "good")
-	one := mustReadFor(t, h, "default", "one", "endless")
+	// A launch can take longer than a call waits, and so can the end of a process.
+	patiently := func(flow string) sdk.ReadStream {
+		for try := 0; ; try++ {
+			stream, err := readFor(t, h, "default", flow, "endless")
+			if err == nil {
+				firstData(t, stream)
+				return stream
+			}
+			if !sdk.AsError(err).Retryable || try == 60 {
+				t.Fatal(err)
+			}
+		}
+	}
+	one := patiently("one")
 	_, err := readFor(t, h, "default", "other", "endless")
 	mustContain(t, err, "plugin good: all processes that max_processes allows are in use (1)")
 	if e := sdk.AsError(err); e.Code != sdk.Unavailable || !e.Retryable || !errors.Is(err, ErrBusy) {
 		t.Errorf("%#v", e)
 	}
 	one.Close()
-	for try := 0; ; try++ { // the first has to end, which can take longer than a call waits
-		other, err := readFor(t, h, "default", "other", "endless")
-		if err == nil {
-			firstData(t, other)
-			break
-		}
-		if !errors.Is(err, ErrBusy) && !sdk.AsError(err).Retryable || try == 60 {
-			t.Fatal(err)
-		}
-	}
+	patiently("other")
 	awaitProcesses(t, h, "shared", "flow default/other")
 }
 

@@ -148,6 +148,20 @@ func (w *ward) hit(all []*visit, c *crash) (hit []tenant) {
 	return hit
 }
 
+// lastTry says whether a tenant that reads crashes its process for the last time if it does so again, and where.
+func (w *ward) lastTry(t tenant) (at position, last bool) {
+	if !w.suspected(t) {
+		return position{}, false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.suspects[t]
+	if s == nil || s.passed || s.crashes != w.pace.tries-1 || !s.marked[reads] {
+		return position{}, false
+	}
+	return s.place[reads], true
+}
+
 // accuse blames the tenant that was alone in a process.
 func (w *ward) accuse(t tenant, c *crash) {
 	s := w.suspects[t]
@@ -188,18 +202,16 @@ func (w *ward) sentence(c *crash) error {
 	}
 	crashes := s.crashes
 	s.crashes = 0 // an operator may let it try again
-	var at position
-	for r := range roles {
-		if s.marked[r] && (at == position{} || s.place[r].name == at.name) {
-			at = s.place[r]
-		} else if s.marked[r] {
-			at.name = "" // its two ends are not at the same part
-		}
+	at := s.place[reads]
+	if w := s.place[writes]; s.marked[writes] && (!s.marked[reads] || w.sure) {
+		at = w
 	}
 	e := sdk.Errorf(sdk.Internal, "plugin %s crashed %d times in a process of its own for this %s%s, and got no further: %s", w.name, crashes,
 		c.culprit.kind(), at, c.exit)
-	e.Part = at.name
-	w.log.Error("a flow crashes its plugin every time", "for", c.culprit.String(), "part", at.name, "status", c.exit.Status, "err", e.Message)
+	if at.sure {
+		e.Part = at.name
+	}
+	w.log.Error("a flow crashes its plugin every time", "for", c.culprit.String(), "part", e.Part, "status", c.exit.Status, "err", e.Message)
 	return e
 }
 

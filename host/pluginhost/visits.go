@@ -49,6 +49,7 @@ type position struct {
 	part   uint64 // index
 	inside int64  // bytes
 	name   string // of the part; "" between two
+	sure   bool   // that part is what kills a process, if one is
 }
 
 func (p position) compare(q position) int {
@@ -171,7 +172,7 @@ func (v *visit) passes(f sdk.Frame) {
 	defer v.mu.Unlock()
 	switch f := f.(type) {
 	case *sdk.PartBegin:
-		v.at = position{f.Index, f.Offset, f.Name}
+		v.at = position{part: f.Index, inside: f.Offset, name: f.Name}
 		if !v.began {
 			v.began, v.from = true, v.at
 		}
@@ -268,16 +269,21 @@ func (v *visit) await(next uint64) {
 	}
 }
 
-// where is the place that the visit has come to, with the name of the part that it is about, "" if that is not sure.
+// put says where the visit is.
+func (v *visit) put(at position, sure bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	at.sure = sure
+	v.at, v.began = at, false
+}
+
+// where is the place that the visit has come to.
 func (v *visit) where() position {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	at := v.at
-	if v.role == writes && v.careful {
-		at.name = ""
-		if len(v.pending) == 1 {
-			at.name = v.pending[0].Name
-		}
+	if v.role == writes && v.careful && len(v.pending) == 1 {
+		at.name, at.sure = v.pending[0].Name, true
 	}
 	return at
 }
