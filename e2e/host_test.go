@@ -358,6 +358,18 @@ func (h *host) flow(id string) flowDetail {
 type pluginStatus struct {
 	Name, State, Problem, Reason string
 	PID, Restarts, Flows         int
+	Launches                     int
+	Processes                    []struct {
+		PID int
+		For string
+	}
+	Quarantine *struct {
+		Crashes int
+		Exit    struct {
+			Status string
+			Stderr []string
+		}
+	}
 }
 
 func (h *host) plugin(name string) pluginStatus {

@@ -137,6 +137,7 @@ func (p *pool) tryEnter(who tenant) (*supervisor, func(), <-chan struct{}) {
 func (p *pool) open(r room) *member {
 	g := p.of
 	s := newSupervisor(g.program, g.pace, g.log)
+	s.log = g.log
 	s.room, s.ward, s.config, s.launch, s.lazy = r, g.ward, g.config, g.launch, true
 	s.admit = func(in *instance) error { return g.welcome(in) }
 	s.demand = make(chan struct{}, 1)

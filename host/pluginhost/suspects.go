@@ -37,10 +37,11 @@ type ward struct {
 
 // suspect is what is held against a flow. It goes when the flow has got further than where it was.
 type suspect struct {
-	strikes int  // crashes of processes that it shared with others
-	cell    int  // where its calls are made; 0: among the others
-	crashes int  // of a process of its own
-	passed  bool // it has got further since; it is let go when its streams have ended
+	strikes int       // crashes of processes that it shared with others
+	cell    int       // where its calls are made; 0: among the others
+	crashes int       // of a process of its own
+	since   time.Time // of the first of them
+	passed  bool      // it has got further since; it is let go when its streams have ended
 	seen    time.Time
 	with    []*crash // where it was
 	marked  [roles]bool
@@ -156,7 +157,7 @@ func (w *ward) lastTry(t tenant) (at position, last bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := w.suspects[t]
-	if s == nil || s.passed || s.crashes != w.pace.tries-1 || !s.marked[reads] {
+	if s == nil || s.passed || s.crashes < w.pace.tries-1 || !s.marked[reads] {
 		return position{}, false
 	}
 	return s.place[reads], true
@@ -167,10 +168,12 @@ func (w *ward) accuse(t tenant, c *crash) {
 	s := w.suspects[t]
 	if s.passed {
 		// Not that frame: this is another crash, of which no more is known than that.
-		s.passed, s.crashes, s.with = false, 1, []*crash{c}
+		s.passed, s.crashes, s.since, s.with = false, 1, c.at, []*crash{c}
 		return
 	}
-	s.crashes++
+	if s.crashes++; s.crashes == 1 {
+		s.since = c.at
+	}
 	for _, each := range s.with {
 		each.blamed = true
 	}
@@ -197,8 +200,9 @@ func (w *ward) separate(hit []tenant, again bool) {
 // sentence is what a tenant is told that has crashed its own process for the last time; nil if it may try again.
 func (w *ward) sentence(c *crash) error {
 	s := w.suspects[c.culprit]
-	if s.crashes < w.pace.tries {
-		return nil
+	elsewhere := slices.ContainsFunc(w.crashes, func(c *crash) bool { return !c.blamed && !c.search && !c.at.Before(s.since) })
+	if s.crashes < w.pace.tries || elsewhere {
+		return nil // or the plugin crashes without it as well
 	}
 	crashes := s.crashes
 	s.crashes = 0 // an operator may let it try again

@@ -124,6 +124,22 @@ func TestOneFlowIsToBlame(t *testing.T) {
 	})
 }
 
+// A flow whose process crashes is not blamed while the plugin crashes without it too.
+func TestPluginThatCrashesAnyway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWardTest(t)
+		for i := range 5 {
+			w.open(0, "one")
+			if err := w.crash(room{context: "default", flow: "one"}, time.Second, "one"); err != nil {
+				t.Errorf("after %d crashes: %v", i+1, err)
+			}
+			time.Sleep(time.Second)
+			w.times(1, time.Second)
+		}
+		w.expectQuarantine(true)
+	})
+}
+
 // Many flows are open in a process that crashes, and one of them is to blame: it is found in few steps, with few processes.
 func TestCulpritIsFoundAmongMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
