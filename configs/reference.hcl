@@ -215,6 +215,9 @@ plugin "file" {
   lane             = "auto"                # how payload travels: by a descriptor for each flow where both sides can, or always by "grpc"
   lane_buffer      = "512KiB"              # asked of the kernel for each flow; 2MiB is faster, for a few large flows
   start            = "on-demand"           # by the first call that needs it, once it was described; or "always", with the host
+  isolation        = "shared"              # one process for all; or "flow": one for each flow; or "participant": one for each participant context
+  max_processes    = 32                    # of them besides the one for calls of no flow; flows that find none free wait
+  quarantine_after = 5                     # crashes in ten minutes, without a minute of steady run, after which it is launched no more. 0: none
   mtls             = "auto"                # mutual TLS for what is not payload: "on", "off", or on unless payload goes the same way
 
   # To run exactly one build of it: sha256sum towpath-plugin-file | cut -c1-64 > file.sha256

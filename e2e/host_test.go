@@ -46,7 +46,8 @@ plugins {
 }
 
 plugin "file" {
-  lane = env("E2E_LANE", "auto")
+  lane             = env("E2E_LANE", "auto")
+  quarantine_after = env("E2E_QUARANTINE_AFTER", "5")
 
   config {
     root = env("E2E_FILES")
@@ -54,7 +55,8 @@ plugin "file" {
 }
 
 plugin "http" {
-  lane = env("E2E_LANE", "auto")
+  lane             = env("E2E_LANE", "auto")
+  quarantine_after = env("E2E_QUARANTINE_AFTER", "5")
 
   config {
     allow = ["loopback"]
@@ -356,6 +358,18 @@ func (h *host) flow(id string) flowDetail {
 type pluginStatus struct {
 	Name, State, Problem, Reason string
 	PID, Restarts, Flows         int
+	Launches                     int
+	Processes                    []struct {
+		PID int
+		For string
+	}
+	Quarantine *struct {
+		Crashes int
+		Exit    struct {
+			Status string
+			Stderr []string
+		}
+	}
 }
 
 func (h *host) plugin(name string) pluginStatus {

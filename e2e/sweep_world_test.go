@@ -99,11 +99,13 @@ func sweepConfiguration(flows []*sweepFlow) string {
 	var b strings.Builder
 	b.WriteString(`
 plugin "synthetic" {
-  lane = env("E2E_LANE")
+  lane             = env("E2E_LANE")
+  quarantine_after = 0
 }
 
 plugin "ledger" {
-  lane = env("E2E_LANE")
+  lane             = env("E2E_LANE")
+  quarantine_after = 0
 
   config {
     root = env("E2E_FILES")
@@ -111,7 +113,8 @@ plugin "ledger" {
 }
 
 plugin "s3" {
-  lane = env("E2E_LANE")
+  lane             = env("E2E_LANE")
+  quarantine_after = 0
 
   config {
     allow               = ["loopback"]
@@ -125,7 +128,8 @@ plugin "s3" {
 }
 
 plugin "kafka" {
-  lane = env("E2E_LANE")
+  lane             = env("E2E_LANE")
+  quarantine_after = 0
 
   config {
     allow   = ["loopback"]

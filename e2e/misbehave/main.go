@@ -1,6 +1,6 @@
 // Command misbehave is a plugin that does what a host has to survive. Its file name says what: towpath-plugin-<trap>, with the
 // traps below. The trap "good" behaves, but for what a data address asks of it in its property "do", and so do those whose names begin with
-// "good-"; "gate" behaves as late as it is told to.
+// "good-"; "gate" behaves as late as it is told to, "brittle" breaks where it is told to.
 package main
 
 import (
@@ -42,6 +42,7 @@ var traps = map[string]func(p sdk.Plugin){
 	"escaping-child":   escapingChild,
 	"modest":           modest,
 	"greedy":           greedy,
+	"brittle":          brittle,
 }
 
 func main() {
@@ -72,6 +73,9 @@ func wellBehaved(name string) sdk.Plugin {
 		Version: "1.2.3",
 		Sources: []sdk.SourceType{{AddressType: t, Source: source{}}},
 		Sinks:   []sdk.SinkType{{AddressType: sdk.AddressType{Type: "Sink-" + name}, Sink: sink{}}},
+	}
+	if name == "brittle" {
+		p.Sources = append(p.Sources, brittleType())
 	}
 	if name == "gate" {
 		p.Sinks = append(p.Sinks, gateType())

@@ -35,6 +35,9 @@ type Options struct {
 	PluginTrust PluginTrust
 	// Rescan looks at the plugin directory, and returns when what is found there has been taken into use, or refused. May be nil.
 	Rescan func(ctx context.Context) error
+	// Release ends the quarantine of a plugin, and returns when its process is ready or has failed. The error is an *sdk.Error: NotFound, or
+	// Conflict if it is in none. May be nil.
+	Release func(ctx context.Context, name string) error
 	// Ready returns nil when the host takes signals.
 	Ready   func() error
 	Metrics *prometheus.Registry
@@ -85,6 +88,9 @@ func NewHandler(o Options) http.Handler {
 	}
 	if o.Rescan != nil {
 		mux.HandleFunc("POST /api/v1/plugins", h.private(h.rescan))
+	}
+	if o.Release != nil {
+		mux.HandleFunc("POST /api/v1/plugins/{name}/release", h.private(h.release))
 	}
 	if o.Operations != nil {
 		mux.HandleFunc("POST /api/v1/flows/{id}/retry", h.private(h.operate(h.retry)))

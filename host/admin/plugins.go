@@ -36,6 +36,11 @@ type Plugin struct {
 	Sources       []string `json:"sources"`
 	Sinks         []string `json:"sinks"`
 	LastExit      *Exit    `json:"lastExit,omitempty"`
+	// Isolation says which flows share a process: shared, flow or participant.
+	Isolation  string          `json:"isolation,omitempty"`
+	Processes  []PluginProcess `json:"processes,omitempty"`
+	Quarantine *Quarantine     `json:"quarantine,omitempty"`
+	Suspects   []PluginSuspect `json:"suspects,omitempty"`
 	// Description, Build and Confinement are left out of lists.
 	Description *sdk.Description `json:"description,omitempty"`
 	Build       *Build           `json:"build,omitempty"` // nil if the file does not say
@@ -46,8 +51,35 @@ type Plugin struct {
 type Exit struct {
 	At     time.Time `json:"at"`
 	Status string    `json:"status"`
+	Signal string    `json:"signal,omitempty"`
 	Reason string    `json:"reason,omitempty"`
 	Stderr []string  `json:"stderr,omitempty"`
+}
+
+// PluginProcess is one of a plugin's processes.
+type PluginProcess struct {
+	PID   int       `json:"pid,omitempty"` // 0: it is being launched
+	For   string    `json:"for"`           // "shared", or whose it is
+	State string    `json:"state"`
+	Since time.Time `json:"since"`
+	Flows int       `json:"flows"`
+}
+
+// PluginSuspect is a flow that may crash the plugin, and has its calls made to a process apart.
+type PluginSuspect struct {
+	For     string `json:"for"`
+	Process string `json:"process"`
+	Crashes int    `json:"crashes"` // of that process, without getting further
+	Place   string `json:"place,omitempty"`
+}
+
+// Quarantine says why a plugin is not launched any more.
+type Quarantine struct {
+	Since         time.Time `json:"since"`
+	Crashes       int       `json:"crashes"`
+	WithinSeconds float64   `json:"withinSeconds"` // from the first to the last
+	Exit          Exit      `json:"exit"`          // the last
+	Do            string    `json:"do"`
 }
 
 // Build is what a program in Go says about how it was built.
@@ -106,6 +138,14 @@ func (h handler) rescan(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.plugins(w, r)
+}
+
+func (h handler) release(w http.ResponseWriter, r *http.Request) {
+	if err := h.Release(r.Context(), r.PathValue("name")); err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	h.plugin(w, r)
 }
 
 func (h handler) plugin(w http.ResponseWriter, r *http.Request) {

@@ -149,6 +149,11 @@ type Plugin struct {
 	// ServerSideCopy lets stores copy what goes from one address in them to another.
 	ServerSideCopy bool
 	Start          Start
+	// Isolation says which flows share a process, MaxProcesses how many there are at most besides the one for calls of no flow.
+	Isolation    Isolation
+	MaxProcesses int
+	// QuarantineAfter is how many crashes in a row put it into quarantine; 0: none do.
+	QuarantineAfter int
 	// What the plugin may use and do at most.
 	Limits      PluginLimits
 	Permissions Permissions
@@ -163,6 +168,16 @@ type Start string
 const (
 	StartOnDemand Start = "on-demand" // with the first call that needs it
 	StartAlways   Start = "always"    // with the host
+)
+
+// Isolation says which flows share a process of a plugin.
+type Isolation string
+
+// The kinds of isolation.
+const (
+	IsolationShared      Isolation = "shared"      // all
+	IsolationFlow        Isolation = "flow"        // none
+	IsolationParticipant Isolation = "participant" // those of one participant context
 )
 
 // Lane says how payload travels between the host and a plugin.

@@ -202,6 +202,9 @@ func (l *loader) plugin(b *hcl.Block) Plugin {
 	set(f, "mtls", &p.MTLS, oneOf(MTLSAuto, MTLSOn, MTLSOff))
 	set(f, "server_side_copy", &p.ServerSideCopy, boolean)
 	set(f, "start", &p.Start, oneOf(StartOnDemand, StartAlways))
+	set(f, "isolation", &p.Isolation, oneOf(IsolationShared, IsolationFlow, IsolationParticipant))
+	set(f, "max_processes", &p.MaxProcesses, count)
+	set(f, "quarantine_after", &p.QuarantineAfter, countOrNone)
 	l.confinement(f, &p)
 	l.config.configBlocks[p.Name] = l.configBlock(f)
 	return p

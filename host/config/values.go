@@ -132,14 +132,19 @@ func boolean(v cty.Value) (bool, error) {
 }
 
 // count reads a whole number of at least 1.
-func count(v cty.Value) (int, error) {
+func count(v cty.Value) (int, error) { return countFrom(1, v) }
+
+// countOrNone reads a whole number of at least 0.
+func countOrNone(v cty.Value) (int, error) { return countFrom(0, v) }
+
+func countFrom(least int64, v cty.Value) (int, error) {
 	s, err := text(v)
 	if err != nil {
 		return 0, errors.New("it is not a whole number")
 	}
 	n, err := strconv.ParseInt(s, 10, 32)
-	if err != nil || n < 1 {
-		return 0, fmt.Errorf("%q is not a whole number from 1 to %d", s, math.MaxInt32)
+	if err != nil || n < least {
+		return 0, fmt.Errorf("%q is not a whole number from %d to %d", s, least, math.MaxInt32)
 	}
 	return int(n), nil
 }

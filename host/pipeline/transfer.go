@@ -51,6 +51,9 @@ type Transfer struct {
 	// Absent says of a failure that it lies with nobody but who is not there: a plugin that was removed. It is tried again for as long as that
 	// takes. nil: there is no such failure.
 	Absent func(err error) bool
+	// Passed returns a channel that is closed when the cause of a failure has passed: the next attempt waits no longer then. nil, or a nil
+	// channel: that is not known.
+	Passed func(err error) <-chan struct{}
 	// InOneStore says whether a store can, and may, copy what goes from one address to the other. nil: none does.
 	InOneStore func(ctx context.Context, from, to sdk.DataAddress) bool
 }
@@ -117,11 +120,19 @@ func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-t.passed(err):
 		case <-time.After(pause):
 		}
 		waiting("")
 		job.Redelivery, job.Since = true, time.Now()
 	}
+}
+
+func (t *Transfer) passed(err error) <-chan struct{} {
+	if t.Passed == nil {
+		return nil
+	}
+	return t.Passed(err)
 }
 
 // persist calls store until it returns nil, or a failure that does not pass: what both sides have done is not thrown away because this

@@ -14,7 +14,9 @@ import (
 // generation is one build of a plugin, which is to say one content of its file, and what keeps a process of it running. Of those that a
 // plugin has, one takes new flows; the others bring theirs to an end.
 type generation struct {
-	*supervisor
+	*supervisor // of the process that is everyone's
+	pool        *pool
+	ward        *ward
 }
 
 // offering names a type of data address, in one of the two roles.
@@ -40,7 +42,9 @@ func offers(d sdk.Description) []offering {
 
 // newGeneration returns a generation that does nothing yet.
 func (h *Host) newGeneration(p program, config []byte) *generation {
-	g := &generation{newSupervisor(p, h.pace, h.log)}
+	g := &generation{supervisor: newSupervisor(p, h.pace, h.log)}
+	g.pool, g.ward = newPool(g), newWard(p.Name, h.pace, p.settings.QuarantineAfter, g.log)
+	g.supervisor.ward = g.ward
 	g.config, g.launch = config, h.launcher.launch
 	g.admit = func(in *instance) error {
 		if err := h.admit(g, in.description); err != nil {
@@ -86,9 +90,7 @@ func (h *Host) install(g *generation) error {
 		h.plugins[g.Name] = g
 	}
 	delete(h.removed, g.Name)
-	ctx, cancel := context.WithCancel(context.Background())
-	g.cancel = cancel
-	go g.run(ctx)
+	g.begin()
 	h.announce()
 	return nil
 }
@@ -140,7 +142,7 @@ func (h *Host) withdraw(name, why string, patient bool) {
 // retire has a generation come to rest, and forgets it when it has. h.mu is held.
 func (h *Host) retire(g *generation, why string, patient bool) {
 	h.retiring[g] = true
-	g.supervisor.retire(why, patient)
+	g.retire(why, patient)
 	h.oneOffs.Go(func() {
 		<-g.finished
 		h.mu.Lock()
@@ -269,14 +271,14 @@ func (h *Host) await(ctx context.Context, f offering) (*generation, error) {
 
 var errAbsent = errors.New("no plugin came")
 
-// call calls f with a process for a type: the one of the moment. While there is none it waits, with bounds.
-func (h *Host) call(ctx context.Context, to offering, f func(in *instance) error) error {
+// call calls f with a process for a type and a tenant: the one of the moment. While there is none it waits, with bounds.
+func (h *Host) call(ctx context.Context, to offering, who tenant, f func(v *visit) error) error {
 	for {
 		g, err := h.await(ctx, to)
 		if err != nil {
 			return err
 		}
-		err = g.call(ctx, f)
+		err = g.call(ctx, who, f)
 		if !errors.Is(err, errRetired) {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 )
@@ -19,27 +18,28 @@ type source struct {
 var _ sdk.DataSource = (*source)(nil)
 
 func (s *source) Validate(ctx context.Context, a sdk.DataAddress) error {
-	return s.host.call(ctx, offering{asSource, s.typ}, func(in *instance) error { return in.rpc.Source(s.typ).Validate(ctx, a) })
+	return s.host.call(ctx, offering{asSource, s.typ}, about(a), func(v *visit) error { return v.in.rpc.Source(s.typ).Validate(ctx, a) })
 }
 
 func (s *source) Store(ctx context.Context, a sdk.DataAddress) (name string, err error) {
-	err = s.host.call(ctx, offering{asSource, s.typ}, func(in *instance) (err error) {
-		name, err = in.rpc.Source(s.typ).Store(ctx, a)
+	err = s.host.call(ctx, offering{asSource, s.typ}, about(a), func(v *visit) (err error) {
+		name, err = v.in.rpc.Source(s.typ).Store(ctx, a)
 		return err
 	})
 	return name, err
 }
 
 func (s *source) Read(ctx context.Context, open sdk.ReadOpen) (stream sdk.ReadStream, err error) {
-	err = s.host.call(ctx, offering{asSource, s.typ}, func(in *instance) error {
-		c := in.newCall(ctx)
-		r, err := in.rpc.Source(s.typ).Read(ctx, open)
-		if err != nil {
-			c.end()
+	err = s.host.call(ctx, offering{asSource, s.typ}, tenantOf(open.Flow), func(v *visit) error {
+		v.stream(reads, open.Once)
+		if err := s.probe(v, open); err != nil {
 			return err
 		}
-		stream = &readStream{r, c}
-		return nil
+		r, err := v.in.rpc.Source(s.typ).Read(ctx, open)
+		if err == nil {
+			stream = &readStream{r, v}
+		}
+		return err
 	})
 	return stream, err
 }
@@ -53,120 +53,106 @@ type sink struct {
 var _ sdk.DataSink = (*sink)(nil)
 
 func (s *sink) Validate(ctx context.Context, a sdk.DataAddress) error {
-	return s.host.call(ctx, offering{asSink, s.typ}, func(in *instance) error { return in.rpc.Sink(s.typ).Validate(ctx, a) })
+	return s.host.call(ctx, offering{asSink, s.typ}, about(a), func(v *visit) error { return v.in.rpc.Sink(s.typ).Validate(ctx, a) })
 }
 
 func (s *sink) Store(ctx context.Context, a sdk.DataAddress) (name string, err error) {
-	err = s.host.call(ctx, offering{asSink, s.typ}, func(in *instance) (err error) {
-		name, err = in.rpc.Sink(s.typ).Store(ctx, a)
+	err = s.host.call(ctx, offering{asSink, s.typ}, about(a), func(v *visit) (err error) {
+		name, err = v.in.rpc.Sink(s.typ).Store(ctx, a)
 		return err
 	})
 	return name, err
 }
 
 func (s *sink) Provision(ctx context.Context, flow sdk.FlowContext, a sdk.DataAddress) (out sdk.DataAddress, err error) {
-	err = s.host.call(ctx, offering{asSink, s.typ}, func(in *instance) (err error) {
-		out, err = in.rpc.Sink(s.typ).Provision(ctx, flow, a)
+	err = s.host.call(ctx, offering{asSink, s.typ}, tenantOf(flow), func(v *visit) (err error) {
+		out, err = v.in.rpc.Sink(s.typ).Provision(ctx, flow, a)
 		return err
 	})
 	return out, err
 }
 
 func (s *sink) Deprovision(ctx context.Context, flow sdk.FlowContext, a sdk.DataAddress) error {
-	return s.host.call(ctx, offering{asSink, s.typ}, func(in *instance) error { return in.rpc.Sink(s.typ).Deprovision(ctx, flow, a) })
+	return s.host.call(ctx, offering{asSink, s.typ}, tenantOf(flow), func(v *visit) error { return v.in.rpc.Sink(s.typ).Deprovision(ctx, flow, a) })
 }
 
 func (s *sink) Write(ctx context.Context, open sdk.WriteOpen) (stream sdk.WriteStream, err error) {
-	err = s.host.call(ctx, offering{asSink, s.typ}, func(in *instance) error {
-		c := in.newCall(ctx)
-		w, err := in.rpc.Sink(s.typ).Write(ctx, open)
-		if err != nil {
-			c.end()
-			return err
+	err = s.host.call(ctx, offering{asSink, s.typ}, tenantOf(open.Flow), func(v *visit) error {
+		v.stream(writes, false)
+		w, err := v.in.rpc.Sink(s.typ).Write(ctx, open)
+		if err == nil {
+			stream = &writeStream{w, v}
 		}
-		stream = &writeStream{w, c}
-		return nil
+		return err
 	})
 	return stream, err
 }
 
-// call calls f with the process of the moment.
-func (s *supervisor) call(ctx context.Context, f func(in *instance) error) error {
-	in, err := s.acquire(ctx)
-	if err != nil {
-		return err
-	}
-	return in.explain(ctx, f(in))
-}
-
-// explain replaces the error of a call that the end of the process has cut by one that says how it ended.
-func (in *instance) explain(ctx context.Context, err error) error {
+// cut says whether the end of the process is the cause of an error that a call ended with.
+func (in *instance) cut(ctx context.Context, err error) bool {
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, sdk.ErrUnread) || ctx.Err() != nil {
-		return err
+		return false
 	}
 	e := sdk.AsError(err)
 	if e.Err == nil || e.Code != sdk.Unavailable && e.Code != sdk.Internal {
-		return err // the plugin's own words: causes do not travel
+		return false // the plugin's own words: causes do not travel
 	}
 	// The connection breaks a moment before the process can be seen to have ended.
-	if in.process.wait(ctx, exitGrace) {
-		return in.lost()
-	}
-	return err
+	return in.process.wait(ctx, exitGrace)
 }
-
-// call is one stream on a process.
-type call struct {
-	ctx  context.Context // of the stream
-	in   *instance
-	once sync.Once
-}
-
-func (in *instance) newCall(ctx context.Context) *call {
-	in.flows.begin()
-	return &call{ctx: ctx, in: in}
-}
-
-func (c *call) explain(err error) error { return c.in.explain(c.ctx, err) }
-
-func (c *call) end() { c.once.Do(func() { c.in.flows.end() }) }
 
 type readStream struct {
 	sdk.ReadStream
-	call *call
+	visit *visit
 }
 
 func (s *readStream) Recv() (sdk.Frame, error) {
 	f, err := s.ReadStream.Recv()
-	return f, s.call.explain(err)
+	switch err {
+	case nil:
+		s.visit.passes(f)
+	case io.EOF:
+		s.visit.finished()
+	}
+	return f, s.visit.explain(err)
 }
 
 func (s *readStream) RequestCheckpoint() error {
-	return s.call.explain(s.ReadStream.RequestCheckpoint())
+	return s.visit.explain(s.ReadStream.RequestCheckpoint())
 }
 
 func (s *readStream) Acknowledge(sequence uint64) error {
-	return s.call.explain(s.ReadStream.Acknowledge(sequence))
+	s.visit.reached(sequence)
+	return s.visit.explain(s.ReadStream.Acknowledge(sequence))
 }
 
 func (s *readStream) Close() error {
-	defer s.call.end()
-	return s.call.explain(s.ReadStream.Close())
+	defer s.visit.end()
+	return s.visit.explain(s.ReadStream.Close())
 }
 
 type writeStream struct {
 	sdk.WriteStream
-	call *call
+	visit *visit
 }
 
-func (s *writeStream) Send(f sdk.Frame) error { return s.call.explain(s.WriteStream.Send(f)) }
+func (s *writeStream) Send(f sdk.Frame) error {
+	if begin, ok := f.(*sdk.PartBegin); ok {
+		s.visit.await(begin.Index)
+	}
+	s.visit.passes(f) // before it belongs to the sink
+	return s.visit.explain(s.WriteStream.Send(f))
+}
 
 func (s *writeStream) Recv() (sdk.Up, error) {
 	up, err := s.WriteStream.Recv()
-	return up, s.call.explain(err)
+	if err == nil {
+		s.visit.hears(up)
+	}
+	return up, s.visit.explain(err)
 }
 
 func (s *writeStream) Close() error {
-	defer s.call.end()
-	return s.call.explain(s.WriteStream.Close())
+	defer s.visit.end()
+	return s.visit.explain(s.WriteStream.Close())
 }

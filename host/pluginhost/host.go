@@ -98,6 +98,15 @@ type Settings struct {
 	MTLS MTLS
 	// ServerSideCopy lets stores copy what goes from one address in them to another, in place of moving it through the plugin and the host.
 	ServerSideCopy bool
+	// Isolation says which flows share a process. "": IsolationShared.
+	Isolation Isolation
+	// MaxProcesses bounds the processes beside the one that calls for no flow are made to, and all of them under IsolationShared. Calls
+	// that need another wait for one to become free, with bounds. 0: 32.
+	MaxProcesses int
+	// QuarantineAfter is the number of crashes within ten minutes, without a minute of steady run in between, that put the plugin into
+	// quarantine; crashes while it is launched count half. 0: 5. Less than 0: none do, and no flow is
+	// suspected of them either.
+	QuarantineAfter int
 	// StopTimeout is what the process has to end after that, and once more after a SIGTERM, before it is killed. 0: 5 seconds.
 	StopTimeout time.Duration
 }
@@ -269,6 +278,12 @@ func (s Settings) check() error {
 	if settings := []MTLS{"", MTLSAuto, MTLSOn, MTLSOff}; !slices.Contains(settings, s.MTLS) {
 		return fmt.Errorf("mtls %q is not one of %q", s.MTLS, settings[1:])
 	}
+	if kinds := []Isolation{"", IsolationShared, IsolationFlow, IsolationParticipant}; !slices.Contains(kinds, s.Isolation) {
+		return fmt.Errorf("isolation %q is not one of %q", s.Isolation, kinds[1:])
+	}
+	if s.MaxProcesses < 0 {
+		return fmt.Errorf("max processes %d is negative", s.MaxProcesses)
+	}
 	if s.LaneBuffer < 0 {
 		return fmt.Errorf("lane buffer %d is negative", s.LaneBuffer)
 	}
@@ -288,6 +303,8 @@ func (s Settings) withDefaults() Settings {
 	s.DrainTimeout = cmp.Or(s.DrainTimeout, 10*time.Second)
 	s.StopTimeout = cmp.Or(s.StopTimeout, 5*time.Second)
 	s.Start = cmp.Or(s.Start, StartOnDemand)
+	s.Isolation, s.MaxProcesses = cmp.Or(s.Isolation, IsolationShared), cmp.Or(s.MaxProcesses, defaultMaxProcesses)
+	s.QuarantineAfter = cmp.Or(s.QuarantineAfter, defaultQuarantineAfter)
 	s.Lane, s.MTLS = cmp.Or(s.Lane, LaneAuto), cmp.Or(s.MTLS, MTLSAuto)
 	return s
 }

@@ -42,6 +42,22 @@ type Info struct {
 	Sinks    []string
 	// Confinement is what the plugin may do on this machine.
 	Confinement []confine.Item
+	Isolation   Isolation
+	// Processes are those that there are, or are being launched: the one that is everyone's first.
+	Processes []Process
+	// Quarantine says why it is not launched any more; nil if it is.
+	Quarantine *Quarantine
+	// Suspects are flows that may crash it, and are kept apart.
+	Suspects []Suspect
+}
+
+// Process is one process of a plugin.
+type Process struct {
+	PID   int    // 0: it is being launched
+	For   string // whose it is
+	State State
+	Since time.Time // of State
+	Flows int       // open streams
 }
 
 // Plugins lists all plugins, those that may not be executed included, by name: of each first the build that takes new flows, then the file
@@ -117,6 +133,55 @@ func (s *supervisor) info() Info {
 		info.Version, info.Sources, info.Sinks = d.Version, typeNames(d.Sources), typeNames(d.Sinks)
 	}
 	return info
+}
+
+// info is that of the process which is everyone's, with what there is to say of the others.
+func (g *generation) info() Info {
+	info := g.supervisor.info()
+	info.Isolation, info.Quarantine, info.Suspects = g.settings.Isolation, g.ward.quarantined(), g.ward.list()
+	if p := g.process(); p.PID != 0 {
+		info.Processes = append(info.Processes, p)
+	}
+	g.pool.mu.Lock()
+	gone := g.pool.ended
+	g.pool.mu.Unlock()
+	last := func(e *Exit) {
+		if e != nil && (info.LastExit == nil || e.At.After(info.LastExit.At)) {
+			info.LastExit = e
+		}
+	}
+	count := func(st status) {
+		info.Restarts, info.Launches = info.Restarts+st.restarts, info.Launches+st.launches
+		last(st.lastExit)
+	}
+	count(gone)
+	for _, m := range g.pool.list() {
+		st, _ := m.snapshot()
+		count(st)
+		p := m.process()
+		if p.PID == 0 && p.State != StateStarting {
+			continue
+		}
+		info.Flows += p.Flows
+		info.Processes = append(info.Processes, p)
+	}
+	if q := info.Quarantine; q != nil && g.why() == "" {
+		info.State, info.Since, info.Problem = StateQuarantined, q.Since, q.Error()
+	}
+	if info.State == StateStopped && len(info.Processes) > 0 {
+		info.State = StateDraining
+	}
+	return info
+}
+
+// process says how it is with the process of a supervisor.
+func (s *supervisor) process() Process {
+	st, in := s.snapshot()
+	p := Process{For: s.room.String(), State: st.state, Since: st.since}
+	if in != nil {
+		p.PID, p.Flows = in.process.pid, in.flows.count()
+	}
+	return p
 }
 
 func typeNames(types []sdk.AddressType) []string {

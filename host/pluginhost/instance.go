@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-plugin"
@@ -22,7 +23,13 @@ type instance struct {
 	rpc         client
 	description sdk.Description
 	flows       streams
-	stopLanes   func() // nil if there are none
+	visits      visits
+	ready       time.Time   // when it became ready
+	crashed     func()      // notes once that it has ended by itself; nil if nobody is to know
+	frozen      atomic.Bool // it is killed because it did not answer
+	culprit     tenant      // who crashed it for the last time; this and verdict are valid when crashed has returned
+	verdict     error       // what it is told, nil if there is none
+	stopLanes   func()      // nil if there are none
 	policy      confine.Policy
 	confined    *confine.Process // nil if it is not
 

@@ -53,7 +53,7 @@ func launchShipped(t *testing.T, lane Lane, configs map[string][]byte) *Host {
 	// Only the plugins that are configured, to keep the suites quick.
 	own, settings := t.TempDir(), map[string]Settings{}
 	for name := range configs {
-		settings[name] = Settings{Lane: lane, ServerSideCopy: true}
+		settings[name] = Settings{Lane: lane, ServerSideCopy: true, QuarantineAfter: -1}
 		if err := os.Link(filepath.Join(dir, filePrefix+name), filepath.Join(own, filePrefix+name)); err != nil {
 			t.Fatal(err)
 		}

@@ -26,11 +26,14 @@ const (
 	StateStopped    State = "stopped"
 	StateBackoff    State = "backoff" // ended, will be launched again
 	StateFailed     State = "failed"  // cannot be launched; someone has to change something
+	// StateQuarantined: it crashed again and again, and is not launched until someone says so.
+	StateQuarantined State = "quarantined"
 )
 
 // States lists them all.
 func States() []State {
-	return []State{StateResolved, StateNotStarted, StateStarting, StateReady, StateDraining, StateStopped, StateBackoff, StateFailed}
+	return []State{StateResolved, StateNotStarted, StateStarting, StateReady, StateDraining, StateStopped, StateBackoff, StateFailed,
+		StateQuarantined}
 }
 
 // pace is how a supervisor spaces what it does.
@@ -45,6 +48,13 @@ type pace struct {
 	rescan         time.Duration // between looks at the plugin directory, besides those when something happens in it
 	settle         time.Duration // how long a file has to stay as it is to be whole
 	grace          time.Duration // how long a file has to be missing to have been removed
+	idle           time.Duration // how long a process that is not everyone's is kept without a call
+	window         time.Duration // crashes that are older do not count
+	rarely         time.Duration // between the attempts of a flow that needs a plugin in quarantine
+	tries          int           // crashes of a flow in a process of its own, without getting further, that are its own
+	cells          int           // processes that those are spread over who may have made another crash
+	caution        time.Duration // how long the part of a suspect has for itself
+	suspicion      time.Duration // how long a flow that is not heard of stays suspect
 }
 
 var defaultPace = pace{
@@ -58,6 +68,13 @@ var defaultPace = pace{
 	rescan:         10 * time.Second,
 	settle:         250 * time.Millisecond,
 	grace:          time.Second,
+	idle:           30 * time.Second,
+	window:         10 * time.Minute,
+	rarely:         5 * time.Minute,
+	tries:          3,
+	cells:          8,
+	caution:        250 * time.Millisecond,
+	suspicion:      time.Hour,
 }
 
 // backoff is how long to wait before the next launch, after a number of failures in a row. Half of it is chance, so that plugins that
@@ -81,8 +98,11 @@ type supervisor struct {
 	launch func(ctx context.Context, p program) (*instance, error)
 	// admit says whether a plugin that describes itself so can be used beside the others. It is called once for each launch.
 	admit func(in *instance) error
-	// demand, if not nil, gets a value when a process is needed for the first time.
+	// demand, if not nil, gets a value when a process is needed for the first time; if lazy, also after each that has ended.
 	demand chan struct{}
+	lazy   bool
+	room   room  // that it is the process of
+	ward   *ward // of its generation; nil: crashes mean nothing
 
 	cancel   context.CancelFunc
 	finished chan struct{}   // closed when run has returned
@@ -134,13 +154,23 @@ func (s *supervisor) run(ctx context.Context) {
 	defer close(s.finished)
 	defer s.hurry()
 	defer s.rouse()
-	select {
-	case <-s.needed():
-	case <-ctx.Done():
-		s.set(func(st *status) { st.state = StateStopped })
-		return
-	}
+	s.loop(ctx)
+}
+
+func (s *supervisor) loop(ctx context.Context) {
+	s.awaitNeed(ctx)
 	for failures := 0; ; {
+		if s.sitOut(ctx) {
+			failures = 0
+			if s.lazy {
+				s.awaitNeed(ctx)
+				continue
+			}
+		}
+		if ctx.Err() != nil {
+			s.set(func(st *status) { st.state = StateStopped })
+			return
+		}
 		began := time.Now()
 		err := s.runOnce(ctx)
 		switch e := (*Error)(nil); {
@@ -156,6 +186,9 @@ func (s *supervisor) run(ctx context.Context) {
 			failures = 0
 		}
 		failures++
+		if s.ward.note(err) {
+			continue
+		}
 		wait := s.pace.backoff(failures)
 		s.log.Warn("plugin will be launched again", "err", err, "wait", wait)
 		s.set(func(st *status) {
@@ -163,6 +196,42 @@ func (s *supervisor) run(ctx context.Context) {
 			st.restarts++
 		})
 		sleep(ctx, wait)
+		if s.lazy {
+			s.awaitNeed(ctx)
+		}
+	}
+}
+
+// awaitNeed waits until there has to be a process, or ctx has ended.
+func (s *supervisor) awaitNeed(ctx context.Context) {
+	if s.lazy {
+		select {
+		case <-s.demand: // of a process that has ended since
+		default:
+		}
+		s.set(func(st *status) { st.state = StateNotStarted })
+	}
+	select {
+	case <-s.needed():
+	case <-ctx.Done():
+	}
+}
+
+// sitOut waits until the plugin is not in quarantine, or ctx has ended, and says whether it was.
+func (s *supervisor) sitOut(ctx context.Context) (was bool) {
+	for {
+		q := s.ward.quarantined()
+		if q == nil || ctx.Err() != nil {
+			return was
+		}
+		if !was {
+			s.set(func(st *status) { st.state, st.problem = StateQuarantined, q })
+		}
+		was = true
+		select {
+		case <-q.over:
+		case <-ctx.Done():
+		}
 	}
 }
 
@@ -187,8 +256,14 @@ func (s *supervisor) runOnce(ctx context.Context) error {
 		}
 		return err
 	}
+	in.ready = time.Now()
+	in.crashed = sync.OnceFunc(func() {
+		if ctx.Err() == nil {
+			s.ward.fell(s.room, in)
+		}
+	})
 	took := time.Since(began)
-	s.log.Info("plugin is ready", "pid", in.process.pid, "version", in.description.Version, "took", took)
+	s.log.Info("plugin is ready", "process", s.room.String(), "pid", in.process.pid, "version", in.description.Version, "took", took)
 	s.enter(StateReady, in, took)
 	reason := s.watch(ctx, in)
 	if ctx.Err() != nil {
@@ -200,9 +275,14 @@ func (s *supervisor) runOnce(ctx context.Context) error {
 			err = in.end(reason)
 		}
 	} else {
+		in.frozen.Store(reason != "")
+		if reason == "" {
+			in.crashed() // before there is another that its flows could go to
+		}
 		// Nobody is to be given this process while it is cleared away.
 		s.set(func(st *status) { st.state, st.problem, st.retryAt = StateBackoff, errEnded, time.Now() })
 		err = in.end(reason)
+		in.crashed()
 	}
 	return s.leave(in, err)
 }
@@ -326,6 +406,8 @@ func (s *supervisor) acquire(ctx context.Context) (*instance, error) {
 			return in, nil
 		case st.state == StateFailed:
 			return nil, sdk.Errorf(sdk.Unavailable, "plugin %s has failed: %w", s.Name, st.problem)
+		case st.state == StateQuarantined:
+			return nil, s.ward.refusal()
 		case st.state == StateDraining, st.state == StateStopped:
 			return nil, sdk.Retryf(sdk.Unavailable, "plugin %s is %s", s.Name, st.state)
 		case st.state == StateBackoff && st.retryAt.After(deadline), !time.Now().Before(deadline):
@@ -434,6 +516,10 @@ func (s *supervisor) settled(ctx context.Context) error {
 		switch st.state {
 		case StateReady, StateNotStarted, StateDraining, StateStopped:
 			return nil
+		case StateQuarantined:
+			if s.ward.quarantined() != nil {
+				return st.problem
+			}
 		case StateBackoff, StateFailed:
 			return st.problem
 		}

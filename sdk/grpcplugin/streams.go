@@ -61,7 +61,7 @@ func (e *ending) lostLane() {
 // why is the error of a stream that was broken off.
 func (e *ending) why(ctx context.Context, err error) error {
 	if e.lost.Load() != nil && status.Code(err) == codes.Canceled {
-		return sdk.Retryf(sdk.Unavailable, "the plugin closed the lane of a flow and did not say why")
+		return sdk.Retryf(sdk.Unavailable, "the plugin closed the lane of a flow and did not say why: %w", err)
 	}
 	return fromStatus(ctx, err)
 }

@@ -125,12 +125,41 @@ func showPlugins(plugins *pluginhost.Host) []admin.Plugin {
 			p.Description = &d
 		}
 		p.Confinement = showConfinement(i.Confinement)
-		if e := i.LastExit; e != nil {
-			p.LastExit = &admin.Exit{At: e.At, Status: e.Status, Reason: e.Reason, Stderr: e.Stderr}
+		p.LastExit, p.Isolation = showExit(i.LastExit), string(i.Isolation)
+		for _, one := range i.Processes {
+			p.Processes = append(p.Processes, admin.PluginProcess{PID: one.PID, For: one.For, State: string(one.State), Since: one.Since,
+				Flows: one.Flows})
+		}
+		for _, one := range i.Suspects {
+			p.Suspects = append(p.Suspects, admin.PluginSuspect(one))
+		}
+		if q := i.Quarantine; q != nil {
+			p.Quarantine = &admin.Quarantine{Since: q.Since, Crashes: q.Crashes, WithinSeconds: q.Within.Seconds(), Exit: *showExit(&q.Exit), Do: q.Do}
 		}
 		out = append(out, p)
 	}
 	return out
+}
+
+func showExit(e *pluginhost.Exit) *admin.Exit {
+	if e == nil {
+		return nil
+	}
+	return &admin.Exit{At: e.At, Status: e.Status, Signal: e.Signal, Reason: e.Reason, Stderr: e.Stderr}
+}
+
+// releaser ends the quarantine of a plugin, in the words of the admin API.
+func releaser(plugins *pluginhost.Host) func(context.Context, string) error {
+	return func(ctx context.Context, name string) error {
+		err := plugins.Release(ctx, name)
+		switch {
+		case errors.Is(err, pluginhost.ErrUnknown):
+			return sdk.Errorf(sdk.NotFound, "%w", err)
+		case errors.Is(err, pluginhost.ErrNotQuarantined):
+			return sdk.Errorf(sdk.Conflict, "%w", err)
+		}
+		return nil // what became of its launch is what the plugin's state says
+	}
 }
 
 func showCandidate(c pluginhost.Candidate) admin.Plugin {

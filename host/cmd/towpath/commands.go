@@ -22,7 +22,7 @@ type command struct {
 func commands() []command {
 	return []command{serveCommand(), validateCommand(), pluginsListCommand(), pluginsDescribeCommand(), pluginsDocsCommand(), pluginsSchemaCommand(),
 		pluginsVerifyCommand(), pluginsNewCommand(), pluginsRescanCommand(),
-		pluginsTrustCommand(), pluginsDistrustCommand(), pluginsDiffCommand(),
+		pluginsReleaseCommand(), pluginsTrustCommand(), pluginsDistrustCommand(), pluginsDiffCommand(),
 		flowsListCommand(), flowsShowCommand(), flowsWatchCommand(), flowsRetryCommand(), flowsSkipCommand(), flowsResendCommand(), flowsTerminateCommand(), flowsAddressCommand(), flowsDataCommand(), flowsAgreementCommand(),
 		datasetsListCommand(), datasetsShowCommand(), datasetsPutCommand(), datasetsRemoveCommand(),
 		limitsListCommand(), limitsSetCommand(), limitsClearCommand(),

@@ -24,7 +24,8 @@ func pluginsListCommand() command {
 		long: `
 Lists the plugin directory of a configuration: for each file whether the trust policy allows it to be executed
 and, if not, why; for each that it allows, what it reads and writes. Files that are not allowed are never
-executed, those that the host has described before neither.`,
+executed, those that the host has described before neither. If a host runs with the configuration, it is asked how
+they are.`,
 		flags: func(fs *flag.FlagSet) func(context.Context, []string, io.Writer, io.Writer) error {
 			path, asJSON := configFlag(fs), jsonFlag(fs)
 			return func(ctx context.Context, _ []string, stdout, stderr io.Writer) error {
@@ -52,7 +53,8 @@ Shows what one plugin of a configuration's plugin directory is: its types, the p
 addresses, and the attributes of its configuration block; how it was built, if it is a program in Go; and what it
 may do: what it declares that it needs, what its plugin block allows, and what of that is in force on this
 machine, by what, or why not. If the host has not described it before, and the policy allows it, it is executed
-for that.`,
+for that. If a host runs with the configuration, it is asked how the plugin is: its processes, how the last one
+ended, and whether it is in quarantine.`,
 		flags: func(fs *flag.FlagSet) func(context.Context, []string, io.Writer, io.Writer) error {
 			path, asJSON := configFlag(fs), jsonFlag(fs)
 			return func(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -112,6 +114,7 @@ func examine(ctx context.Context, path, name string) ([]admin.Plugin, error) {
 		return nil, errNotFound{fmt.Errorf("there is no plugin %q in %s", name, cfg.Plugins.Directory)}
 	}
 	noteConflicts(out)
+	addRunning(ctx, path, out)
 	return out, nil
 }
 
@@ -177,7 +180,7 @@ func printPlugins(w io.Writer, plugins []admin.Plugin) error {
 		if note == "" && p.Status != string(pluginhost.StatusReady) {
 			note = p.Reason
 		}
-		row(t, p.Name, dash(p.Version), p.Status, dash(strings.Join(p.Sources, ",")), dash(strings.Join(p.Sinks, ",")),
+		row(t, p.Name, dash(p.Version), statusOf(p), dash(strings.Join(p.Sources, ",")), dash(strings.Join(p.Sinks, ",")),
 			dash(fmt.Sprintf("%.12s", p.SHA256)), note)
 	}
 	return t.Flush()
@@ -198,6 +201,9 @@ func printPlugin(w io.Writer, p admin.Plugin) error {
 	}
 	fmt.Fprintln(w)
 	printBuild(w, p.Build)
+	if err := printRunning(w, p); err != nil {
+		return err
+	}
 	fmt.Fprintln(w, "\nOn this machine it is kept to")
 	if err := printConfinement(w, p.Confinement); err != nil {
 		return err

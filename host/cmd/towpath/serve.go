@@ -179,7 +179,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	transfer := &pipeline.Transfer{Source: plugins.Source, Sink: plugins.Sink, Retry: pipeline.Retry(cfg.Transfer.Retry),
 		Digests: cfg.Transfer.Digests, Interval: cfg.Transfer.CheckpointInterval, Metrics: pipeline.NewMetrics(metrics), Logger: logger,
 		Admit: share.admit, Meter: share.meterOfTransfer, Accounts: share.accounts, InOneStore: plugins.InOneStore,
-		Absent: func(err error) bool { return errors.Is(err, pluginhost.ErrWithdrawn) }}
+		Absent: isAbsent, Passed: pluginhost.Passed}
 	engine := flow.New(flow.Options{Store: db, Catalog: catalog, Checker: plugins, Endpoint: endpoint,
 		Transfer: newTransfer(transfer, share.since), Sinks: plugins, DatasetIn: signaling.DatasetIn, AnswerWithin: cfg.SignalingSettings.AnswerWithin,
 		Renewer: renewal.New(renewal.Options{Signer: signers.of, AllowHTTP: overHTTP(peers), Logger: logger,
@@ -227,7 +227,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Movement: engine.Movement, Metrics: metrics, Logger: logger,
 		Token: cfg.Admin.Token.Reveal(), Limits: limits, Operations: engine, Read: local.Data, Datasets: known,
 		Agreement: agreement(&signaling.Agreements{ControlPlanes: directory}), ControlPlanes: office{directory, registrar},
-		Plugins: func() []admin.Plugin { return showPlugins(plugins) }, Rescan: plugins.Rescan, PluginBuild: readBuild,
+		Plugins: func() []admin.Plugin { return showPlugins(plugins) }, Rescan: plugins.Rescan, Release: releaser(plugins), PluginBuild: readBuild,
 		PluginTrust: newPluginTrust(cfg, db, plugins),
 		Ready:       func() error { return readiness(ready.Load(), plugins) }})
 	dispatcher := &signaling.Dispatcher{Outbox: db, ControlPlanes: directory, Logger: logger, Registerer: metrics}
@@ -307,13 +307,18 @@ func pluginConfigs(cfg *config.Config) map[string][]byte {
 	return configs
 }
 
+// isAbsent says of the failure of a transfer that nothing is wrong with it but that its plugin has to come, or to come back.
+func isAbsent(err error) bool {
+	return errors.Is(err, pluginhost.ErrWithdrawn) || errors.Is(err, pluginhost.ErrQuarantined) || errors.Is(err, pluginhost.ErrBusy)
+}
+
 func readiness(ready bool, plugins *pluginhost.Host) error {
 	if !ready {
 		return errors.New("starting or stopping")
 	}
 	var problems []error
 	for _, p := range plugins.Plugins() {
-		if p.State == pluginhost.StateBackoff || p.State == pluginhost.StateFailed {
+		if p.State == pluginhost.StateBackoff || p.State == pluginhost.StateFailed || p.State == pluginhost.StateQuarantined {
 			problems = append(problems, fmt.Errorf("plugin %s is not ready: %s", p.Name, p.Problem))
 		}
 		if p.Status == pluginhost.StatusMissing && !p.Removed {

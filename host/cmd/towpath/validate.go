@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -105,6 +106,7 @@ func newPluginHost(cfg *config.Config, o pluginhost.Options) (*pluginhost.Host, 
 			Binary: p.Binary, SHA256: p.SHA256, Environment: p.Environment, PassEnvironment: p.PassEnvironment,
 			StartTimeout: p.StartTimeout, DrainTimeout: p.DrainTimeout, StopTimeout: p.StopTimeout,
 			Lane: pluginhost.Lane(p.Lane), LaneBuffer: int(p.LaneBuffer), MTLS: pluginhost.MTLS(p.MTLS),
+			Isolation: pluginhost.Isolation(p.Isolation), MaxProcesses: p.MaxProcesses, QuarantineAfter: cmp.Or(p.QuarantineAfter, -1),
 			ServerSideCopy: p.ServerSideCopy, Start: pluginhost.Start(p.Start), DrainBound: p.DrainBound, Publisher: p.Publisher,
 			Allowed: confine.Allowed{Limits: confine.Limits(p.Limits), Environment: p.Permissions.Environment, Read: p.Permissions.Read,
 				Write: p.Permissions.Write, Connect: p.Permissions.Connect},

@@ -29,6 +29,9 @@ plugin "a" {
   lane_buffer      = "1GiB"
   mtls             = true
   start            = "later"
+  isolation        = "tenant"
+  max_processes    = 0
+  quarantine_after = -1
   stop_timeout     = "-1s"
 }
 plugin "b" {

@@ -41,6 +41,9 @@ plugin "file" {
   lane_buffer      = "2MiB"
   server_side_copy = false
   start            = "always"
+  isolation        = "participant"
+  max_processes    = 4
+  quarantine_after = 0
   mtls             = "on"
   publisher        = "acme"
   limits {
