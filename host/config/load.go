@@ -203,6 +203,7 @@ func (l *loader) plugin(b *hcl.Block) Plugin {
 	set(f, "server_side_copy", &p.ServerSideCopy, boolean)
 	set(f, "start", &p.Start, oneOf(StartOnDemand, StartAlways))
 	l.confinement(f, &p)
+	l.dialled(f, &p)
 	l.config.configBlocks[p.Name] = l.configBlock(f)
 	return p
 }
