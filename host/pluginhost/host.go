@@ -369,7 +369,7 @@ func (h *Host) superviseAll(candidates []Candidate) []error {
 		case err == nil:
 		case h.options.Watch && c.Status == StatusMissing:
 			h.log.Warn("plugin begins to work when its file comes", "plugin", c.Name, "path", c.Path)
-		case h.declared(c.Name):
+		case h.declares(c):
 			errs = append(errs, err)
 		default:
 			h.lookout.report(h.log, c, err)
@@ -433,6 +433,12 @@ func (c Candidate) refused() *Error {
 func (h *Host) declared(name string) bool {
 	_, ok := h.options.Plugins[name]
 	return ok
+}
+
+// declares says whether there are settings for what a candidate is: a file is not meant by those of a plugin that is dialled.
+func (h *Host) declares(c Candidate) bool {
+	s, ok := h.options.Plugins[c.Name]
+	return ok && s.Address == c.Address
 }
 
 // all lists the generations, see generations.

@@ -173,7 +173,7 @@ func (h *Host) Descriptions(ctx context.Context) ([]sdk.Description, error) {
 	all, errs := make([]sdk.Description, len(candidates)), make([]error, len(candidates))
 	var described sync.WaitGroup
 	for i, c := range candidates {
-		if c.usable() || h.declared(c.Name) && !(h.options.Watch && c.Status == StatusMissing) {
+		if c.usable() || h.declares(c) && !(h.options.Watch && c.Status == StatusMissing) {
 			described.Go(func() { all[i], errs[i] = h.describe(ctx, c) })
 		}
 	}
@@ -181,7 +181,7 @@ func (h *Host) Descriptions(ctx context.Context) ([]sdk.Description, error) {
 	var found []sdk.Description
 	for i, c := range candidates {
 		switch {
-		case errs[i] != nil && (!h.declared(c.Name) || c.Status == StatusDialled && h.options.Wait):
+		case errs[i] != nil && (!h.declares(c) || c.Status == StatusDialled && h.options.Wait):
 			h.log.Warn("plugin cannot be described", "plugin", c.Name, "err", errs[i])
 			errs[i] = nil
 		case errs[i] == nil && all[i].Name != "":
