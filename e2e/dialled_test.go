@@ -22,10 +22,10 @@ type loner struct {
 	process *process
 }
 
-// newLoner starts a plugin of those that are shipped. At tcp:// it shows what is in the folder tls.
-func newLoner(t testing.TB, name, address, tls string) *loner {
+// newLoner starts a plugin of a folder. At tcp:// it shows what is in the folder tls.
+func newLoner(t testing.TB, folder, name, address, tls string) *loner {
 	t.Helper()
-	l := &loner{t: t, path: filepath.Join(binaries.plugins, "towpath-plugin-"+name), address: address}
+	l := &loner{t: t, path: filepath.Join(folder, "towpath-plugin-"+name), address: address}
 	if strings.HasPrefix(address, "tcp://") {
 		l.more = []string{"-certificate", tls + "/server.pem", "-key", tls + "/server.key", "-client-ca", tls + "/ca.pem"}
 	}
@@ -80,8 +80,8 @@ func TestDialledPluginsComeAndGo(t *testing.T) {
 	d := &dataspace{t: t, provider: newHost(t, "provider", ""), consumer: newHost(t, "consumer", "")}
 	writeRandom(t, filepath.Join(d.provider.outbox(), "large.bin"), rand.NewChaCha8([32]byte{9}), size)
 	d.files = readTree(t, d.provider.outbox())
-	reads := newLoner(t, "file", "tcp://"+freeAddress(t), tls)
-	writes := newLoner(t, "file", "unix://"+socketFolder(t)+"/file.sock", "")
+	reads := newLoner(t, binaries.plugins, "file", "tcp://"+freeAddress(t), tls)
+	writes := newLoner(t, binaries.plugins, "file", "unix://"+socketFolder(t)+"/file.sock", "")
 	d.provider.dials(reads.address, tls)
 	d.consumer.dials(writes.address, "")
 	for _, h := range []*host{d.provider, d.consumer} {
@@ -155,7 +155,7 @@ func TestDialledPluginIsShown(t *testing.T) {
 		code, text, err := fetch(h.admin+"/readyz", "")
 		return err == nil && code == http.StatusServiceUnavailable && strings.Contains(text, "plugin file is not ready: plugin file: dial: ")
 	})
-	l := newLoner(t, "file", "unix://"+socket, "")
+	l := newLoner(t, binaries.plugins, "file", "unix://"+socket, "")
 	h.awaitReady()
 	var shown struct {
 		Name, Path, Address, Status, State, Generation string
