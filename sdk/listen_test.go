@@ -38,3 +38,15 @@ func TestListenAddress(t *testing.T) {
 		}
 	}
 }
+
+func FuzzListenAddress(f *testing.F) {
+	for _, s := range []string{"unix:///run/x.sock", "tcp://[::1]:7443", "tcp://:0", "unix://", "udp://a:1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		network, address, err := sdk.ListenAddress(s)
+		if err == nil && network+"://"+address != s {
+			t.Errorf("%q was taken for %s at %q", s, network, address)
+		}
+	})
+}

@@ -398,6 +398,32 @@ func TestDialledOffersSomethingElse(t *testing.T) {
 	mustContain(t, st.problem, "plugin good: configure: it wants a licence now")
 }
 
+// A file that has the name of a plugin which is dialled is another one's, and keeps nobody from anything.
+func TestFileWithTheNameOfADialledPlugin(t *testing.T) {
+	t.Parallel()
+	p := newLoner(t, misbehave, "good", "unix")
+	h, err := newHost(Options{Plugins: p.plugin(), Directory: directory(t, "good"), Trust: TrustOff, RuntimeDir: runtimeDir(t)}, quickPace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close(context.Background())
+	if all, err := h.Descriptions(t.Context()); err != nil || len(all) != 1 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if err := h.Start(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Rescan(t.Context()); err != nil {
+		t.Error(err)
+	}
+	greet(t, h)
+	all, err := h.Discover()
+	if err != nil || len(all) != 2 || all[0].Status != StatusDialled || all[1].Status != StatusUntrusted {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	mustContain(t, errors.New(all[1].Reason), `plugin "good" is dialled at unix://`)
+}
+
 func TestDialledSettings(t *testing.T) {
 	tls := &DialTLS{Certificate: "c", Key: "k", CA: "a"}
 	for says, s := range map[string]Settings{

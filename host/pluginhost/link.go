@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -47,7 +48,7 @@ var errLost = errors.New("the connection is lost")
 type link struct {
 	net.Conn
 	once   sync.Once
-	closed chan struct{}
+	closed chan struct{} // closed when it is of no use any more
 
 	mu   sync.Mutex // guards lost
 	lost error
@@ -55,10 +56,8 @@ type link struct {
 
 func (l *link) Read(b []byte) (int, error) {
 	n, err := l.Conn.Read(b)
-	if err != nil && !errors.Is(err, net.ErrClosed) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.lost = err
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		l.lose(err)
 	}
 	return n, err
 }
@@ -66,15 +65,29 @@ func (l *link) Read(b []byte) (int, error) {
 // Write fails when the other side has hung up; why, it may have said before.
 func (l *link) Write(b []byte) (int, error) {
 	n, err := l.Conn.Write(b)
-	if err != nil && !errors.Is(err, net.ErrClosed) {
+	if err != nil {
 		l.SetReadDeadline(time.Now().Add(lastWords))
 		l.Read(make([]byte, 1))
+		l.lose(err)
 	}
 	return n, err
 }
 
 // lastWords is how long is waited for what the other side has said last.
 const lastWords = time.Second
+
+// lose notes that the connection is lost, and why.
+func (l *link) lose(err error) {
+	if errors.Is(err, net.ErrClosed) {
+		return // by this side
+	}
+	l.mu.Lock()
+	if l.lost == nil {
+		l.lost = err
+	}
+	l.mu.Unlock()
+	l.once.Do(func() { close(l.closed) })
+}
 
 // cause is why the connection was lost; nil if it was not, or by this side.
 func (l *link) cause() error {
@@ -87,23 +100,25 @@ func (l *link) cause() error {
 }
 
 func (l *link) Close() error {
-	err := l.Conn.Close()
 	l.once.Do(func() { close(l.closed) })
-	return err
+	return l.Conn.Close()
 }
 
 // newConnection is the process of a dialled plugin: the connection to it. To signal it is to hang up.
 func newConnection(l *link) *process {
 	p := &process{link: l, exited: make(chan struct{})}
-	go func() {
-		<-l.closed
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.reaped = true
-		p.exit = newHangUp(l.cause(), p.reason)
-		close(p.exited)
-	}()
+	go p.awaitHangUp()
 	return p
+}
+
+func (p *process) awaitHangUp() {
+	<-p.link.closed
+	p.mu.Lock()
+	p.reaped = true
+	p.exit = newHangUp(p.link.cause(), p.reason)
+	p.mu.Unlock()
+	close(p.exited)
+	p.link.Close()
 }
 
 // newHangUp says how a connection ended.
