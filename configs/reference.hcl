@@ -257,6 +257,25 @@ plugin "http" {
   }
 }
 
+# A plugin that runs by itself, on this machine or another, and is dialled: "towpath-plugin-remote -listen unix:///run/towpath/remote.sock", or
+# "-listen tcp://0.0.0.0:7443 -certificate … -key … -client-ca …". The host is up without it, and dials it again whenever it is lost. Such a
+# block has start_timeout, drain_timeout, server_side_copy and config besides, and nothing that is about a file or a process: to trust the
+# plugin is to write this block, and what it may do is for whoever runs it to say.
+#: plugin "remote" {
+#:   # Who listens at a unix socket has to be the host's user or root, and nobody else may be able to write to the socket.
+#:   address = "tcp://plugins.example.internal:7443"
+#:   # Over TCP, always: each side shows a certificate that the other's authorities have signed. The files are read with each connection.
+#:   tls {
+#:     certificate = "tls/host.pem"
+#:     key         = "tls/host.key"
+#:     ca          = "tls/plugins-ca.pem"
+#:     server_name = "remote.example.internal" # that its certificate is for. Default: the host in the address
+#:   }
+#:   config {
+#:     root = "/srv/data" # a path where it runs
+#:   }
+#: }
+
 plugin "kafka" {
   config {
     allow           = ["loopback", "10.20.0.0/16"] # as for http; it holds for the brokers that a cluster advertises too

@@ -138,6 +138,46 @@ func TestPythonSuspendsAndResumes(t *testing.T) {
 	d.expectSameDigest(f)
 }
 
+// The plugin lives on its own, at a socket and behind mutual TLS, and hosts dial it. One and a host are killed while a file moves.
+func TestPythonIsDialled(t *testing.T) {
+	t.Parallel()
+	const size = 16 * mib
+	tls := t.TempDir()
+	newAuthority(t).write(t, tls)
+	plugins := "E2E_PLUGINS=" + pluginFolder(t, "http")
+	d := &dataspace{t: t, provider: newHost(t, "provider", "", plugins), consumer: newHost(t, "consumer", "", plugins)}
+	writeRandom(t, filepath.Join(d.provider.outbox(), "large.bin"), rand.NewChaCha8([32]byte{10}), size)
+	d.files = readTree(t, d.provider.outbox())
+	reads := newLoner(t, pythonPlugins, "pyfile", "tcp://"+freeAddress(t), tls)
+	writes := newLoner(t, pythonPlugins, "pyfile", "unix://"+socketFolder(t)+"/s", "")
+	d.provider.dials(reads.address, tls)
+	d.consumer.dials(writes.address, "")
+	for _, h := range []*host{d.provider, d.consumer} {
+		config, err := os.ReadFile(h.config + "/common.hcl")
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, h.config+"/common.hcl", strings.NewReplacer(`"File"`, `"PyFile"`, `plugin "file"`, `plugin "pyfile"`).Replace(string(config)))
+		h.start()
+	}
+	guard(t, d.consumer.inbox(), d.files)
+	d.consumer.network.rate.Store(8 * mib)
+	f := d.startPush("push")
+	d.consumer.network.awaitPassed(t, 3*mib)
+	writes.process.kill()
+	writes.start()
+	d.consumer.network.awaitPassed(t, 3*mib)
+	d.provider.kill()
+	d.provider.start()
+	d.finishPush(f)
+	d.expectSameDigest(f)
+	d.provider.stop()
+	reads.process.signal(syscall.SIGTERM)
+	if code := reads.process.exitCode(t); code != 0 {
+		t.Errorf("the plugin ended with code %d after a SIGTERM: %s", code, reads.process.stderr.String())
+	}
+}
+
 // A service manager's stop ends the plugin too, in good order, and leaves nothing.
 func TestPythonStops(t *testing.T) {
 	t.Parallel()

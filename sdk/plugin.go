@@ -13,7 +13,8 @@ type Plugin struct {
 	Documentation string // Markdown
 	// Config is the schema of the plugin's configuration block.
 	Config Schema
-	// Configure, if not nil, is called once before any source or sink is. Defaults of the schema are filled in.
+	// Configure, if not nil, is called once before any source or sink is. Defaults of the schema are filled in. In a plugin that lives on its
+	// own it is called again when all its hosts have gone and one comes with another configuration; nothing else is called then.
 	Configure func(ctx context.Context, c Config) error
 	Sources   []SourceType
 	Sinks     []SinkType

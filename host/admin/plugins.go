@@ -18,9 +18,11 @@ type PluginList struct {
 type Plugin struct {
 	Name    string `json:"name"`
 	Version string `json:"version,omitempty"`
-	Path    string `json:"path"`
-	SHA256  string `json:"sha256,omitempty"` // of the file
-	// Generation is the digest of the build that this is about: of the file, unless that has another content now. "": none was used.
+	Path    string `json:"path"`              // "" if it is dialled
+	Address string `json:"address,omitempty"` // that it is dialled at
+	SHA256  string `json:"sha256,omitempty"`  // of the file
+	// Generation is the digest of the build that this is about: of the file, unless that has another content now; of a plugin that is dialled,
+	// the digest of what it says of itself. "": none was used.
 	Generation string    `json:"generation,omitempty"`
 	Status     string    `json:"status"` // whether it may be executed
 	Reason     string    `json:"reason,omitempty"`

@@ -18,7 +18,7 @@ func (c *Config) Check(plugins []sdk.Description) error {
 	return err
 }
 
-// CheckSome is Check without plugins whose files may come later. What only they could make good is not an error, but told in later, which
+// CheckSome is Check without plugins that may come later. What only they could make good is not an error, but told in later, which
 // is nil or an *Error as well.
 func (c *Config) CheckSome(plugins []sdk.Description, absent ...string) (later, err error) {
 	k := &checker{config: c, found: map[string]sdk.Description{}, configs: map[string][]byte{}, absent: absent}
@@ -96,6 +96,14 @@ func (k *checker) plugins() {
 
 func (k *checker) declared(p Plugin) {
 	d, ok := k.found[p.Name]
+	if !ok && p.Address != "" {
+		report := k.report
+		if slices.Contains(k.absent, p.Name) {
+			report = k.lacks
+		}
+		report(p.Range, "Plugin not reached", "The plugin %q was not reached at %s.", p.Name, p.Address)
+		return
+	}
 	if !ok && slices.Contains(k.absent, p.Name) {
 		k.lacks(p.Range, "Plugin not found", "The file of the plugin %q is not in %s yet.", p.Name, k.config.Plugins.Directory)
 		return

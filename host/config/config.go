@@ -129,9 +129,14 @@ const (
 // Plugin is a plugin block.
 type Plugin struct {
 	Name string
+	// Address, if not "", is where the plugin is dialled, as sdk.ListenAddress reads it. It is not launched then, and what is about that has
+	// its default.
+	Address string
+	// TLS is there if and only if the plugin is dialled over TCP.
+	TLS *DialTLS
 	// Binary is a file name in the directory. "": the plugin's name, with or without the prefix "towpath-plugin-".
 	Binary string
-	// SHA256 of the binary in lower-case hexadecimal digits. "" if it is not pinned; never with TrustPinned.
+	// SHA256 of the binary in lower-case hexadecimal digits. "" if it is not pinned; with TrustPinned only if there is no binary.
 	SHA256 string
 	// Publisher is whose signature the binary has to have. "": anyone's, if it needs one at all.
 	Publisher string

@@ -206,6 +206,7 @@ func (l *loader) plugin(b *hcl.Block) Plugin {
 	set(f, "max_processes", &p.MaxProcesses, count)
 	set(f, "quarantine_after", &p.QuarantineAfter, countOrNone)
 	l.confinement(f, &p)
+	l.dialled(f, &p)
 	l.config.configBlocks[p.Name] = l.configBlock(f)
 	return p
 }

@@ -79,7 +79,7 @@ func (l *loader) finishTrust() {
 		switch {
 		case p.Publisher != "" && !slices.Contains(names, p.Publisher):
 			l.report(p.Range, "Unknown publisher", "plugins has no publisher %q.%s", p.Publisher, didYouMean(p.Publisher, names))
-		case plugins.Trust == TrustPinned && p.SHA256 == "":
+		case plugins.Trust == TrustPinned && p.SHA256 == "" && p.Address == "":
 			l.report(p.Range, "Missing pin", "plugins has trust = %q, so the plugin needs its sha256.", TrustPinned)
 		}
 	}

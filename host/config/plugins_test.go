@@ -144,6 +144,10 @@ func testPlugins() []sdk.Description {
 			}},
 		},
 		sdk.Description{
+			Name:   "elsewhere",
+			Config: sdk.Schema{Fields: []sdk.Field{{Name: "depth", Kind: sdk.Int}}},
+		},
+		sdk.Description{
 			Name:   "open",
 			Config: sdk.Schema{Open: true},
 		},

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/hashicorp/hcl/v2"
+
+	"github.com/towpath-dataplane/towpath/sdk"
 )
 
 const samples = "../../configs"
@@ -108,14 +110,15 @@ func TestReferenceUncommented(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "tls"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"public", "clients", "connector-ca", "client"} {
+	for _, name := range []string{"public", "clients", "connector-ca", "client", "host", "plugins-ca"} {
 		writePair(t, filepath.Join(dir, "tls"), name)
 	}
 	c, err := Load(filepath.Join(dir, "reference.hcl"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Check(shippedPlugins()); err != nil {
+	remote := sdk.Description{Name: "remote", Config: sdk.Schema{Fields: []sdk.Field{{Name: "root"}}}}
+	if err := c.Check(append(shippedPlugins(), remote)); err != nil {
 		t.Fatal(err)
 	}
 	checkHidden(t, c)

@@ -71,7 +71,7 @@ func (h *Host) load(digest string) (d described) {
 
 // remember keeps what a plugin has said of itself. Nothing depends on that but the next start.
 func (h *Host) remember(in *instance) {
-	if h.options.Cache == nil {
+	if h.options.Cache == nil || in.SHA256 == "" {
 		return
 	}
 	h.remembering.Lock()

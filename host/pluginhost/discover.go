@@ -16,12 +16,14 @@ import (
 	"syscall"
 )
 
-// Candidate is a file that may be a plugin. Nothing was executed to find out about it.
+// Candidate is a file that may be a plugin, or an address of one. Nothing was executed to find out about it.
 type Candidate struct {
 	// Name of the plugin: that of its Settings, or the file's name without "towpath-plugin-".
 	Name string
 	Path string
-	Size int64
+	// Address at which a plugin is dialled. It has no file then.
+	Address string
+	Size    int64
 	// SHA256 of the content in hexadecimal digits, "" if it could not be read.
 	SHA256 string
 	Owner  int // user id
@@ -43,6 +45,7 @@ const (
 	StatusWrongArch     Status = "wrong architecture" // built for another machine
 	StatusIncomplete    Status = "incomplete"         // it is still being written
 	StatusRetired       Status = "retired"            // an earlier file, whose flows come to an end
+	StatusDialled       Status = "dialled"            // it runs by itself, and is not executed
 )
 
 const (
@@ -67,6 +70,10 @@ func (h *Host) discover(g gate) ([]Candidate, error) {
 	}
 	var all []Candidate
 	for name, settings := range h.options.Plugins {
+		if settings.Address != "" {
+			all = append(all, dialledCandidate(name, settings))
+			continue
+		}
 		path := h.declaredPath(name, settings, paths)
 		delete(paths, path)
 		all = append(all, h.inspect(name, path, nil, g))
@@ -120,11 +127,13 @@ func (h *Host) inspectUndeclared(name, path string, files map[string]string, g g
 	if c.Status != StatusReady {
 		return c
 	}
-	_, declared := h.options.Plugins[name]
+	settings, declared := h.options.Plugins[name]
 	_, prefixed := files[filepath.Join(h.options.Directory, filePrefix+name)]
 	switch {
 	case !validName.MatchString(name):
 		c.Status, c.Reason = StatusUntrusted, "its name is not the name of a plugin: lower-case letters, digits, '-'"
+	case settings.Address != "":
+		c.Status, c.Reason = StatusUntrusted, fmt.Sprintf("plugin %q is dialled at %s", name, settings.Address)
 	case declared:
 		c.Status, c.Reason = StatusUntrusted, fmt.Sprintf("plugin %q has another binary", name)
 	case prefixed && filepath.Base(path) == name:
@@ -174,6 +183,9 @@ func (h *Host) inspect(name, path string, w io.Writer, g gate) Candidate {
 	c.Status, c.Reason = StatusReady, ground
 	return c
 }
+
+// usable says whether there is anything to launch or to dial.
+func (c Candidate) usable() bool { return c.Status == StatusReady || c.Status == StatusDialled }
 
 // openRegular opens a file, and nothing that could block or have an effect.
 func openRegular(path string) (*os.File, error) {

@@ -46,6 +46,9 @@ func (h *Host) newGeneration(p program, config []byte) *generation {
 	g.pool, g.ward = newPool(g), newWard(p.Name, h.pace, p.settings.QuarantineAfter, g.log)
 	g.supervisor.ward = g.ward
 	g.config, g.launch = config, h.launcher.launch
+	if p.dialled() {
+		h.redial(g)
+	}
 	g.admit = func(in *instance) error {
 		if err := h.admit(g, in.description); err != nil {
 			return err
@@ -155,6 +158,9 @@ func (h *Host) retire(g *generation, why string, patient bool) {
 
 // dropImage removes the copy of a program that is not launched any more.
 func (h *Host) dropImage(p program) {
+	if p.dialled() {
+		return
+	}
 	if err := h.launcher.dir.drop(p.image); err != nil {
 		h.log.Warn("the copy of a plugin is not removed", "plugin", p.Name, "err", err)
 	}

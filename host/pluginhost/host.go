@@ -59,6 +59,8 @@ type Options struct {
 	Cache Cache
 	// Watch says that Watch will be called: a plugin whose file is missing may come.
 	Watch bool
+	// Wait says that plugins which are dialled and cannot be reached may come later: Descriptions leaves them out.
+	Wait bool
 	// Configure gives the configuration of a plugin that comes after Start: a JSON object, see sdk.Config. The error says why there is
 	// none; the plugin is not used then. nil: it is what Start was given. It may be called concurrently.
 	Configure func(d sdk.Description) ([]byte, error)
@@ -68,6 +70,10 @@ type Options struct {
 
 // Settings are what an operator says about one plugin.
 type Settings struct {
+	// Address, if not "", is where the plugin is dialled in place of being launched, see sdk.ListenAddress: it lives by itself, and comes and
+	// goes by itself. Besides, it has StartTimeout, DrainTimeout, ServerSideCopy and, over TCP, TLS; all else is for plugins that are launched.
+	Address string
+	TLS     *DialTLS
 	// Binary is a file name in the directory, or an absolute path. "": the name with "towpath-plugin-" before it or, if there is no such
 	// file, the name.
 	Binary string
@@ -263,6 +269,13 @@ func (o Options) limited() bool {
 }
 
 func (s Settings) check() error {
+	if s.Address != "" {
+		if err := s.checkDialled(); err != nil {
+			return err
+		}
+	} else if s.TLS != nil {
+		return errors.New("TLS is for a plugin that is dialled over TCP")
+	}
 	if digest, err := hex.DecodeString(s.SHA256); s.SHA256 != "" && (err != nil || len(digest) != 32) {
 		return fmt.Errorf("%q is not a sha256: 64 hexadecimal digits", s.SHA256)
 	}
@@ -305,6 +318,9 @@ func (s Settings) withDefaults() Settings {
 	s.Start = cmp.Or(s.Start, StartOnDemand)
 	s.Isolation, s.MaxProcesses = cmp.Or(s.Isolation, IsolationShared), cmp.Or(s.MaxProcesses, defaultMaxProcesses)
 	s.QuarantineAfter = cmp.Or(s.QuarantineAfter, defaultQuarantineAfter)
+	if s.Address != "" {
+		s.QuarantineAfter = -1 // whoever runs it has to see to its crashes
+	}
 	s.Lane, s.MTLS = cmp.Or(s.Lane, LaneAuto), cmp.Or(s.MTLS, MTLSAuto)
 	return s
 }
@@ -314,7 +330,7 @@ func (s Settings) withDefaults() Settings {
 // launched now, and Start returns when each of them has become ready or has failed once. It is called once.
 //
 // The error joins the failures of the plugins that have Settings, among them those whose file is refused, or missing unless Watch is to
-// find it; other plugins' failures are logged. In either case the plugins that are ready can be used, and those whose failure can pass are
+// find it, but not those that are dialled, which can come at any time; other plugins' failures are logged. In either case the plugins that are ready can be used, and those whose failure can pass are
 // launched again; a caller who does not want that closes the Host.
 func (h *Host) Start(ctx context.Context, configs map[string][]byte) error {
 	candidates, err := h.Discover()
@@ -330,7 +346,7 @@ func (h *Host) Start(ctx context.Context, configs map[string][]byte) error {
 	h.mu.Unlock()
 	errs := h.superviseAll(candidates)
 	for _, s := range h.all() {
-		if err := s.settled(ctx); err != nil && h.declared(s.Name) {
+		if err := s.settled(ctx); err != nil && h.declared(s.Name) && !s.dialled() {
 			errs = append(errs, err)
 		}
 	}
@@ -373,7 +389,7 @@ func (h *Host) superviseAll(candidates []Candidate) []error {
 		case err == nil:
 		case h.options.Watch && c.Status == StatusMissing:
 			h.log.Warn("plugin begins to work when its file comes", "plugin", c.Name, "path", c.Path)
-		case h.declared(c.Name):
+		case h.declares(c):
 			errs = append(errs, err)
 		default:
 			h.lookout.report(h.log, c, err)
@@ -383,7 +399,7 @@ func (h *Host) superviseAll(candidates []Candidate) []error {
 }
 
 func (h *Host) superviseOne(c Candidate) error {
-	if c.Status != StatusReady {
+	if !c.usable() {
 		return c.refused()
 	}
 	p, err := h.resolve(c)
@@ -414,6 +430,9 @@ func (g *generation) take(a account, isNew bool) {
 
 // resolve makes the copy that will be executed, and decides on the copy once more.
 func (h *Host) resolve(c Candidate) (program, error) {
+	if c.Status == StatusDialled {
+		return h.dialledProgram(c), nil
+	}
 	c, image, err := h.launcher.dir.image(func(w io.Writer) Candidate { return h.inspect(c.Name, c.Path, w, nil) })
 	if err != nil {
 		return program{}, &Error{Plugin: c.Name, Doing: "launch", Err: err}
@@ -434,6 +453,12 @@ func (c Candidate) refused() *Error {
 func (h *Host) declared(name string) bool {
 	_, ok := h.options.Plugins[name]
 	return ok
+}
+
+// declares says whether there are settings for what a candidate is: a file is not meant by those of a plugin that is dialled.
+func (h *Host) declares(c Candidate) bool {
+	s, ok := h.options.Plugins[c.Name]
+	return ok && s.Address == c.Address
 }
 
 // all lists the generations, see generations.

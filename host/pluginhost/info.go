@@ -17,7 +17,8 @@ import (
 // Info is what an operator wants to know about a plugin.
 type Info struct {
 	Candidate
-	// Generation is the digest of the build that this is about, which can differ from that of the file. "": none of its builds was used.
+	// Generation is the digest of the build that this is about, which can differ from that of the file; of a dialled plugin, the digest of
+	// what it says of itself. "": none of its builds was used.
 	Generation string
 	// Removed says that there was a file while the host ran, and is none any more.
 	Removed bool
@@ -69,7 +70,7 @@ func (h *Host) Plugins() []Info {
 	files := slices.Clone(h.candidates)
 	for _, g := range h.generations() {
 		info := g.info()
-		is := slices.IndexFunc(files, func(c Candidate) bool { return c.Path == g.Path && c.SHA256 == g.SHA256 })
+		is := slices.IndexFunc(files, func(c Candidate) bool { return c.Name == g.Name && c.Path == g.Path && c.SHA256 == g.SHA256 })
 		switch {
 		case h.retiring[g]:
 			info.Status, info.Reason, info.Sources, info.Sinks = StatusRetired, g.why(), nil, nil
@@ -106,7 +107,11 @@ func (h *Host) Confinement(name string, declared *sdk.Permissions) []confine.Ite
 	if err != nil {
 		return nil // such a plugin is not launched
 	}
-	return h.launcher.confiner.Items(p)
+	items := h.launcher.confiner.Items(p)
+	if h.options.Plugins[name].Address != "" {
+		return unconfine(items)
+	}
+	return items
 }
 
 func rank(i Info) int {
@@ -130,6 +135,9 @@ func (s *supervisor) info() Info {
 		info.PID, info.Flows = in.process.pid, in.flows.count()
 	}
 	if d := st.description; d != nil {
+		if s.dialled() {
+			info.Generation = fingerprint(*d)
+		}
 		info.Version, info.Sources, info.Sinks = d.Version, typeNames(d.Sources), typeNames(d.Sinks)
 	}
 	return info
@@ -230,7 +238,7 @@ func (h *Host) Descriptions(ctx context.Context) ([]sdk.Description, error) {
 	all, errs := make([]sdk.Description, len(candidates)), make([]error, len(candidates))
 	var described sync.WaitGroup
 	for i, c := range candidates {
-		if c.Status == StatusReady || h.declared(c.Name) && !(h.options.Watch && c.Status == StatusMissing) {
+		if c.usable() || h.declares(c) && !(h.options.Watch && c.Status == StatusMissing) {
 			described.Go(func() { all[i], errs[i] = h.describe(ctx, c) })
 		}
 	}
@@ -238,7 +246,7 @@ func (h *Host) Descriptions(ctx context.Context) ([]sdk.Description, error) {
 	var found []sdk.Description
 	for i, c := range candidates {
 		switch {
-		case errs[i] != nil && !h.declared(c.Name):
+		case errs[i] != nil && (!h.declares(c) || c.Status == StatusDialled && h.options.Wait):
 			h.log.Warn("plugin cannot be described", "plugin", c.Name, "err", errs[i])
 			errs[i] = nil
 		case errs[i] == nil && all[i].Name != "":
@@ -250,7 +258,9 @@ func (h *Host) Descriptions(ctx context.Context) ([]sdk.Description, error) {
 
 // candidate finds the file of a plugin. Of several, the one that can be executed is the plugin's.
 func (h *Host) candidate(name string) (Candidate, error) {
-	if s, ok := h.options.Plugins[name]; ok {
+	if s, ok := h.options.Plugins[name]; ok && s.Address != "" {
+		return dialledCandidate(name, s), nil
+	} else if ok {
 		files, err := h.filesByName()
 		if err != nil {
 			return Candidate{}, err
@@ -273,9 +283,9 @@ func (h *Host) candidate(name string) (Candidate, error) {
 	return found, nil
 }
 
-// describe launches a candidate, asks, and stops it.
+// describe launches a candidate, asks, and stops it. A plugin that is dialled it asks, and hangs up.
 func (h *Host) describe(ctx context.Context, c Candidate) (sdk.Description, error) {
-	if c.Status != StatusReady {
+	if !c.usable() {
 		return sdk.Description{}, c.refused()
 	}
 	if d, ok := h.Description(c.Name); ok {

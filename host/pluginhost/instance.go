@@ -20,6 +20,7 @@ import (
 type instance struct {
 	program
 	process     *process
+	link        *link // the connection to a dialled plugin, see dial; otherwise nil
 	rpc         client
 	description sdk.Description
 	flows       streams
@@ -33,7 +34,7 @@ type instance struct {
 	policy      confine.Policy
 	confined    *confine.Process // nil if it is not
 
-	client  *plugin.Client
+	client  *plugin.Client // nil if it is dialled
 	folder  string
 	scratch string
 	out     *output
@@ -77,8 +78,9 @@ func (in *instance) configure(ctx context.Context, config []byte) error {
 // fail ends the instance and says why, with what its process said last. If ctx is about to end, or the process by itself, that is the
 // better reason, and is waited for.
 func (in *instance) fail(ctx context.Context, doing string, err error) *Error {
-	final := errors.As(err, new(finalError))
-	if !final && in.process != nil {
+	// A dialled plugin can be another one tomorrow.
+	final := errors.As(err, new(finalError)) && !in.dialled()
+	if !final && in.process != nil && !in.dialled() {
 		in.process.wait(ctx, exitGrace)
 	}
 	switch cause := context.Cause(ctx); {
@@ -91,14 +93,28 @@ func (in *instance) fail(ctx context.Context, doing string, err error) *Error {
 		err = errors.Join(err, left)
 	}
 	e := &Error{Plugin: in.Name, Doing: doing, Err: err, Final: final}
-	if exit, ok := in.exited(); ok {
+	if exit, ok := in.exited(); ok && !in.dialled() {
 		e.Exit = &exit
 	}
 	return e
 }
 
+// ended is that the process has ended, as an error.
+func (in *instance) ended() error {
+	if !in.dialled() {
+		return errEnded
+	}
+	if exit, ok := in.exited(); ok {
+		return errors.New(exit.String())
+	}
+	return errLost
+}
+
 // lost is what callers get for a call that ended because the process did.
 func (in *instance) lost() *sdk.Error {
+	if in.dialled() {
+		return sdk.Retryf(sdk.Unavailable, "plugin %s: %s", in.Name, in.process.exit)
+	}
 	return sdk.Retryf(sdk.Unavailable, "plugin %s ended: %s", in.Name, in.process.exit)
 }
 

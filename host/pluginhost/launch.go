@@ -70,6 +70,9 @@ func (p program) secure() bool {
 // what it needs of the machine is launched again, confined to that, unless it is so already. The error is an *Error; nothing is left of
 // the process then.
 func (l *launcher) launch(ctx context.Context, p program) (*instance, error) {
+	if p.dialled() {
+		return l.dial(ctx, p)
+	}
 	in, err := l.launchSecure(ctx, p)
 	if err != nil || in.description.Permissions == nil || !p.declared.CompareAndSwap(nil, in.description.Permissions) {
 		return in, err

@@ -49,10 +49,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	builds := map[string][]Info{} // by name of plugin
 	files := map[Status]int{}
 	for _, i := range m.host.Plugins() {
-		if i.Generation != "" {
+		if i.Generation != "" || i.Address != "" {
 			builds[i.Name] = append(builds[i.Name], i)
 		}
-		if i.Status != StatusRetired {
+		if i.Status != StatusRetired && i.Address == "" {
 			files[i.Status]++
 		}
 	}

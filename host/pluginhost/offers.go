@@ -30,7 +30,9 @@ func (h *Host) Sink(typ string) (sdk.DataSink, error) {
 }
 
 // mayCome says whether what find did not find can be had later.
-func (h *Host) mayCome(err error) bool { return h.options.Watch || errors.Is(err, ErrWithdrawn) }
+func (h *Host) mayCome(err error) bool {
+	return h.options.Watch || h.dials() || errors.Is(err, ErrWithdrawn)
+}
 
 // ResumesInside reports whether the sink of a type can go on in the middle of a part.
 func (h *Host) ResumesInside(typ string) bool {

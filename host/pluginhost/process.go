@@ -44,9 +44,11 @@ func (e Exit) lastWords() string {
 	return fmt.Sprintf("%.200q", line)
 }
 
-// process is a plugin's process and everything that it started and that is still in its process group.
+// process is a plugin's process and everything that it started and that is still in its process group. Of a dialled plugin it is the
+// connection: neither has it a pid nor output, and any signal hangs up.
 type process struct {
 	pid    int
+	link   *link // nil unless it is a connection
 	cmd    *exec.Cmd
 	out    *output
 	pipes  []*os.File // read ends
@@ -128,6 +130,10 @@ func (p *process) signal(sig syscall.Signal, reason string) {
 	}
 	if p.reason == "" {
 		p.reason = reason
+	}
+	if p.link != nil {
+		p.link.Close()
+		return
 	}
 	syscall.Kill(-p.pid, sig)
 }

@@ -20,6 +20,9 @@ const (
 // Each step is bounded by the plugin's settings, and all of them by ctx: when it ends, the rest is skipped. The error says that flows
 // were cut or that the process had to be killed.
 func (in *instance) stop(ctx context.Context) error {
+	if in.dialled() {
+		return in.leave(ctx)
+	}
 	err := in.drain(ctx)
 	shutdown := in.shutdown()
 	if !in.process.wait(ctx, in.settings.StopTimeout) {
@@ -54,7 +57,9 @@ func (in *instance) shutdown() <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		in.client.Kill()
+		if in.client != nil {
+			in.client.Kill()
+		}
 		in.mu.Lock()
 		defer in.mu.Unlock()
 		if in.conn != nil {

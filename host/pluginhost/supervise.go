@@ -190,7 +190,7 @@ func (s *supervisor) loop(ctx context.Context) {
 			continue
 		}
 		wait := s.pace.backoff(failures)
-		s.log.Warn("plugin will be launched again", "err", err, "wait", wait)
+		s.log.Warn("plugin will be "+s.verb()+" again", "err", err, "wait", wait)
 		s.set(func(st *status) {
 			st.state, st.problem, st.retryAt = StateBackoff, err, time.Now().Add(wait)
 			st.restarts++
@@ -263,7 +263,7 @@ func (s *supervisor) runOnce(ctx context.Context) error {
 		}
 	})
 	took := time.Since(began)
-	s.log.Info("plugin is ready", "process", s.room.String(), "pid", in.process.pid, "version", in.description.Version, "took", took)
+	s.log.Info("plugin is ready", "process", s.room.String(), s.place(in), "version", in.description.Version, "took", took)
 	s.enter(StateReady, in, took)
 	reason := s.watch(ctx, in)
 	if ctx.Err() != nil {
@@ -280,7 +280,7 @@ func (s *supervisor) runOnce(ctx context.Context) error {
 			in.crashed() // before there is another that its flows could go to
 		}
 		// Nobody is to be given this process while it is cleared away.
-		s.set(func(st *status) { st.state, st.problem, st.retryAt = StateBackoff, errEnded, time.Now() })
+		s.set(func(st *status) { st.state, st.problem, st.retryAt = StateBackoff, in.ended(), time.Now() })
 		err = in.end(reason)
 		in.crashed()
 	}
@@ -463,8 +463,8 @@ func (s *supervisor) enter(state State, in *instance, took time.Duration) {
 
 // leave records that a process has ended, and returns that as an error. err is what went wrong while it was ended.
 func (s *supervisor) leave(in *instance, err error) error {
-	ended := &Error{Plugin: s.Name, Doing: "run", Err: errEnded}
-	if exit, ok := in.exited(); ok {
+	ended := &Error{Plugin: s.Name, Doing: "run", Err: in.ended()}
+	if exit, ok := in.exited(); ok && !in.dialled() {
 		ended.Exit = &exit
 		s.log.Info("plugin process ended", "pid", in.process.pid, "status", exit.Status, "reason", exit.Reason)
 	}

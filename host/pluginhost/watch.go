@@ -156,7 +156,7 @@ func (h *Host) look(ctx context.Context, forced bool) (unsettled bool, arriving 
 		}
 	}
 	for _, c := range candidates {
-		if c.Status != StatusReady && c.Status != StatusMissing && c.Status != StatusIncomplete {
+		if !c.usable() && c.Status != StatusMissing && c.Status != StatusIncomplete {
 			h.lookout.report(h.log, c, c.refused())
 		}
 	}
@@ -175,6 +175,8 @@ func (h *Host) compare(c Candidate, forced bool) (unsettled bool, arriving <-cha
 	switch {
 	case c.Status == StatusIncomplete:
 		return true, nil
+	case c.Status == StatusDialled: // it comes and goes by itself
+		return false, nil
 	case c.Status == StatusMissing && !used:
 		return false, nil
 	case c.Status == StatusMissing && !h.lookout.missing(c.Name, h.pace.grace):

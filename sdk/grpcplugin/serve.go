@@ -2,6 +2,8 @@ package grpcplugin
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -28,10 +30,12 @@ const (
 
 // Serve runs a plugin. It is all that a plugin's main has to do, and returns when the host ends the plugin. Log with slog's default
 // logger: its records reach the host's log. Standard output is not for logs.
+//
+// A plugin that no host launches, but somebody with the argument -listen, lives on its own: hosts dial it, several at once and one after the
+// other, until a SIGTERM. It logs to its own standard error.
 func Serve(p sdk.Plugin) {
 	if os.Getenv(Handshake.MagicCookieKey) != Handshake.MagicCookieValue {
-		fmt.Fprintf(os.Stderr, "%s %s is a plugin of Towpath. Put it into the host's plugin directory; towpath launches it.\n", p.Name, p.Version)
-		os.Exit(1)
+		os.Exit(startedByHand(p, os.Args[1:]))
 	}
 	defer runtime.KeepAlive(raiseHeap())
 	slog.SetDefault(slog.New(newLogHandler(os.Stderr)))
@@ -45,6 +49,29 @@ func Serve(p sdk.Plugin) {
 		Logger: hclog.New(&hclog.LoggerOptions{
 			Name: p.Name, Level: hclog.Warn, Output: os.Stderr, JSONFormat: true}),
 	})
+}
+
+// startedByHand is Serve without a host. It returns the exit status.
+func startedByHand(p sdk.Plugin, args []string) int {
+	if len(args) == 0 {
+		fmt.Fprintf(os.Stderr, "%s %s is a plugin of Towpath. Put it into the host's plugin directory; towpath launches it.\n"+
+			"Or have it live on its own, and hosts dial it: -listen unix:///run/%s.sock. -help says more.\n", p.Name, p.Version, p.Name)
+		return 1
+	}
+	l, err := parseListening(p, args, os.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err == nil {
+		defer runtime.KeepAlive(raiseHeap())
+		slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+		err = serveAlone(p, l)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", p.Name, err)
+		return 1
+	}
+	return 0
 }
 
 // exitOnTerm lets running flows end or be cut by the host before it exits on SIGTERM.

@@ -24,6 +24,7 @@ type pluginServer struct {
 	sources map[string]sdk.DataSource
 	sinks   map[string]sdk.DataSink
 	orders  orders
+	hosts   *hosts // nil if the host launched it
 
 	mu       sync.Mutex // guards what follows
 	flows    int
@@ -48,11 +49,16 @@ func (s *pluginServer) Describe(_ context.Context, r *pluginv1.DescribeRequest) 
 }
 
 func (s *pluginServer) Configure(ctx context.Context, r *pluginv1.ConfigureRequest) (*pluginv1.ConfigureResponse, error) {
-	if s.plugin.Configure == nil {
-		return &pluginv1.ConfigureResponse{}, nil
+	apply := func(c sdk.Config) error {
+		if s.plugin.Configure == nil {
+			return nil
+		}
+		return s.plugin.Configure(ctx, c)
 	}
-	err := s.plugin.Configure(ctx, sdk.Config{JSON: r.ConfigJson, ScratchDir: r.ScratchDir})
-	return &pluginv1.ConfigureResponse{}, statusOf(err)
+	if s.hosts != nil {
+		return &pluginv1.ConfigureResponse{}, statusOf(s.hosts.configure(ctx, r.ConfigJson, s.busy, apply))
+	}
+	return &pluginv1.ConfigureResponse{}, statusOf(apply(sdk.Config{JSON: r.ConfigJson, ScratchDir: r.ScratchDir}))
 }
 
 func (s *pluginServer) Health(context.Context, *pluginv1.HealthRequest) (*pluginv1.HealthResponse, error) {
@@ -66,6 +72,9 @@ func (s *pluginServer) Health(context.Context, *pluginv1.HealthRequest) (*plugin
 }
 
 func (s *pluginServer) Drain(ctx context.Context, r *pluginv1.DrainRequest) (*pluginv1.DrainResponse, error) {
+	if s.hosts != nil {
+		return nil, statusOf(sdk.Errorf(sdk.Unsupported, "the plugin lives on its own: it is no host's to end"))
+	}
 	if r.Deadline != nil {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, r.Deadline.AsDuration())

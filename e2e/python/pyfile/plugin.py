@@ -1,6 +1,8 @@
 """What a program needs to be a plugin of a Towpath host, without go-plugin: the environment, the socket, the line on standard output that
-says where it is, the three services that go-plugin's client asks for, and an end."""
+says where it is, the three services that go-plugin's client asks for, and an end. And what it needs to live on its own, for hosts that dial
+it: an address."""
 
+import argparse
 import json
 import logging
 import os
@@ -38,7 +40,12 @@ OPTIONS = [
 
 def main():
     if os.environ.get(COOKIE) != DATASPACE:
-        sys.exit(f"{NAME} is a plugin of Towpath. Put it into the host's plugin directory; towpath launches it.")
+        if len(sys.argv) > 1:
+            return live_alone(arguments())
+        sys.exit(
+            f"{NAME} is a plugin of Towpath. Put it into the host's plugin directory; towpath launches it.\n"
+            f"Or have it live on its own, and hosts dial it: -listen unix:///run/{NAME}.sock. -help says more."
+        )
     versions = os.environ.get("PLUGIN_PROTOCOL_VERSIONS", str(VERSION))
     if str(VERSION) not in versions.split(","):
         sys.exit(f"the host speaks version {versions} of the plugin protocol, this plugin speaks {VERSION}")
@@ -66,6 +73,56 @@ def main():
     if os.path.exists(socket):
         os.unlink(socket)
     os._exit(0)  # threads that wait for the disk hold nothing up
+
+
+def arguments():
+    """What a plugin in Go takes, too."""
+    options = argparse.ArgumentParser(prog=NAME, description="A plugin of Towpath that lives on its own.", allow_abbrev=False)
+    options.add_argument("-listen", required=True, help="address that hosts dial: unix:///path or tcp://host:port")
+    options.add_argument("-certificate", help="PEM file with the plugin's certificate and its chain, for tcp")
+    options.add_argument("-key", help="PEM file with the key of the certificate")
+    options.add_argument("-client-ca", help="PEM file with the authorities of hosts' certificates")
+    args = options.parse_args()
+    network, _, address = args.listen.partition("://")
+    files = [args.key, args.certificate, args.client_ca]
+    if network == "unix" and address.startswith("/") and not any(files):
+        return address, None
+    if network == "tcp" and all(files):
+        return address, [read(name) for name in files]
+    options.error("-listen is unix:///path, or tcp://host:port with -certificate, -key and -client-ca: over tcp there is always mutual TLS")
+
+
+def read(name):
+    with open(name, "rb") as file:
+        return file.read()
+
+
+def live_alone(where):
+    """Serves hosts that dial, until somebody ends it."""
+    address, secrets = where
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    flows = services.Flows()
+    # A host that is gone without a word keeps nothing here.
+    options = [*OPTIONS, ("grpc.keepalive_time_ms", 10000), ("grpc.keepalive_timeout_ms", 20000)]
+    server = grpc.server(futures.ThreadPoolExecutor(services.THREADS), options=options)
+    services.add_to(server, flows, alone=True)
+    if secrets is None:
+        mask = os.umask(0o177)  # nobody else may connect
+        server.add_insecure_port("unix:" + address)
+        os.umask(mask)
+    else:
+        key, certificate, authorities = secrets
+        server.add_secure_port(address, grpc.ssl_server_credentials([(key, certificate)], authorities, require_client_auth=True))
+    server.start()
+    logging.info("plugin listens at %s", address)
+    while not stop.wait(0.2):
+        pass
+    flows.drain(DRAIN_ON_TERM)
+    server.stop(0).wait(2)
+    os._exit(0)
 
 
 def socket_path():

@@ -105,9 +105,12 @@ class Flows:
 class Plugin(rpc.PluginServicer):
     """Who the plugin is, what it takes to run, how it ends."""
 
-    def __init__(self, flows):
+    def __init__(self, flows, alone):
         self.flows = flows
+        self.alone = alone  # there can be several hosts
+        self.config = None
         self.volume = None  # until Configure
+        self.configuring = threading.Lock()
 
     def configured(self):
         if self.volume is None:
@@ -126,8 +129,15 @@ class Plugin(rpc.PluginServicer):
         )
 
     def Configure(self, request, context):
-        with answering(context):
-            self.volume = Volume(read_config(request.config_json))
+        with answering(context), self.configuring:
+            if self.volume and self.alone and self.config != request.config_json:
+                # Whether a host has gone, this library does not tell.
+                raise PluginError(
+                    pb.ERROR_CODE_UNAVAILABLE, "it has another configuration, until it is started again", retryable=True
+                )
+            if self.config != request.config_json:
+                self.volume = Volume(read_config(request.config_json))
+                self.config = request.config_json
         return pb.ConfigureResponse()
 
     def Health(self, request, context):
@@ -135,6 +145,9 @@ class Plugin(rpc.PluginServicer):
         return pb.HealthResponse(status=status, flows=self.flows.count)
 
     def Drain(self, request, context):
+        if self.alone:
+            with answering(context):
+                raise PluginError(pb.ERROR_CODE_UNSUPPORTED, "the plugin lives on its own: it is no host's to end")
         deadline = request.deadline.ToNanoseconds() / 1e9 if request.HasField("deadline") else None
         left = context.time_remaining()
         known = [s for s in (deadline, left) if s is not None]
@@ -288,9 +301,9 @@ def validation(wrong):
     return pb.ValidateResponse(errors=[pb.FieldError(field=f, message=m) for f, m in wrong])
 
 
-def add_to(server, flows):
+def add_to(server, flows, alone=False):
     """Puts the services on a server."""
-    plugin = Plugin(flows)
+    plugin = Plugin(flows, alone)
     rpc.add_PluginServicer_to_server(plugin, server)
     rpc.add_DataSourceServicer_to_server(DataSource(plugin, flows), server)
     rpc.add_DataSinkServicer_to_server(DataSink(plugin, flows), server)

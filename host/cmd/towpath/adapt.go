@@ -163,10 +163,10 @@ func releaser(plugins *pluginhost.Host) func(context.Context, string) error {
 }
 
 func showCandidate(c pluginhost.Candidate) admin.Plugin {
-	return admin.Plugin{Name: c.Name, Path: c.Path, SHA256: c.SHA256, Status: string(c.Status), Reason: c.Reason}
+	return admin.Plugin{Name: c.Name, Path: c.Path, Address: c.Address, SHA256: c.SHA256, Status: string(c.Status), Reason: c.Reason}
 }
 
-// readBuild reads how a plugin was built; nil if it does not say.
+// readBuild reads how a plugin was built; nil if it does not say, or has no file.
 func readBuild(path string) *admin.Build {
 	b, err := pluginhost.ReadBuild(path)
 	if err != nil {

@@ -101,6 +101,8 @@ func (t pluginTrust) Trust(ctx context.Context, name, sha256 string) (*admin.Dec
 		return nil, sdk.Errorf(sdk.NotFound, "there is no plugin %q", name)
 	case err != nil:
 		return nil, err
+	case c.Status == pluginhost.StatusDialled:
+		return nil, sdk.Errorf(sdk.Conflict, "plugin %q is dialled at %s: it is trusted by its plugin block, and has no file", name, c.Address)
 	case c.Status != pluginhost.StatusReady && c.Status != pluginhost.StatusUntrusted:
 		return nil, sdk.Errorf(sdk.Conflict, "%s cannot be executed: %s: %s", c.Path, c.Status, c.Reason)
 	case sha256 != "" && !strings.EqualFold(sha256, c.SHA256):

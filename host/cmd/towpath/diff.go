@@ -104,7 +104,7 @@ func runningSide(ctx context.Context, path, name string) (side, error) {
 	if err := adminAt(path).get(ctx, "/api/v1/plugins/"+url.PathEscape(name), nil, &p); err != nil {
 		return side{}, err
 	}
-	s := side{Path: p.Path, SHA256: p.SHA256, build: p.Build, description: p.Description}
+	s := side{Path: cmp.Or(p.Path, p.Address), SHA256: p.SHA256, build: p.Build, description: p.Description}
 	if p.Description == nil {
 		s.Unknown = cmp.Or(p.Problem, p.Reason, "the host has not launched it")
 	}
@@ -134,8 +134,8 @@ func fileSide(ctx context.Context, cfg *config.Config, name, file string) (side,
 	case c.Status == pluginhost.StatusMissing:
 		return side{}, errNotFound{fmt.Errorf("%s: %s", c.Path, c.Reason)}
 	}
-	s := side{Path: c.Path, SHA256: c.SHA256, build: readBuild(c.Path)}
-	if c.Status != pluginhost.StatusReady {
+	s := side{Path: cmp.Or(c.Path, c.Address), SHA256: c.SHA256, build: readBuild(c.Path)}
+	if c.Status != pluginhost.StatusReady && c.Status != pluginhost.StatusDialled {
 		s.Unknown = "it was not executed: " + c.Reason
 		return s, nil
 	}
@@ -157,8 +157,8 @@ func withBinary(cfg *config.Config, name, file string) (*config.Config, error) {
 	out := *cfg
 	out.Plugins.Declared = slices.Clone(cfg.Plugins.Declared)
 	for i := range out.Plugins.Declared {
-		if out.Plugins.Declared[i].Name == name {
-			out.Plugins.Declared[i].Binary = file
+		if p := &out.Plugins.Declared[i]; p.Name == name {
+			p.Binary, p.Address, p.TLS = file, "", nil
 			return &out, nil
 		}
 	}

@@ -24,8 +24,8 @@ func pluginsListCommand() command {
 		long: `
 Lists the plugin directory of a configuration: for each file whether the trust policy allows it to be executed
 and, if not, why; for each that it allows, what it reads and writes. Files that are not allowed are never
-executed, those that the host has described before neither. If a host runs with the configuration, it is asked how
-they are.`,
+executed, those that the host has described before neither. Plugins that are dialled are asked at their addresses.
+If a host runs with the configuration, it is asked how they are.`,
 		flags: func(fs *flag.FlagSet) func(context.Context, []string, io.Writer, io.Writer) error {
 			path, asJSON := configFlag(fs), jsonFlag(fs)
 			return func(ctx context.Context, _ []string, stdout, stderr io.Writer) error {
@@ -53,8 +53,9 @@ Shows what one plugin of a configuration's plugin directory is: its types, the p
 addresses, and the attributes of its configuration block; how it was built, if it is a program in Go; and what it
 may do: what it declares that it needs, what its plugin block allows, and what of that is in force on this
 machine, by what, or why not. If the host has not described it before, and the policy allows it, it is executed
-for that. If a host runs with the configuration, it is asked how the plugin is: its processes, how the last one
-ended, and whether it is in quarantine.`,
+for that. A plugin that is dialled is asked at its address, and kept to nothing on this machine. If a host runs
+with the configuration, it is asked how the plugin is: its processes, how the last one ended, and whether it is in
+quarantine.`,
 		flags: func(fs *flag.FlagSet) func(context.Context, []string, io.Writer, io.Writer) error {
 			path, asJSON := configFlag(fs), jsonFlag(fs)
 			return func(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -94,7 +95,7 @@ func examine(ctx context.Context, path, name string) ([]admin.Plugin, error) {
 			continue
 		}
 		p, declared := showCandidate(c), (*sdk.Permissions)(nil)
-		if c.Status == pluginhost.StatusReady {
+		if c.Status == pluginhost.StatusReady || c.Status == pluginhost.StatusDialled {
 			d, err := host.Describe(ctx, c.Name)
 			if err != nil && name != "" {
 				return nil, err
@@ -177,7 +178,11 @@ func printPlugins(w io.Writer, plugins []admin.Plugin) error {
 	row(t, "NAME", "VERSION", "STATUS", "READS", "WRITES", "SHA256", "NOTE")
 	for _, p := range plugins {
 		note := p.Problem
-		if note == "" && p.Status != string(pluginhost.StatusReady) {
+		switch {
+		case note != "":
+		case p.Address != "":
+			note = p.Address
+		case p.Status != string(pluginhost.StatusReady):
 			note = p.Reason
 		}
 		row(t, p.Name, dash(p.Version), statusOf(p), dash(strings.Join(p.Sources, ",")), dash(strings.Join(p.Sinks, ",")),
@@ -195,7 +200,11 @@ func dash(s string) string {
 
 func printPlugin(w io.Writer, p admin.Plugin) error {
 	fmt.Fprintf(w, "%s %s\n", p.Name, p.Version)
-	fmt.Fprintf(w, "  file    %s\n  sha256  %s\n  status  %s", p.Path, p.SHA256, p.Status)
+	if p.Address != "" {
+		fmt.Fprintf(w, "  address %s\n  status  %s", p.Address, p.Status)
+	} else {
+		fmt.Fprintf(w, "  file    %s\n  sha256  %s\n  status  %s", p.Path, p.SHA256, p.Status)
+	}
 	if p.Reason != "" {
 		fmt.Fprintf(w, " (%s)", p.Reason)
 	}

@@ -110,16 +110,12 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	}
 	pluginsChanged := make(chan struct{}, 1)
 	plugins, err := newPluginHost(cfg, pluginhost.Options{Logger: logger, Registerer: metrics, Cache: described, Decisions: decisions{db}.lookup,
-		Watch: cfg.Plugins.Watch, Configure: cfg.ConfigurePlugin, Changed: func() { signalTo(pluginsChanged) }})
+		Watch: cfg.Plugins.Watch, Wait: true, Configure: cfg.ConfigurePlugin, Changed: func() { signalTo(pluginsChanged) }})
 	if err != nil {
 		return err
 	}
 	undo.add("stop plugins", plugins.Close)
-	if cfg.Plugins.Watch {
-		err = checkSome(ctx, cfg, plugins, logger)
-	} else {
-		err = check(ctx, cfg, plugins)
-	}
+	err = checkSome(ctx, cfg, plugins, logger)
 	if err == nil {
 		err = plugins.Start(ctx, pluginConfigs(cfg))
 	}

@@ -10,11 +10,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/towpath-dataplane/towpath/host/config"
 	"github.com/towpath-dataplane/towpath/host/confine"
 	"github.com/towpath-dataplane/towpath/host/pluginhost"
+	"github.com/towpath-dataplane/towpath/sdk"
 )
 
 // defaultConfig is read where -config is not given.
@@ -71,19 +73,21 @@ func check(ctx context.Context, cfg *config.Config, plugins *pluginhost.Host) er
 	return launching
 }
 
-// checkSome is check for a host that waits for plugins whose files are missing.
+// checkSome is check for a host that waits: for plugins that are dialled and not reached, and, if it watches, for those whose files are
+// missing.
 func checkSome(ctx context.Context, cfg *config.Config, plugins *pluginhost.Host, logger *slog.Logger) error {
 	candidates, err := plugins.Discover()
 	if err != nil {
 		return err
 	}
+	descriptions, launching := plugins.Descriptions(ctx)
 	var absent []string
 	for _, c := range candidates {
-		if c.Status == pluginhost.StatusMissing {
+		described := slices.ContainsFunc(descriptions, func(d sdk.Description) bool { return d.Name == c.Name })
+		if c.Status == pluginhost.StatusMissing && cfg.Plugins.Watch || c.Status == pluginhost.StatusDialled && !described {
 			absent = append(absent, c.Name)
 		}
 	}
-	descriptions, launching := plugins.Descriptions(ctx)
 	later, err := cfg.CheckSome(descriptions, absent...)
 	if later != nil {
 		for what := range strings.Lines(later.Error()) {
@@ -102,6 +106,11 @@ func peekOptions(ctx context.Context, cfg *config.Config) pluginhost.Options {
 func newPluginHost(cfg *config.Config, o pluginhost.Options) (*pluginhost.Host, error) {
 	settings := map[string]pluginhost.Settings{}
 	for _, p := range cfg.Plugins.Declared {
+		if p.Address != "" {
+			settings[p.Name] = pluginhost.Settings{Address: p.Address, TLS: (*pluginhost.DialTLS)(p.TLS), StartTimeout: p.StartTimeout,
+				DrainTimeout: p.DrainTimeout, ServerSideCopy: p.ServerSideCopy}
+			continue
+		}
 		settings[p.Name] = pluginhost.Settings{
 			Binary: p.Binary, SHA256: p.SHA256, Environment: p.Environment, PassEnvironment: p.PassEnvironment,
 			StartTimeout: p.StartTimeout, DrainTimeout: p.DrainTimeout, StopTimeout: p.StopTimeout,

@@ -91,6 +91,16 @@ plugin "http" {
   sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 }
 
+plugin "elsewhere" {
+  address          = "unix:///run/towpath/elsewhere.sock"
+  start_timeout    = "3s"
+  drain_timeout    = "4s"
+  server_side_copy = false
+  config {
+    depth = 3
+  }
+}
+
 profile "https://w3id.org/dspace-sig/profile/http-push" {
   types = {
     "https://w3id.org/dspace-sig/profile/http-push" = "HttpData"

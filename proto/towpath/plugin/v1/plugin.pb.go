@@ -15,6 +15,14 @@
 //
 // Field numbers 1 to 15 of Frame are encoded in one byte; they are kept for frames on the hot path.
 //
+// # A plugin that is dialled
+//
+// A plugin can also live on its own and listen at an address that its operator gives it: a unix socket that only its user can connect
+// to, or TCP under mutual TLS, always. Several hosts can dial it, at once and one after the other, and it ends with none of them. Each
+// makes one connection, calls Describe and Configure, and Health regularly; when it is done it hangs up. So what Describe says may
+// differ from one connection to the next, hosts that share a plugin give it the same configuration, and the same one again is no
+// news. Drain is not called, there are no lanes, and there is no scratch folder.
+//
 // # The lane fd1
 //
 // On the same machine the payload of one Read or Write can leave gRPC for a stream socket of its own. A plugin that can do so names
