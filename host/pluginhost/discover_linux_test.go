@@ -85,7 +85,7 @@ func TestDiscover(t *testing.T) {
 	changed := sha256.Sum256([]byte("#!/bin/sh\n"))
 	want := map[string]string{
 		"Capital towpath-plugin-Capital":               "untrusted: its name is not the name of a plugin: lower-case letters, digits, '-'",
-		"README.md README.md":                          "not executable: its mode 0644 has no executable bit",
+		"README.md README.md":                          "untrusted: its name is not the name of a plugin: lower-case letters, digits, '-'",
 		"abroad misbehave":                             "ready: trust is off",
 		"absent towpath-plugin-absent":                 "missing: there is no such file",
 		"alone alone":                                  "ready: trust is off",

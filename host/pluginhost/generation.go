@@ -85,7 +85,7 @@ func (h *Host) install(g *generation) error {
 		}
 		h.plugins[g.Name] = g
 	}
-	delete(h.removed, g.Name)
+	delete(h.withdrawn, g.Name)
 	ctx, cancel := context.WithCancel(context.Background())
 	g.cancel = cancel
 	go g.run(ctx)
@@ -117,7 +117,7 @@ func (h *Host) withdraw(name, why string, patient bool) {
 	if h.closed {
 		return
 	}
-	h.removed[name] = true
+	h.withdrawn[name] = true
 	if g := h.coming[name]; g != nil {
 		delete(h.coming, name)
 		h.retire(g, why, false)

@@ -26,11 +26,12 @@ const (
 	StateStopped    State = "stopped"
 	StateBackoff    State = "backoff" // ended, will be launched again
 	StateFailed     State = "failed"  // cannot be launched; someone has to change something
+	StateRefused    State = "refused" // its file may be executed, and is not used all the same
 )
 
 // States lists them all.
 func States() []State {
-	return []State{StateResolved, StateNotStarted, StateStarting, StateReady, StateDraining, StateStopped, StateBackoff, StateFailed}
+	return []State{StateResolved, StateNotStarted, StateStarting, StateReady, StateDraining, StateStopped, StateBackoff, StateFailed, StateRefused}
 }
 
 // pace is how a supervisor spaces what it does.
