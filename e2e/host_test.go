@@ -354,8 +354,9 @@ func (h *host) flow(id string) flowDetail {
 
 // pluginStatus is what the admin API shows of a plugin.
 type pluginStatus struct {
-	Name, State, Problem, Reason string
-	PID, Restarts, Flows         int
+	Name, State, Problem, Reason, Generation string
+	PID, Restarts, Flows                     int
+	Sources, Sinks                           []string
 }
 
 func (h *host) plugin(name string) pluginStatus {
