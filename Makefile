@@ -67,6 +67,7 @@ nginx: ## install nginx, which `make bench` compares pulls with
 
 unit: servers ## unit tests, contract suites and fuzz seeds under the race detector
 	CGO_ENABLED=1 go test -race -timeout 15m $$(go list ./... | grep -v /e2e$$)
+	CGO_ENABLED=0 go test -timeout 15m -run '^(TestShipped|TestWritten)' ./host/verify ./host/scaffold
 
 e2e: servers ## whole-program stories with the built binaries
 	go test -timeout 20m ./e2e
