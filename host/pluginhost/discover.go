@@ -51,6 +51,8 @@ const (
 
 const (
 	filePrefix = "towpath-plugin-"
+	// reportSuffix is that of what `towpath plugins verify` reports, which can lie beside a binary.
+	reportSuffix = ".verified.json"
 	// maxBinary bounds the time and space that a file in the plugin directory can cost.
 	maxBinary = 1 << 30
 )
@@ -95,7 +97,8 @@ func (h *Host) filesByName() (map[string]string, error) {
 		return nil, fmt.Errorf("plugin directory: %w", err)
 	}
 	for _, e := range entries {
-		if e.IsDir() || strings.HasPrefix(e.Name(), ".") || strings.HasSuffix(e.Name(), signatureSuffix) {
+		if e.IsDir() || strings.HasPrefix(e.Name(), ".") || strings.HasSuffix(e.Name(), signatureSuffix) ||
+			strings.HasSuffix(e.Name(), reportSuffix) {
 			continue
 		}
 		paths[filepath.Join(h.options.Directory, e.Name())] = strings.TrimPrefix(e.Name(), filePrefix)

@@ -141,7 +141,10 @@ func TestJudge(t *testing.T) {
 
 // What to do is said by what is wrong, and by the policy.
 func TestAdvice(t *testing.T) {
-	untrusted := func(c Candidate) Candidate { c.Name, c.Status, c.SHA256, c.Path = "x", StatusUntrusted, "ab", "/p/towpath-plugin-x"; return c }
+	untrusted := func(c Candidate) Candidate {
+		c.Name, c.Status, c.SHA256, c.Path = "x", StatusUntrusted, "ab", "/p/towpath-plugin-x"
+		return c
+	}
 	for name, test := range map[string]struct {
 		trust    Trust
 		settings Settings

@@ -183,9 +183,9 @@ func printPlugins(w io.Writer, plugins []admin.Plugin) error {
 	return t.Flush()
 }
 
-// stateOf is the state of what may be executed, if a host runs, and otherwise why a file may not be.
+// stateOf is the state of a plugin that a host uses or may use, and otherwise whether its file may be executed.
 func stateOf(p admin.Plugin) string {
-	if p.State != "" && (p.Status == string(pluginhost.StatusReady) || p.Status == string(pluginhost.StatusRetired)) {
+	if p.State != "" && (p.Generation != "" || p.Status == string(pluginhost.StatusReady)) {
 		return p.State
 	}
 	return p.Status
