@@ -112,6 +112,7 @@ fuzz: servers ## every fuzz test for 30 seconds
 bench: nginx ## speed as ratios, memory; needs a quiet machine
 	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./host/cmd/towpath
 	go test -run '^$$' -bench Signals -benchtime 20000x -count 3 ./host/store
+	go test -run '^$$' -bench ColdStart -benchtime 30x -count 3 ./host/pluginhost
 
 proto: ## generate the Go code of the plugin protocol
 	go run ./proto/generate
