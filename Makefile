@@ -67,6 +67,7 @@ nginx: ## install nginx, which `make bench` compares pulls with
 
 unit: servers ## unit tests, contract suites and fuzz seeds under the race detector
 	CGO_ENABLED=1 go test -race -timeout 15m $$(go list ./... | grep -v /e2e$$)
+	CGO_ENABLED=0 go test -timeout 15m -run '^(TestShipped|TestWritten)' ./host/verify ./host/scaffold
 
 e2e: servers ## whole-program stories with the built binaries
 	go test -timeout 20m ./e2e
@@ -111,6 +112,7 @@ fuzz: servers ## every fuzz test for 30 seconds
 bench: nginx ## speed as ratios, memory; needs a quiet machine
 	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./host/cmd/towpath
 	go test -run '^$$' -bench Signals -benchtime 20000x -count 3 ./host/store
+	go test -run '^$$' -bench ColdStart -benchtime 30x -count 3 ./host/pluginhost
 
 proto: ## generate the Go code of the plugin protocol
 	go run ./proto/generate

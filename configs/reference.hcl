@@ -190,7 +190,7 @@ plugins {
   #   "pinned"     those whose SHA-256 equals the one in their plugin block. The default
   #   "signed"     those that one of the publishers below has signed: minisign -S -H -m towpath-plugin-x leaves the signature beside the
   #                file, as towpath-plugin-x.minisig
-  #   "ask"        those that `towpath plugins trust NAME` has decided to trust, for that very content
+  #   "ask"        those that `towpath plugins trust NAME` has decided to trust, for that very content. The host waits for decisions
   #   "directory"  all, as long as the directory and the file belong to the host's user or root and nobody else can write to them
   #   "off"        all
   # A pin, and a publisher in a plugin block, have to fit under each of them.

@@ -98,12 +98,8 @@ limits {
 func TestPluginIsDroppedInAndRemoved(t *testing.T) {
 	t.Parallel()
 	dir, office, receiver := pluginFolder(t, "file", "http"), newRegistry(t), newReceiver(t)
-	h := newHost(t, "provider", dropInStory, "E2E_PLUGINS="+dir, "E2E_OFFICE="+office.url)
-	writeFile(t, h.config+"/common.hcl", strings.Replace(withoutSink(configuration), `endpoint = env("E2E_CONTROL_PLANE")`,
-		`endpoint = env("E2E_CONTROL_PLANE")
-  registration {
-    endpoint = env("E2E_OFFICE")
-  }`, 1))
+	h := newHost(t, "provider", dropInStory, "E2E_PLUGINS="+dir)
+	h.registersAt(office)
 	makeTree(t, h.outbox(), 7, 2*mib)
 	h.start()
 	office.await(t, "http-push", true)

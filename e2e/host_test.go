@@ -356,10 +356,11 @@ func (h *host) flow(id string) flowDetail {
 
 // pluginStatus is what the admin API shows of a plugin.
 type pluginStatus struct {
-	Name, State, Problem, Reason string
-	PID, Restarts, Flows         int
-	Launches                     int
-	Processes                    []struct {
+	Name, State, Problem, Reason, Generation string
+	PID, Restarts, Flows                     int
+	Launches                                 int
+	Sources, Sinks                           []string
+	Processes                                []struct {
 		PID int
 		For string
 	}

@@ -14,14 +14,18 @@ import (
 // if it needs no configuration. When Check returns nil, PluginConfig has the configuration of each plugin that is used. The error is
 // an *Error. Check is not safe for concurrent use.
 func (c *Config) Check(plugins []sdk.Description) error {
-	_, err := c.CheckSome(plugins)
+	_, err := c.check(&checker{}, plugins)
 	return err
 }
 
-// CheckSome is Check without plugins that may come later. What only they could make good is not an error, but told in later, which
-// is nil or an *Error as well.
+// CheckSome is Check for a host whose plugins come and go: absent are some that may be used later. What only they could make good is not an
+// error, and neither is that a plugin without a block offers what another does; both are told in later, which is nil or an *Error as well.
 func (c *Config) CheckSome(plugins []sdk.Description, absent ...string) (later, err error) {
-	k := &checker{config: c, found: map[string]sdk.Description{}, configs: map[string][]byte{}, absent: absent}
+	return c.check(&checker{absent: absent, changing: true}, plugins)
+}
+
+func (c *Config) check(k *checker, plugins []sdk.Description) (later, err error) {
+	k.config, k.found, k.configs = c, map[string]sdk.Description{}, map[string][]byte{}
 	for _, p := range plugins {
 		k.found[p.Name] = p
 	}
@@ -64,8 +68,10 @@ type checker struct {
 	sources offers
 	sinks   offers
 	absent  []string // plugins that are not found, and may come
-	diags   hcl.Diagnostics
-	later   hcl.Diagnostics // what they could make good
+	// changing says that plugins come and go.
+	changing bool
+	diags    hcl.Diagnostics
+	later    hcl.Diagnostics // what that could make good
 }
 
 func (k *checker) report(at hcl.Range, summary, format string, args ...any) {
@@ -105,7 +111,7 @@ func (k *checker) declared(p Plugin) {
 		return
 	}
 	if !ok && slices.Contains(k.absent, p.Name) {
-		k.lacks(p.Range, "Plugin not found", "The file of the plugin %q is not in %s yet.", p.Name, k.config.Plugins.Directory)
+		k.lacks(p.Range, "Plugin not usable", "The plugin %q in %s cannot be used at present.", p.Name, k.config.Plugins.Directory)
 		return
 	}
 	if !ok {
@@ -144,8 +150,13 @@ func (k *checker) use(d sdk.Description, encoded []byte, at hcl.Range) {
 func (k *checker) offer(to offers, plugin string, types []sdk.AddressType, at hcl.Range) {
 	for _, t := range types {
 		if _, taken := to.types[t.Type]; taken {
-			k.report(at, "Type offered twice", "The plugins %q and %q both offer the type %q. Only one of them can be used.",
+			d := problem(at, "Type offered twice", "The plugins %q and %q both offer the type %q. Only one of them can be used.",
 				to.by[t.Type], plugin, t.Type)
+			if _, declared := k.config.configBlocks[plugin]; k.changing && !declared {
+				k.later = append(k.later, d)
+			} else {
+				k.diags = append(k.diags, d)
+			}
 			continue
 		}
 		to.types[t.Type] = t

@@ -35,7 +35,7 @@ dataset "d" {
 		t.Fatalf("later %v, now %v", later, err)
 	}
 	checkError(t, later)
-	for _, want := range []string{`The file of the plugin "away" is not in`, `No plugin reads "Away"`} {
+	for _, want := range []string{`The plugin "away" in`, `No plugin reads "Away"`} {
 		if !strings.Contains(later.Error(), want) {
 			t.Errorf("%q is not in: %v", want, later)
 		}
@@ -49,6 +49,24 @@ dataset "d" {
 	}
 	if err := c.Check([]sdk.Description{here}); err == nil || !strings.Contains(err.Error(), `There is no plugin "away"`) {
 		t.Errorf("nothing may be absent: %v", err)
+	}
+}
+
+// A plugin without a block that offers what another does is no error where plugins come and go: the host would not start again otherwise.
+func TestCheckSomeWithRivals(t *testing.T) {
+	c, err := Load(write(t, minimal+"\nplugin \"here\" {}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	types := []sdk.AddressType{{Type: "Here"}}
+	rivals := []sdk.Description{{Name: "a-rival", Sinks: types}, {Name: "here", Sinks: types}}
+	const want = `The plugins "here" and "a-rival" both offer the type "Here"`
+	later, err := c.CheckSome(rivals)
+	if err != nil || later == nil || !strings.Contains(later.Error(), want) {
+		t.Errorf("later %v, now %v", later, err)
+	}
+	if err := c.Check(rivals); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("where they do not: %v", err)
 	}
 }
 

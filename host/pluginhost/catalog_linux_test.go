@@ -145,6 +145,30 @@ func TestWhatIsKeptIsNotAlwaysUsed(t *testing.T) {
 	}
 }
 
+// Of two plugins with one type the one that the operator has declared is used, whatever their names are.
+func TestDeclaredPluginsComeFirst(t *testing.T) {
+	o := Options{Directory: directory(t), Trust: TrustOff, RuntimeDir: runtimeDir(t), Cache: newMemory()}
+	for _, name := range []string{"good", "rival"} {
+		variant(t, filepath.Join(o.Directory, filePrefix+name), name)
+	}
+	describeAll(t, o)
+	o.Plugins = map[string]Settings{"rival": {}}
+	h, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close(t.Context())
+	if err := h.Start(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if i := info(t, h, "rival"); i.State != StateNotStarted {
+		t.Errorf("info: %+v", i)
+	}
+	if i := info(t, h, "good"); i.Generation != "" {
+		t.Errorf("info: %+v", i)
+	}
+}
+
 func (m *memory) edit(edit func(string) string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

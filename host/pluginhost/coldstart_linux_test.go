@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 	"time"
+
+	"github.com/towpath-dataplane/towpath/host/confine"
 )
 
 // What a call waits for that is the first to need a plugin which was described before: its launch, up to the plugin's answer.
@@ -11,7 +13,9 @@ func BenchmarkColdStart(b *testing.B) {
 	for _, c := range []struct {
 		name     string
 		settings Settings
-	}{{"mtls", Settings{}}, {"clear", Settings{MTLS: MTLSOff}}} {
+	}{{"mtls", Settings{}}, {"clear", Settings{MTLS: MTLSOff}}, {"confined", Settings{Allowed: confine.Allowed{
+		Read: []string{"/tmp"}, Write: []string{"/tmp"}, Connect: []string{"10.0.0.0/8:443"}, Limits: confine.Limits{Memory: 256 << 20, OpenFiles: 256},
+	}}}} {
 		b.Run(c.name, func(b *testing.B) {
 			cache := newMemory()
 			o := Options{Directory: directory(b, "good"), Trust: TrustOff, RuntimeDir: runtimeDir(b), Cache: cache,

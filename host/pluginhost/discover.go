@@ -31,6 +31,10 @@ type Candidate struct {
 	Status Status
 	// Reason says why the file may, or may not, be executed.
 	Reason string
+	// Undecided says that it is untrusted only for want of a decision, see TrustAsk.
+	Undecided bool
+
+	misnamed bool // its name is why it is untrusted
 }
 
 // Status says whether a Candidate can be executed.
@@ -50,6 +54,8 @@ const (
 
 const (
 	filePrefix = "towpath-plugin-"
+	// reportSuffix is that of what `towpath plugins verify` reports, which can lie beside a binary.
+	reportSuffix = ".verified.json"
 	// maxBinary bounds the time and space that a file in the plugin directory can cost.
 	maxBinary = 1 << 30
 )
@@ -98,7 +104,8 @@ func (h *Host) filesByName() (map[string]string, error) {
 		return nil, fmt.Errorf("plugin directory: %w", err)
 	}
 	for _, e := range entries {
-		if e.IsDir() || strings.HasPrefix(e.Name(), ".") || strings.HasSuffix(e.Name(), signatureSuffix) {
+		if e.IsDir() || strings.HasPrefix(e.Name(), ".") || strings.HasSuffix(e.Name(), signatureSuffix) ||
+			strings.HasSuffix(e.Name(), reportSuffix) {
 			continue
 		}
 		paths[filepath.Join(h.options.Directory, e.Name())] = strings.TrimPrefix(e.Name(), filePrefix)
@@ -124,20 +131,24 @@ func (h *Host) declaredPath(name string, s Settings, files map[string]string) st
 // inspectUndeclared is inspect for a file that no Settings name.
 func (h *Host) inspectUndeclared(name, path string, files map[string]string, g gate) Candidate {
 	c := h.inspect(name, path, nil, g)
-	if c.Status != StatusReady {
+	if c.Status == StatusMissing || c.Status == StatusIncomplete {
 		return c
 	}
 	settings, declared := h.options.Plugins[name]
 	_, prefixed := files[filepath.Join(h.options.Directory, filePrefix+name)]
+	why := ""
 	switch {
 	case !validName.MatchString(name):
-		c.Status, c.Reason = StatusUntrusted, "its name is not the name of a plugin: lower-case letters, digits, '-'"
+		why = "its name is not the name of a plugin: lower-case letters, digits, '-'"
 	case settings.Address != "":
-		c.Status, c.Reason = StatusUntrusted, fmt.Sprintf("plugin %q is dialled at %s", name, settings.Address)
+		why = fmt.Sprintf("plugin %q is dialled at %s", name, settings.Address)
 	case declared:
-		c.Status, c.Reason = StatusUntrusted, fmt.Sprintf("plugin %q has another binary", name)
+		why = fmt.Sprintf("plugin %q has another binary", name)
 	case prefixed && filepath.Base(path) == name:
-		c.Status, c.Reason = StatusUntrusted, fmt.Sprintf("%s%s takes precedence", filePrefix, name)
+		why = fmt.Sprintf("%s%s takes precedence", filePrefix, name)
+	}
+	if why != "" {
+		c.Status, c.Reason, c.Undecided, c.misnamed = StatusUntrusted, why, false, true
 	}
 	return c
 }
@@ -177,7 +188,7 @@ func (h *Host) inspect(name, path string, w io.Writer, g gate) Candidate {
 		decision: func() (Decision, bool, error) { return h.options.Decisions(name) }}
 	ground, err := h.options.Trust.judge(c, e)
 	if err != nil {
-		c.Status, c.Reason = StatusUntrusted, reason(err)
+		c.Status, c.Reason, c.Undecided = StatusUntrusted, reason(err), errors.As(err, new(undecided))
 		return c
 	}
 	c.Status, c.Reason = StatusReady, ground

@@ -30,24 +30,25 @@ func TestDiscover(t *testing.T) {
 		content string
 		mode    os.FileMode
 	}{
-		"foreign":                       {string(foreign), 0o755},
-		"object":                        {string(object), 0o755},
-		"cut":                           {string(program[:30]), 0o755},
-		"empty":                         {"", 0o755},
-		"words":                         {"just words\n", 0o755},
-		"no-bit":                        {string(program[:100]), 0o644},
-		"README.md":                     {"# Plugins\n", 0o644},
-		"install.sh":                    {"#!/bin/sh\n", 0o755},
-		"towpath-plugin-script":         {"#! /bin/sh -e\nexit 1\n", 0o755},
-		"towpath-plugin-no-interpreter": {"#!/no/such/python3\n", 0o755},
-		"towpath-plugin-bare-interp":    {"#!\n", 0o755},
-		"towpath-plugin-Capital":        {"#!/bin/sh\n", 0o755},
-		"twice":                         {"#!/bin/sh\n", 0o755},
-		"alone":                         {"#!/bin/sh\n", 0o755},
-		"file-v2":                       {"#!/bin/sh\n", 0o755},
-		"towpath-plugin-file":           {"#!/bin/sh\n", 0o755},
-		".hidden":                       {"#!/bin/sh\n", 0o755},
-		"towpath-plugin-changed":        {"#!/bin/sh\n", 0o755},
+		"foreign":                        {string(foreign), 0o755},
+		"object":                         {string(object), 0o755},
+		"cut":                            {string(program[:30]), 0o755},
+		"empty":                          {"", 0o755},
+		"words":                          {"just words\n", 0o755},
+		"no-bit":                         {string(program[:100]), 0o644},
+		"README.md":                      {"# Plugins\n", 0o644},
+		"towpath-plugin-a.verified.json": {"{}\n", 0o644},
+		"install.sh":                     {"#!/bin/sh\n", 0o755},
+		"towpath-plugin-script":          {"#! /bin/sh -e\nexit 1\n", 0o755},
+		"towpath-plugin-no-interpreter":  {"#!/no/such/python3\n", 0o755},
+		"towpath-plugin-bare-interp":     {"#!\n", 0o755},
+		"towpath-plugin-Capital":         {"#!/bin/sh\n", 0o755},
+		"twice":                          {"#!/bin/sh\n", 0o755},
+		"alone":                          {"#!/bin/sh\n", 0o755},
+		"file-v2":                        {"#!/bin/sh\n", 0o755},
+		"towpath-plugin-file":            {"#!/bin/sh\n", 0o755},
+		".hidden":                        {"#!/bin/sh\n", 0o755},
+		"towpath-plugin-changed":         {"#!/bin/sh\n", 0o755},
 	} {
 		path := filepath.Join(dir, name)
 		if err := errors.Join(os.WriteFile(path, []byte(file.content), 0o600), os.Chmod(path, file.mode)); err != nil {
@@ -85,7 +86,7 @@ func TestDiscover(t *testing.T) {
 	changed := sha256.Sum256([]byte("#!/bin/sh\n"))
 	want := map[string]string{
 		"Capital towpath-plugin-Capital":               "untrusted: its name is not the name of a plugin: lower-case letters, digits, '-'",
-		"README.md README.md":                          "not executable: its mode 0644 has no executable bit",
+		"README.md README.md":                          "untrusted: its name is not the name of a plugin: lower-case letters, digits, '-'",
 		"abroad misbehave":                             "ready: trust is off",
 		"absent towpath-plugin-absent":                 "missing: there is no such file",
 		"alone alone":                                  "ready: trust is off",

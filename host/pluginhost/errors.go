@@ -29,8 +29,11 @@ type Error struct {
 	Final bool
 }
 
-func (e *Error) Error() string {
-	s := fmt.Sprintf("plugin %s: %s: %v", e.Plugin, e.Doing, e.Err)
+func (e *Error) Error() string { return fmt.Sprintf("plugin %s: %s: %s", e.Plugin, e.Doing, e.why()) }
+
+// why is the error without what it is about.
+func (e *Error) why() string {
+	s := e.Err.Error()
 	switch {
 	case e.Exit == nil:
 		return s

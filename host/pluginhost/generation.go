@@ -92,7 +92,7 @@ func (h *Host) install(g *generation) error {
 		}
 		h.plugins[g.Name] = g
 	}
-	delete(h.removed, g.Name)
+	delete(h.withdrawn, g.Name)
 	g.begin()
 	h.announce()
 	return nil
@@ -122,7 +122,7 @@ func (h *Host) withdraw(name, why string, patient bool) {
 	if h.closed {
 		return
 	}
-	h.removed[name] = true
+	h.withdrawn[name] = true
 	if g := h.coming[name]; g != nil {
 		delete(h.coming, name)
 		h.retire(g, why, false)

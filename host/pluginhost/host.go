@@ -178,7 +178,7 @@ type Host struct {
 	retiring   map[*generation]bool     // that take no new flow
 	routes     map[offering]*generation // to one of plugins
 	missed     map[offering]string      // why a type that was offered is not
-	removed    map[string]bool          // plugins whose file was there and is not, by name
+	withdrawn  map[string]bool          // plugins that were in use, by name
 	version    int                      // counts the changes of routes
 	offered    chan struct{}            // closed, and made anew, when routes change
 }
@@ -191,7 +191,7 @@ func newHost(o Options, p pace) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{options: o, pace: p, log: o.Logger, plugins: map[string]*generation{}, coming: map[string]*generation{},
-		retiring: map[*generation]bool{}, routes: map[offering]*generation{}, missed: map[offering]string{}, removed: map[string]bool{}, offered: make(chan struct{}),
+		retiring: map[*generation]bool{}, routes: map[offering]*generation{}, missed: map[offering]string{}, withdrawn: map[string]bool{}, offered: make(chan struct{}),
 		lookout: newLookout(), news: map[build]bool{}, digests: digests{known: map[string]digested{}}}
 	h.closing, h.endOneOff = context.WithCancel(context.Background())
 	var err error
@@ -329,8 +329,9 @@ func (s Settings) withDefaults() Settings {
 // sdk.Config). Those that were described before are launched when they are needed, unless their settings say otherwise; the others are
 // launched now, and Start returns when each of them has become ready or has failed once. It is called once.
 //
-// The error joins the failures of the plugins that have Settings, among them those whose file is refused, or missing unless Watch is to
-// find it, but not those that are dialled, which can come at any time; other plugins' failures are logged. In either case the plugins that are ready can be used, and those whose failure can pass are
+// The error joins the failures of the plugins that have Settings, among them those whose file is refused or missing, unless Awaits says that
+// they are waited for, but not those that are dialled, which can come at any time; other plugins' failures are logged. In either case the
+// plugins that are ready can be used, and those whose failure can pass are
 // launched again; a caller who does not want that closes the Host.
 func (h *Host) Start(ctx context.Context, configs map[string][]byte) error {
 	candidates, err := h.Discover()
@@ -383,19 +384,36 @@ func (h *Host) close(ctx context.Context) error {
 // superviseAll takes the candidates into use that can be executed, and returns an error for each that should be and cannot.
 func (h *Host) superviseAll(candidates []Candidate) []error {
 	var errs []error
-	for _, c := range candidates {
+	inOrder := slices.Clone(candidates)
+	slices.SortStableFunc(inOrder, func(a, b Candidate) int { return h.precedence(a) - h.precedence(b) })
+	for _, c := range inOrder {
 		err := h.superviseOne(c)
 		switch {
 		case err == nil:
-		case h.options.Watch && c.Status == StatusMissing:
+		case h.Awaits(c) && c.Status == StatusMissing:
 			h.log.Warn("plugin begins to work when its file comes", "plugin", c.Name, "path", c.Path)
+		case h.Awaits(c):
+			h.lookout.report(h.log, c, err, h.advice(c, err))
 		case h.declares(c):
 			errs = append(errs, err)
 		default:
-			h.lookout.report(h.log, c, err)
+			h.lookout.report(h.log, c, err, h.advice(c, err))
 		}
 	}
 	return errs
+}
+
+// precedence orders plugins that may offer the same types: what the operator has declared comes first.
+func (h *Host) precedence(c Candidate) int {
+	if h.declared(c.Name) {
+		return 0
+	}
+	return 1
+}
+
+// Awaits says whether what a plugin lacks can come while the host runs: its file, or a decision to trust that.
+func (h *Host) Awaits(c Candidate) bool {
+	return h.options.Watch && (c.Status == StatusMissing || c.Undecided)
 }
 
 func (h *Host) superviseOne(c Candidate) error {

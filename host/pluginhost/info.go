@@ -20,8 +20,8 @@ type Info struct {
 	// Generation is the digest of the build that this is about, which can differ from that of the file; of a dialled plugin, the digest of
 	// what it says of itself. "": none of its builds was used.
 	Generation string
-	// Removed says that there was a file while the host ran, and is none any more.
-	Removed bool
+	// Withdrawn says that it was in use while the host ran, and that its file was removed, or is trusted no more.
+	Withdrawn bool
 	// Version of the plugin, "" as long as it has not described itself.
 	Version string
 	State   State
@@ -87,10 +87,10 @@ func (h *Host) Plugins() []Info {
 		if slices.ContainsFunc(infos, func(i Info) bool { return i.Path == c.Path && i.Generation != "" && c.Status == StatusIncomplete }) {
 			continue // it is being replaced
 		}
-		info := Info{Candidate: c, State: StateResolved, Removed: c.Status == StatusMissing && h.removed[c.Name],
+		info := Info{Candidate: c, State: StateResolved, Withdrawn: h.withdrawn[c.Name],
 			Confinement: h.Confinement(c.Name, nil)}
 		if err := h.lookout.refused(c); err != nil {
-			info.Problem = err.Error()
+			info.State, info.Problem = StateRefused, err.Error()
 		}
 		infos = append(infos, info)
 	}
@@ -238,7 +238,7 @@ func (h *Host) Descriptions(ctx context.Context) ([]sdk.Description, error) {
 	all, errs := make([]sdk.Description, len(candidates)), make([]error, len(candidates))
 	var described sync.WaitGroup
 	for i, c := range candidates {
-		if c.usable() || h.declares(c) && !(h.options.Watch && c.Status == StatusMissing) {
+		if c.usable() || h.declares(c) && !h.Awaits(c) {
 			described.Go(func() { all[i], errs[i] = h.describe(ctx, c) })
 		}
 	}

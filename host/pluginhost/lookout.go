@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ type lookout struct {
 	refusals map[string]refusal       // by name of plugin
 	reported map[string]string        // what was said last about a file, by path
 	arriving map[string]chan struct{} // by name of plugin, while it is taken into use
+	blind    string                   // why the directory was not looked at last. "": it was
 }
 
 // sighting is how a file looked, and since when.
@@ -162,14 +164,33 @@ func (l *lookout) settle(c Candidate, err error, version int, pace pace) {
 	l.refusals[c.Name] = r
 }
 
-// report says, once for each content of a file, why it is not used and what to do.
-func (l *lookout) report(log *slog.Logger, c Candidate, err error) {
-	if e := (*Error)(nil); c.Status == StatusReady && errors.As(err, &e) {
-		err = e.Err
+// looked says, once, that the plugin directory could not be looked at, and that it can be again.
+func (l *lookout) looked(log *slog.Logger, err error) {
+	why := ""
+	if err != nil {
+		why = err.Error()
 	}
+	l.mu.Lock()
+	before := l.blind
+	l.blind = why
+	l.mu.Unlock()
+	switch {
+	case why == before:
+	case why != "":
+		log.Warn("the plugin directory was not looked at: the plugins that are in use stay", "why", why)
+	default:
+		log.Info("the plugin directory is looked at again")
+	}
+}
+
+// report says, once for each content of a file, why it is not used and what to do.
+func (l *lookout) report(log *slog.Logger, c Candidate, err error, advice string) {
 	why := c.Reason
 	if c.Status == StatusReady {
 		why = err.Error()
+		if e := (*Error)(nil); errors.As(err, &e) {
+			why = e.why()
+		}
 	}
 	said := strings.Join([]string{c.SHA256, string(c.Status), why}, "\n")
 	l.mu.Lock()
@@ -177,26 +198,47 @@ func (l *lookout) report(log *slog.Logger, c Candidate, err error) {
 	l.reported[c.Path] = said
 	l.mu.Unlock()
 	if !repeated {
-		log.Warn("plugin cannot be used", "plugin", c.Name, "path", c.Path, "sha256", c.SHA256, "status", string(c.Status), "why", why,
-			"do", advice(c, err))
+		log.Warn("plugin cannot be used", "plugin", c.Name, "path", c.Path, "sha256", c.SHA256, "file", string(c.Status), "why", why,
+			"do", advice)
 	}
 }
 
-// advice says what an operator can do about a plugin that is not used.
-func advice(c Candidate, err error) string {
+// advice says what an operator can do about a plugin that is not used. err is why, if that is not the file's status.
+func (h *Host) advice(c Candidate, err error) string {
 	switch {
-	case c.Status == StatusUntrusted && c.SHA256 != "" && validName.MatchString(c.Name):
-		return fmt.Sprintf("remove it, or, if it is what it should be, pin it: plugin %q { sha256 = %q }", c.Name, c.SHA256)
-	case c.Status == StatusUntrusted:
+	case c.misnamed:
 		return "remove or rename it"
-	case c.Status == StatusNotExecutable:
+	case c.Status == StatusUntrusted:
+		return "remove it, or, if it is what it should be, " + h.adviceOnTrust(c)
+	case c.Status == StatusNotExecutable && c.Mode.Perm()&0o111 == 0:
 		return "make it executable, or remove it"
+	case c.Status == StatusNotExecutable:
+		return "put the whole file there again, or remove it"
 	case c.Status == StatusWrongArch:
 		return "replace it by a build for this machine"
 	case errors.Is(err, ErrConflict):
 		return "remove one of the two plugins"
 	}
 	return "replace it, or change its plugin block and start the host again; towpath plugins rescan tries it again"
+}
+
+// adviceOnTrust says what would make the policy allow a file.
+func (h *Host) adviceOnTrust(c Candidate) string {
+	settings := h.options.Plugins[c.Name]
+	pin := fmt.Sprintf("pin it and start the host again: plugin %q { sha256 = %q }", c.Name, c.SHA256)
+	switch {
+	case settings.SHA256 != "":
+		return pin
+	case settings.Publisher != "":
+		return fmt.Sprintf("put the signature of publisher %q beside it", settings.Publisher)
+	case h.options.Trust == TrustSigned:
+		return fmt.Sprintf("put a publisher's signature beside it (%s%s), or %s", filepath.Base(c.Path), signatureSuffix, pin)
+	case h.options.Trust == TrustAsk:
+		return "decide so: towpath plugins trust " + c.Name
+	case h.options.Trust == TrustDirectory:
+		return "let nobody but root and the host's user write to it and to the folders above (chmod go-w, chown), or " + pin
+	}
+	return pin
 }
 
 // begin says that a plugin is being taken into use. The channel is closed by end; if begun is false, that is for somebody else to call.

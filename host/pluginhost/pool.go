@@ -71,7 +71,6 @@ type pool struct {
 	members map[room]*member
 	changed chan struct{} // closed, and made anew, when a member may have become free
 	retired string
-	patient bool
 	ended   status // what the members that are gone had
 }
 

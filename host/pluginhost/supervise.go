@@ -28,12 +28,13 @@ const (
 	StateFailed     State = "failed"  // cannot be launched; someone has to change something
 	// StateQuarantined: it crashed again and again, and is not launched until someone says so.
 	StateQuarantined State = "quarantined"
+	StateRefused     State = "refused" // its file may be executed, and is not used all the same
 )
 
 // States lists them all.
 func States() []State {
 	return []State{StateResolved, StateNotStarted, StateStarting, StateReady, StateDraining, StateStopped, StateBackoff, StateFailed,
-		StateQuarantined}
+		StateQuarantined, StateRefused}
 }
 
 // pace is how a supervisor spaces what it does.

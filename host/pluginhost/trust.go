@@ -75,6 +75,11 @@ func (t Trust) judge(c Candidate, e evidence) (ground string, err error) {
 	return "only root and the host's user can write to it", nil
 }
 
+// undecided is why a file must not be executed about which somebody can still decide.
+type undecided string
+
+func (u undecided) Error() string { return string(u) }
+
 // decided says whether the decision about the candidate's name is about this very file.
 func (c Candidate) decided(decision func() (Decision, bool, error)) (ground string, err error) {
 	d, ok, err := decision()
@@ -82,10 +87,10 @@ func (c Candidate) decided(decision func() (Decision, bool, error)) (ground stri
 	case err != nil:
 		return "", fmt.Errorf("the decision about it cannot be read: %w", err)
 	case !ok:
-		return "", fmt.Errorf("nobody has decided to trust it: towpath plugins trust %s", c.Name)
+		return "", undecided(fmt.Sprintf("nobody has decided to trust it: towpath plugins trust %s", c.Name))
 	case d.SHA256 != c.SHA256:
-		return "", fmt.Errorf("its sha256 is %s, but what was trusted on %s has %s: towpath plugins trust %s", c.SHA256,
-			d.At.UTC().Format(time.DateOnly), d.SHA256, c.Name)
+		return "", undecided(fmt.Sprintf("its sha256 is %s, but what was trusted on %s has %s: towpath plugins trust %s", c.SHA256,
+			d.At.UTC().Format(time.DateOnly), d.SHA256, c.Name))
 	}
 	return "someone has decided to trust it on " + d.At.UTC().Format(time.DateOnly), nil
 }

@@ -138,3 +138,36 @@ func TestJudge(t *testing.T) {
 		}
 	}
 }
+
+// What to do is said by what is wrong, and by the policy.
+func TestAdvice(t *testing.T) {
+	untrusted := func(c Candidate) Candidate {
+		c.Name, c.Status, c.SHA256, c.Path = "x", StatusUntrusted, "ab", "/p/towpath-plugin-x"
+		return c
+	}
+	for name, test := range map[string]struct {
+		trust    Trust
+		settings Settings
+		c        Candidate
+		err      error
+		want     string
+	}{
+		"its name":     {TrustOff, Settings{}, untrusted(Candidate{misnamed: true}), nil, "rename it"},
+		"no pin":       {TrustPinned, Settings{}, untrusted(Candidate{}), nil, `plugin "x" { sha256 = "ab" }`},
+		"another pin":  {TrustAsk, Settings{SHA256: "cd"}, untrusted(Candidate{}), nil, `plugin "x" { sha256 = "ab" }`},
+		"no signature": {TrustSigned, Settings{}, untrusted(Candidate{}), nil, "(towpath-plugin-x.minisig)"},
+		"whose":        {TrustOff, Settings{Publisher: "acme"}, untrusted(Candidate{}), nil, `publisher "acme"`},
+		"undecided":    {TrustAsk, Settings{}, untrusted(Candidate{}), nil, "towpath plugins trust x"},
+		"open":         {TrustDirectory, Settings{}, untrusted(Candidate{}), nil, "chmod go-w"},
+		"no bit":       {TrustOff, Settings{}, Candidate{Status: StatusNotExecutable, Mode: 0o600}, nil, "make it executable"},
+		"half":         {TrustOff, Settings{}, Candidate{Status: StatusNotExecutable, Mode: 0o700}, nil, "the whole file"},
+		"abroad":       {TrustOff, Settings{}, Candidate{Status: StatusWrongArch}, nil, "a build for this machine"},
+		"rival":        {TrustOff, Settings{}, Candidate{Status: StatusReady}, ErrConflict, "one of the two"},
+		"broken":       {TrustOff, Settings{}, Candidate{Status: StatusReady}, errNoHandshake, "rescan tries it again"},
+	} {
+		h := &Host{options: Options{Trust: test.trust, Plugins: map[string]Settings{"x": test.settings}}}
+		if got := h.advice(test.c, test.err); !strings.Contains(got, test.want) {
+			t.Errorf("%s: %q, want %q in it", name, got, test.want)
+		}
+	}
+}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -19,10 +21,11 @@ import (
 // successor as soon as that is ready. It is called once, after Start.
 func (h *Host) Watch(ctx context.Context) error {
 	events := make(chan struct{}, 1)
-	if stop, err := h.listen(events); err != nil {
+	listening, err := listen(events)
+	if err != nil {
 		h.log.Warn("changes of the plugin directory are found by looking only", "every", h.pace.rescan, "err", err)
 	} else {
-		defer stop()
+		defer listening.stop()
 	}
 	slow := time.NewTicker(h.pace.rescan)
 	defer slow.Stop()
@@ -38,10 +41,9 @@ func (h *Host) Watch(ctx context.Context) error {
 		case <-slow.C:
 		case <-soon.C:
 		}
+		listening.to(h.folders())
 		unsettled, _, err := h.look(ctx, false)
-		if err != nil {
-			h.log.Warn("the plugin directory was not looked at", "err", err)
-		}
+		h.lookout.looked(h.log, err)
 		if unsettled {
 			soon.Reset(h.pace.settle)
 		}
@@ -73,21 +75,22 @@ func (h *Host) Rescan(ctx context.Context) error {
 // rescanRounds bounds how often Rescan looks at files that change.
 const rescanRounds = 8
 
-// listen has a value put into events when something happens to a file that may be a plugin.
-func (h *Host) listen(events chan<- struct{}) (stop func(), err error) {
+// ears hear when something happens in folders.
+type ears struct {
+	watcher *fsnotify.Watcher
+	heard   map[string]fs.FileInfo // folders, by path: a path can become another folder's
+	done    chan struct{}
+}
+
+// listen returns ears that put a value into events when something happens.
+func listen(events chan<- struct{}) (*ears, error) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, err
 	}
-	for _, folder := range h.folders() {
-		err = errors.Join(err, w.Add(folder))
-	}
-	if err != nil {
-		return nil, errors.Join(err, w.Close())
-	}
-	done := make(chan struct{})
+	l := &ears{watcher: w, heard: map[string]fs.FileInfo{}, done: make(chan struct{})}
 	go func() {
-		defer close(done)
+		defer close(l.done)
 		for {
 			select {
 			case _, ok := <-w.Events:
@@ -105,7 +108,29 @@ func (h *Host) listen(events chan<- struct{}) (stop func(), err error) {
 			}
 		}
 	}()
-	return func() { w.Close(); <-done }, nil
+	return l, nil
+}
+
+// to makes them hear of folders, as far as those are there.
+func (l *ears) to(folders []string) {
+	if l == nil {
+		return
+	}
+	for _, folder := range folders {
+		info, err := os.Stat(folder)
+		if err != nil || os.SameFile(info, l.heard[folder]) && slices.Contains(l.watcher.WatchList(), folder) {
+			continue
+		}
+		l.watcher.Remove(folder)
+		if l.watcher.Add(folder) == nil {
+			l.heard[folder] = info
+		}
+	}
+}
+
+func (l *ears) stop() {
+	l.watcher.Close()
+	<-l.done
 }
 
 // folders are those in which plugins are.
@@ -157,7 +182,7 @@ func (h *Host) look(ctx context.Context, forced bool) (unsettled bool, arriving 
 	}
 	for _, c := range candidates {
 		if !c.usable() && c.Status != StatusMissing && c.Status != StatusIncomplete {
-			h.lookout.report(h.log, c, c.refused())
+			h.lookout.report(h.log, c, c.refused(), h.advice(c, nil))
 		}
 	}
 	return unsettled, arriving, nil
@@ -241,7 +266,7 @@ func (h *Host) arrive(c Candidate, version int) <-chan struct{} {
 		}
 		h.lookout.settle(c, err, version, h.pace)
 		if err != nil {
-			h.lookout.report(h.log, c, err)
+			h.lookout.report(h.log, c, err, h.advice(c, err))
 		}
 	})
 	return done

@@ -257,7 +257,7 @@ func TestARefusedFile(t *testing.T) {
 	w := watchHost(t, Options{Trust: TrustPinned})
 	variant(t, w.path("good"), "one")
 	record := w.log.await(t, "plugin cannot be used")
-	if !strings.Contains(record["why"].(string), "no sha256 is pinned") || !strings.Contains(record["do"].(string), `pin it: plugin "good"`) {
+	if !strings.Contains(record["why"].(string), "no sha256 is pinned") || !strings.Contains(record["do"].(string), `pin it and start the host again: plugin "good"`) {
 		t.Errorf("record: %v", record)
 	}
 	for range 3 {

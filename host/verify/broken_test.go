@@ -110,6 +110,7 @@ var breachesOf = []struct{ check, subject, breach, reason string }{
 
 // Every check is shown to fail on a plugin that breaks what it is for.
 func TestBroken(t *testing.T) {
+	t.Parallel()
 	binary := build(t, "host/verify/broken")
 	for _, b := range breachesOf {
 		t.Run(b.check+"/"+b.breach, func(t *testing.T) {

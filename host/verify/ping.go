@@ -62,10 +62,13 @@ func (p *process) ping(ctx context.Context, method string) error {
 	if err := openCall(conn, framer, method); err != nil {
 		return fmt.Errorf("open a call: %w", err)
 	}
-	for i := range pings {
+	for i := 0; ; i++ {
 		framer.WritePing(false, [8]byte{byte(i)}) // if it fails, what was read says why
 		if err := awaitPong(conn, framer); err != nil {
 			return fmt.Errorf("ping %d, at intervals of %s: %w", i+1, pingInterval, err)
+		}
+		if i+1 == pings {
+			return nil
 		}
 		select {
 		case <-time.After(pingInterval):
@@ -73,7 +76,6 @@ func (p *process) ping(ctx context.Context, method string) error {
 			return ctx.Err()
 		}
 	}
-	return nil
 }
 
 // openCall opens a call that no message follows.

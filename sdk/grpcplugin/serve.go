@@ -25,7 +25,7 @@ const (
 	// drainOnTerm is how long running flows have after SIGTERM.
 	drainOnTerm = 10 * time.Second
 	// flushOnTerm is how long what they have sent last has after that to reach the host.
-	flushOnTerm = time.Second
+	flushOnTerm = 3 * time.Second
 )
 
 // Serve runs a plugin. It is all that a plugin's main has to do, and returns when the host ends the plugin. Log with slog's default

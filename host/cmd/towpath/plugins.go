@@ -175,7 +175,7 @@ func printJSON(w io.Writer, v any) error {
 
 func printPlugins(w io.Writer, plugins []admin.Plugin) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row(t, "NAME", "VERSION", "STATUS", "READS", "WRITES", "SHA256", "NOTE")
+	row(t, "NAME", "VERSION", "STATE", "READS", "WRITES", "SHA256", "NOTE")
 	for _, p := range plugins {
 		note := p.Problem
 		switch {
@@ -185,10 +185,18 @@ func printPlugins(w io.Writer, plugins []admin.Plugin) error {
 		case p.Status != string(pluginhost.StatusReady):
 			note = p.Reason
 		}
-		row(t, p.Name, dash(p.Version), statusOf(p), dash(strings.Join(p.Sources, ",")), dash(strings.Join(p.Sinks, ",")),
+		row(t, p.Name, dash(p.Version), stateOf(p), dash(strings.Join(p.Sources, ",")), dash(strings.Join(p.Sinks, ",")),
 			dash(fmt.Sprintf("%.12s", p.SHA256)), note)
 	}
 	return t.Flush()
+}
+
+// stateOf is the state of a plugin that a host uses or may use, and otherwise whether its file may be executed.
+func stateOf(p admin.Plugin) string {
+	if p.State != "" && (p.Generation != "" || p.Status == string(pluginhost.StatusReady)) {
+		return p.State
+	}
+	return p.Status
 }
 
 func dash(s string) string {
@@ -257,14 +265,23 @@ func revisionOf(b *admin.Build) string {
 func printConfinement(w io.Writer, items []admin.Confinement) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row(t, "  ITEM", "DECLARED", "ALLOWED", "KEPT TO", "IN FORCE", "HOW")
+	free, why := []string{}, "" // what nobody says anything about takes one line
 	for _, i := range items {
+		if !i.InForce && i.Declared+i.Allowed+i.Confined == "" && (why == "" || why == i.How) {
+			free, why = append(free, i.Name), i.How
+			continue
+		}
 		inForce := "no"
 		if i.InForce {
 			inForce = "yes"
 		}
 		row(t, "  "+i.Name, dash(i.Declared), dash(i.Allowed), dash(i.Confined), inForce, i.How)
 	}
-	return t.Flush()
+	err := t.Flush()
+	if len(free) > 0 {
+		fmt.Fprintf(w, "  %s: %s\n", strings.Join(free, ", "), why)
+	}
+	return err
 }
 
 // traits are what a type of data address can do.

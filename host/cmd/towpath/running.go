@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/towpath-dataplane/towpath/host/admin"
-	"github.com/towpath-dataplane/towpath/host/pluginhost"
 )
 
 func pluginsReleaseCommand() command {
@@ -67,14 +66,6 @@ func addRunning(ctx context.Context, path string, plugins []admin.Plugin) {
 			plugins[i] = p
 		}
 	}
-}
-
-// statusOf is whether a file may be executed, or that it is not in spite of that.
-func statusOf(p admin.Plugin) string {
-	if p.State == string(pluginhost.StateQuarantined) {
-		return p.State
-	}
-	return p.Status
 }
 
 // printRunning shows what a host says of a plugin that it uses.

@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -225,7 +226,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		Agreement: agreement(&signaling.Agreements{ControlPlanes: directory}), ControlPlanes: office{directory, registrar},
 		Plugins: func() []admin.Plugin { return showPlugins(plugins) }, Rescan: plugins.Rescan, Release: releaser(plugins), PluginBuild: readBuild,
 		PluginTrust: newPluginTrust(cfg, db, plugins),
-		Ready:       func() error { return readiness(ready.Load(), plugins) }})
+		Ready:       func() error { return readiness(ready.Load(), cfg.Plugins.Declared, plugins) }})
 	dispatcher := &signaling.Dispatcher{Outbox: db, ControlPlanes: directory, Logger: logger, Registerer: metrics}
 
 	if err := engine.Revive(ctx); err != nil {
@@ -308,17 +309,25 @@ func isAbsent(err error) bool {
 	return errors.Is(err, pluginhost.ErrWithdrawn) || errors.Is(err, pluginhost.ErrQuarantined) || errors.Is(err, pluginhost.ErrBusy)
 }
 
-func readiness(ready bool, plugins *pluginhost.Host) error {
+func readiness(ready bool, declared []config.Plugin, plugins *pluginhost.Host) error {
 	if !ready {
 		return errors.New("starting or stopping")
 	}
 	var problems []error
-	for _, p := range plugins.Plugins() {
+	used := ""
+	for _, p := range plugins.Plugins() { // of one name, what is in use comes first
+		if p.Generation != "" || p.Withdrawn {
+			used = p.Name
+		}
 		if p.State == pluginhost.StateBackoff || p.State == pluginhost.StateFailed || p.State == pluginhost.StateQuarantined {
 			problems = append(problems, fmt.Errorf("plugin %s is not ready: %s", p.Name, p.Problem))
 		}
-		if p.Status == pluginhost.StatusMissing && !p.Removed {
+		switch {
+		case p.Name == used:
+		case p.Status == pluginhost.StatusMissing:
 			problems = append(problems, fmt.Errorf("plugin %s is not ready: there is no file %s", p.Name, p.Path))
+		case p.Undecided && slices.ContainsFunc(declared, func(d config.Plugin) bool { return d.Name == p.Name }):
+			problems = append(problems, fmt.Errorf("plugin %s is not ready: %s", p.Name, p.Reason))
 		}
 	}
 	return errors.Join(problems...)

@@ -66,15 +66,33 @@ Exit code 0 if the configuration is good, 3 if it is not.`,
 // check compares a configuration with what the plugins at hand say of themselves.
 func check(ctx context.Context, cfg *config.Config, plugins *pluginhost.Host) error {
 	descriptions, launching := plugins.Descriptions(ctx)
-	// Why a plugin could not be asked explains what the configuration then lacks.
-	if err := cfg.Check(descriptions); err != nil {
-		return errors.Join(launching, err)
+	if launching == nil {
+		return cfg.Check(descriptions)
 	}
-	return launching
+	candidates, err := plugins.Discover()
+	if err != nil {
+		return err
+	}
+	// Why a plugin could not be asked explains what the configuration then lacks.
+	later, err := cfg.CheckSome(descriptions, unasked(candidates, descriptions)...)
+	return errors.Join(launching, later, err)
 }
 
-// checkSome is check for a host that waits: for plugins that are dialled and not reached, and, if it watches, for those whose files are
-// missing.
+// unasked names the plugins whose files are there, but did not describe themselves.
+func unasked(candidates []pluginhost.Candidate, descriptions []sdk.Description) (names []string) {
+	for _, c := range candidates {
+		if c.Status != pluginhost.StatusMissing && !described(c, descriptions) {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+func described(c pluginhost.Candidate, descriptions []sdk.Description) bool {
+	return slices.ContainsFunc(descriptions, func(d sdk.Description) bool { return d.Name == c.Name })
+}
+
+// checkSome is check for a host that waits for plugins, see pluginhost.Host.Awaits, and for those that are dialled and not reached.
 func checkSome(ctx context.Context, cfg *config.Config, plugins *pluginhost.Host, logger *slog.Logger) error {
 	candidates, err := plugins.Discover()
 	if err != nil {
@@ -82,19 +100,24 @@ func checkSome(ctx context.Context, cfg *config.Config, plugins *pluginhost.Host
 	}
 	descriptions, launching := plugins.Descriptions(ctx)
 	var absent []string
+	if launching != nil {
+		absent = unasked(candidates, descriptions)
+	}
 	for _, c := range candidates {
-		described := slices.ContainsFunc(descriptions, func(d sdk.Description) bool { return d.Name == c.Name })
-		if c.Status == pluginhost.StatusMissing && cfg.Plugins.Watch || c.Status == pluginhost.StatusDialled && !described {
+		if plugins.Awaits(c) || c.Status == pluginhost.StatusDialled && !described(c, descriptions) {
 			absent = append(absent, c.Name)
 		}
 	}
 	later, err := cfg.CheckSome(descriptions, absent...)
+	if launching != nil {
+		return errors.Join(launching, later, err)
+	}
 	if later != nil {
 		for what := range strings.Lines(later.Error()) {
-			logger.Warn("the configuration waits for a plugin", "what", strings.TrimSpace(what))
+			logger.Warn("some of the configuration does not work with the plugins that are there", "what", strings.TrimSpace(what))
 		}
 	}
-	return errors.Join(launching, err)
+	return err
 }
 
 // peekOptions are what a command knows of plugins that reads the store of a host and changes nothing there.

@@ -1,0 +1,91 @@
+//go:build !race
+
+package verify
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Under the race detector TestSound goes through all that these do, in a third of the time.
+
+// wantPassed fails the test for each check that failed.
+func wantPassed(t *testing.T, r *Report) {
+	t.Helper()
+	for _, c := range r.Checks {
+		if c.Outcome == Failed {
+			t.Errorf("%s (%s): %s", c.ID, c.Subject, c.Reason)
+		}
+	}
+	if r.Passed < 40 {
+		t.Errorf("only %d checks passed", r.Passed)
+	}
+}
+
+// The plugins that Towpath ships keep the promises of the protocol.
+func TestShipped(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"file", "synthetic"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wantPassed(t, verify(t, build(t, "plugins/"+name), name, Options{}, nil))
+		})
+	}
+}
+
+// storage is a server that content can be fetched from, and sent to.
+func storage(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		w.WriteHeader(http.StatusCreated)
+		return
+	}
+	n, err := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/bytes/"))
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	body := make([]byte, n)
+	content{seed: uint64(n)}.fill(body, 0)
+	w.Header().Set("ETag", `"v1"`)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+}
+
+func TestShippedHTTP(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(storage))
+	defer server.Close()
+	wantPassed(t, verify(t, build(t, "plugins/http"), "http", Options{}, map[string]string{"url": server.URL}))
+}
+
+func TestShippedKafka(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "events", "inbox"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	client, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for i := range 3000 {
+		r := &kgo.Record{Topic: "events", Key: []byte(strconv.Itoa(i)), Value: bytes.Repeat([]byte{byte(i)}, 3000)}
+		if err := client.ProduceSync(t.Context(), r).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantPassed(t, verify(t, build(t, "plugins/kafka"), "kafka", Options{}, map[string]string{"broker": cluster.ListenAddrs()[0]}))
+}
