@@ -73,7 +73,7 @@ func newSweep(t *testing.T, seed uint64, plugins string) *sweep {
 	s.buildPlaces()
 	for i, name := range hostNames {
 		h := newHost(t, name, sweepConfiguration(s.flows), "E2E_PLUGINS="+plugins, "E2E_TRUST=off", "E2E_CHECKPOINT_INTERVAL=50ms",
-			"E2E_LANE="+lanes[seed%2], "E2E_STORE=http://"+s.store.network.address, "E2E_BROKERS="+s.kafka.address)
+			"E2E_LANE="+lanes[seed%2], "E2E_QUARANTINE_AFTER=0", "E2E_STORE=http://"+s.store.network.address, "E2E_BROKERS="+s.kafka.address)
 		s.hosts, s.conditions = append(s.hosts, h), append(s.conditions, condition{})
 		h.network.rate.Store(3 * mib / 2)
 		if s.ownDisk {
