@@ -29,6 +29,8 @@ type Candidate struct {
 	Status Status
 	// Reason says why the file may, or may not, be executed.
 	Reason string
+
+	signature string // that lies beside it, "" if nobody has asked for one
 }
 
 // Status says whether a Candidate can be executed.
@@ -159,6 +161,7 @@ func (h *Host) inspect(name, path string, w io.Writer, g gate) Candidate {
 		c.Status, c.Reason = StatusNotExecutable, reason(err)
 		return c
 	}
+	c.signature = sign.text
 	c.Status, err = checkExecutable(file, c.Mode)
 	if err != nil {
 		c.Reason = reason(err)

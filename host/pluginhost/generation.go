@@ -15,6 +15,7 @@ import (
 // plugin has, one takes new flows; the others bring theirs to an end.
 type generation struct {
 	*supervisor
+	trial *trial // nil if it has nothing to prove. Guarded by Host.mu
 }
 
 // offering names a type of data address, in one of the two roles.
@@ -40,10 +41,11 @@ func offers(d sdk.Description) []offering {
 
 // newGeneration returns a generation that does nothing yet.
 func (h *Host) newGeneration(p program, config []byte) *generation {
-	g := &generation{newSupervisor(p, h.pace, h.log)}
+	g := &generation{supervisor: newSupervisor(p, h.pace, h.log)}
 	g.config, g.launch = config, h.launcher.launch
-	g.admit = func(in *instance) error {
-		if err := h.admit(g, in.description); err != nil {
+	g.ended = func(err error) { h.faltered(g, err) }
+	g.admit = func(in *instance) (err error) {
+		if in.trial, err = h.admit(g, in.description); err != nil {
 			return err
 		}
 		if known, ok := h.recall(p.Candidate); !ok || known.Clear != p.clear.Load() || !sameOffers(known.Description, in.description) {
@@ -67,7 +69,7 @@ func (h *Host) install(g *generation) error {
 		return ErrClosed
 	}
 	if before := h.coming[g.Name]; before != nil {
-		h.retire(before, "its file was replaced before it was ready", false)
+		h.retire(before, "its file was replaced before it was ready", atOnce)
 		delete(h.coming, g.Name)
 	}
 	switch before := h.plugins[g.Name]; {
@@ -81,15 +83,13 @@ func (h *Host) install(g *generation) error {
 			}
 		}
 		if before != nil {
-			h.retire(before, "it is launched again", false)
+			h.giveUp(before, outcomeSuperseded)
+			h.retire(before, "it is launched again", atOnce)
 		}
 		h.plugins[g.Name] = g
 	}
 	delete(h.removed, g.Name)
-	ctx, cancel := context.WithCancel(context.Background())
-	g.cancel = cancel
-	go g.run(ctx)
-	h.announce()
+	h.begin(g)
 	return nil
 }
 
@@ -99,7 +99,7 @@ func (h *Host) abandon(name string) {
 	defer h.mu.Unlock()
 	if g := h.coming[name]; g != nil && !h.closed {
 		delete(h.coming, name)
-		h.retire(g, "its file was replaced before it was ready", false)
+		h.retire(g, "its file was replaced before it was ready", atOnce)
 	}
 }
 
@@ -109,9 +109,8 @@ func (s *supervisor) failed() bool {
 	return st.state == StateFailed
 }
 
-// withdraw takes a plugin out of use. Its flows come to an end if patient, for which there is no bound but the operator's; otherwise they
-// come to rest within its settings.
-func (h *Host) withdraw(name, why string, patient bool) {
+// withdraw takes a plugin out of use. How its flows end is for how to say, within what the operator has bound.
+func (h *Host) withdraw(name, why string, how parting) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -120,12 +119,14 @@ func (h *Host) withdraw(name, why string, patient bool) {
 	h.removed[name] = true
 	if g := h.coming[name]; g != nil {
 		delete(h.coming, name)
-		h.retire(g, why, false)
+		h.retire(g, why, atOnce)
 	}
 	g := h.plugins[name]
 	if g == nil {
 		return
 	}
+	h.giveUp(g, outcomeWithdrawn)
+	delete(h.rollbacks, name)
 	delete(h.plugins, name)
 	for f, by := range h.routes {
 		if by == g {
@@ -133,14 +134,17 @@ func (h *Host) withdraw(name, why string, patient bool) {
 			h.missed[f] = fmt.Sprintf("plugin %s: %s", name, why)
 		}
 	}
-	h.retire(g, why, patient && !g.settings.DrainBound)
+	h.retire(g, why, how)
 	h.announce()
 }
 
 // retire has a generation come to rest, and forgets it when it has. h.mu is held.
-func (h *Host) retire(g *generation, why string, patient bool) {
+func (h *Host) retire(g *generation, why string, how parting) {
 	h.retiring[g] = true
-	g.supervisor.retire(why, patient)
+	if g.settings.DrainBound {
+		how = atOnce
+	}
+	g.supervisor.retire(why, how)
 	h.oneOffs.Go(func() {
 		<-g.finished
 		h.mu.Lock()
@@ -158,25 +162,32 @@ func (h *Host) dropImage(p program) {
 	}
 }
 
-// admit makes the types known that a process of a generation offers, now that it is ready. A generation that it succeeds comes to rest
-// within its settings: the flows of that one go on with this one, from where they were.
-func (h *Host) admit(g *generation, d sdk.Description) error {
+// admit makes the types known that a process of a generation offers, now that it is ready, and says what it has to prove. The flows of a
+// generation that it succeeds go on with this one, from where they were.
+func (h *Host) admit(g *generation, d sdk.Description) (*trial, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.retiring[g] {
-		return errRetired
+		return nil, errRetired
+	}
+	before := h.plugins[g.Name]
+	follows := h.coming[g.Name] == g
+	if follows {
+		if err := before.needs(d); err != nil {
+			return nil, err
+		}
 	}
 	if err := h.offer(g, d); err != nil {
-		return err
+		return nil, err
 	}
-	if h.coming[g.Name] == g {
+	if follows {
 		delete(h.coming, g.Name)
-		before := h.plugins[g.Name]
 		h.plugins[g.Name] = g
-		h.retire(before, "another version of it took over", false)
+		h.succeed(before, g)
+		h.retire(before, "another version of it took over", leaving)
 	}
 	h.announce()
-	return nil
+	return g.trial, nil
 }
 
 // offer gives the types of a plugin to one of its generations, unless one of them is another plugin's. h.mu is held.
@@ -276,8 +287,8 @@ func (h *Host) call(ctx context.Context, to offering, f func(in *instance) error
 		if err != nil {
 			return err
 		}
-		err = g.call(ctx, f)
-		if !errors.Is(err, errRetired) {
+		err = g.call(ctx, to, f)
+		if !errors.Is(err, errRetired) && !errors.Is(err, ErrReplaced) {
 			return err
 		}
 		// It has been replaced or withdrawn since: await returns another, or says why not.

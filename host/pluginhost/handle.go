@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 )
@@ -31,8 +32,9 @@ func (s *source) Store(ctx context.Context, a sdk.DataAddress) (name string, err
 }
 
 func (s *source) Read(ctx context.Context, open sdk.ReadOpen) (stream sdk.ReadStream, err error) {
-	err = s.host.call(ctx, offering{asSource, s.typ}, func(in *instance) error {
-		c := in.newCall(ctx)
+	to := offering{asSource, s.typ}
+	err = s.host.call(ctx, to, func(in *instance) error {
+		c := in.newCall(ctx, question{to: to, resumed: open.ResumeToken != nil, refuses: in.refuses(ctx, in.rpc.Source(s.typ), open.Address)})
 		r, err := in.rpc.Source(s.typ).Read(ctx, open)
 		if err != nil {
 			c.end()
@@ -77,26 +79,27 @@ func (s *sink) Deprovision(ctx context.Context, flow sdk.FlowContext, a sdk.Data
 }
 
 func (s *sink) Write(ctx context.Context, open sdk.WriteOpen) (stream sdk.WriteStream, err error) {
-	err = s.host.call(ctx, offering{asSink, s.typ}, func(in *instance) error {
-		c := in.newCall(ctx)
+	to := offering{asSink, s.typ}
+	err = s.host.call(ctx, to, func(in *instance) error {
+		c := in.newCall(ctx, question{to: to, resumed: open.ResumeToken != nil, refuses: in.refuses(ctx, in.rpc.Sink(s.typ), open.Address)})
 		w, err := in.rpc.Sink(s.typ).Write(ctx, open)
 		if err != nil {
 			c.end()
 			return err
 		}
-		stream = &writeStream{w, c}
+		stream = &writeStream{WriteStream: w, call: c}
 		return nil
 	})
 	return stream, err
 }
 
 // call calls f with the process of the moment.
-func (s *supervisor) call(ctx context.Context, f func(in *instance) error) error {
+func (s *supervisor) call(ctx context.Context, to offering, f func(in *instance) error) error {
 	in, err := s.acquire(ctx)
 	if err != nil {
 		return err
 	}
-	return in.explain(ctx, f(in))
+	return in.trial.watch(ctx, question{to: to}, func() error { return in.explain(ctx, f(in)) })
 }
 
 // explain replaces the error of a call that the end of the process has cut by one that says how it ended.
@@ -119,54 +122,81 @@ func (in *instance) explain(ctx context.Context, err error) error {
 type call struct {
 	ctx  context.Context // of the stream
 	in   *instance
+	asks question
 	once sync.Once
 }
 
-func (in *instance) newCall(ctx context.Context) *call {
-	in.flows.begin()
-	return &call{ctx: ctx, in: in}
+func (in *instance) newCall(ctx context.Context, q question) *call {
+	in.flows.begin(q.to)
+	in.trial.opens(q.to)
+	return &call{ctx: ctx, in: in, asks: q}
 }
 
-func (c *call) explain(err error) error { return c.in.explain(c.ctx, err) }
+func (c *call) explain(err error) error { return c.in.trial.replaced(c.in.explain(c.ctx, err)) }
 
-func (c *call) end() { c.once.Do(func() { c.in.flows.end() }) }
+// judged is explain for a stream of a build that may be on trial.
+func (c *call) judged(err error) error { return c.in.trial.judge(c.ctx, c.asks, c.explain(err)) }
+
+func (c *call) end() {
+	c.once.Do(func() {
+		c.in.flows.end(c.asks.to)
+		c.in.trial.closes(c.asks.to)
+	})
+}
+
+// Leave is closed when the flow is to go on elsewhere, at its next checkpoint.
+func (c *call) Leave() <-chan struct{} { return c.in.leaving }
 
 type readStream struct {
 	sdk.ReadStream
-	call *call
+	*call
 }
 
 func (s *readStream) Recv() (sdk.Frame, error) {
+	if s.in.trial.runs() {
+		return s.recvOnTrial()
+	}
 	f, err := s.ReadStream.Recv()
-	return f, s.call.explain(err)
+	s.in.flows.stirs()
+	return f, s.explain(err)
 }
 
-func (s *readStream) RequestCheckpoint() error {
-	return s.call.explain(s.ReadStream.RequestCheckpoint())
-}
+func (s *readStream) RequestCheckpoint() error { return s.explain(s.ReadStream.RequestCheckpoint()) }
 
 func (s *readStream) Acknowledge(sequence uint64) error {
-	return s.call.explain(s.ReadStream.Acknowledge(sequence))
+	return s.explain(s.ReadStream.Acknowledge(sequence))
 }
 
 func (s *readStream) Close() error {
-	defer s.call.end()
-	return s.call.explain(s.ReadStream.Close())
+	defer s.end()
+	return s.explain(s.ReadStream.Close())
 }
 
 type writeStream struct {
 	sdk.WriteStream
-	call *call
+	*call
+	owes atomic.Bool // while the build is on trial: something was sent that it has to answer
 }
 
-func (s *writeStream) Send(f sdk.Frame) error { return s.call.explain(s.WriteStream.Send(f)) }
+func (s *writeStream) Send(f sdk.Frame) error {
+	if s.in.trial.runs() {
+		return s.sendOnTrial(f)
+	}
+	s.in.flows.stirs()
+	return s.explain(s.WriteStream.Send(f))
+}
 
 func (s *writeStream) Recv() (sdk.Up, error) {
 	up, err := s.WriteStream.Recv()
-	return up, s.call.explain(err)
+	s.in.flows.stirs()
+	if s.in.trial.runs() {
+		return up, s.heardOnTrial(up, err)
+	}
+	return up, s.explain(err)
 }
 
 func (s *writeStream) Close() error {
-	defer s.call.end()
-	return s.call.explain(s.WriteStream.Close())
+	defer s.end()
+	defer s.settle()
+	return s.explain(s.WriteStream.Close())
 }

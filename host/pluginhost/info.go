@@ -42,6 +42,10 @@ type Info struct {
 	Sinks    []string
 	// Confinement is what the plugin may do on this machine.
 	Confinement []confine.Item
+	// Probation is what the build has to prove, nil if nothing.
+	Probation *Probation
+	// Rollback says of the build in use that its file has another, which was rolled back. nil: that is not so.
+	Rollback *Rollback
 }
 
 // Plugins lists all plugins, those that may not be executed included, by name: of each first the build that takes new flows, then the file
@@ -64,6 +68,9 @@ func (h *Host) Plugins() []Info {
 			info.Reason = "its file has another content now"
 		}
 		info.Confinement = h.Confinement(g.Name, g.declared.Load())
+		if h.plugins[g.Name] == g {
+			info.Probation, info.Rollback = g.probation(), h.rolledBack(g.Name)
+		}
 		infos = append(infos, info)
 	}
 	for _, c := range files {
@@ -74,6 +81,9 @@ func (h *Host) Plugins() []Info {
 			Confinement: h.Confinement(c.Name, nil)}
 		if err := h.lookout.refused(c); err != nil {
 			info.Problem = err.Error()
+			if e := (*Error)(nil); errors.As(err, &e) && errors.Is(err, ErrRolledBack) {
+				info.Problem = e.Err.Error()
+			}
 		}
 		infos = append(infos, info)
 	}

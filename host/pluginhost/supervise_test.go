@@ -134,7 +134,7 @@ func TestAnswers(t *testing.T) {
 			in.description.Sources = []sdk.AddressType{{Type: "Ticks", NonFinite: true}}
 			return in, nil
 		})
-		h := &Host{routes: map[offering]*generation{{asSource, "Ticks"}: {s}}}
+		h := &Host{routes: map[offering]*generation{{asSource, "Ticks"}: {supervisor: s}}}
 		time.Sleep(time.Hour + time.Second)
 		o, ok := h.SourceOffer("Ticks")
 		if quiet := time.Since(o.Answered); !ok || !o.NonFinite || quiet < 0 || quiet > defaultPace.healthInterval {

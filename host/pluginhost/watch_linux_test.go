@@ -161,7 +161,7 @@ func TestRemovalWithinABound(t *testing.T) {
 
 // The flows of a file that is replaced go on with its successor.
 func TestAFileIsReplaced(t *testing.T) {
-	w := watchHost(t, Options{Plugins: map[string]Settings{"good": {DrainTimeout: time.Millisecond}}})
+	w := watchHost(t, Options{Plugins: map[string]Settings{"good": {DrainTimeout: time.Millisecond, DrainBound: true}}})
 	variant(t, w.path("good"), "one")
 	w.awaitInfo(t, only(StateReady))
 	first := w.Plugins()[0]
