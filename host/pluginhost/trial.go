@@ -34,7 +34,8 @@ type trial struct {
 type ask struct {
 	moved   bool
 	streams int           // that are open
-	failing time.Time     // when the first stream failed; zero: none has, or something has moved since
+	failing time.Time     // when the first call failed; zero: none has, or something has moved since
+	problem error         // of the last that did
 	pending int           // calls that wait for the build now
 	since   time.Time     // since then, while pending > 0
 	waited  time.Duration // before that
@@ -111,10 +112,20 @@ func (t *trial) check(to offering) {
 	if left > 0 {
 		a.timer.Reset(left)
 	}
+	problem := a.problem
 	t.mu.Unlock()
 	if left <= 0 {
-		t.fail(fmt.Sprintf("it was asked for the %s type %q, and moved nothing for %s", to.kind, to.typ, t.limit))
+		t.fail(t.nothing(to, problem))
 	}
+}
+
+// nothing says that a type has moved nothing for too long.
+func (t *trial) nothing(to offering, problem error) string {
+	why := fmt.Sprintf("it was asked for the %s type %q, and moved nothing for %s", to.kind, to.typ, t.limit)
+	if problem != nil {
+		why += fmt.Sprintf("; it failed last with: %v", problem)
+	}
+	return why
 }
 
 // stirs puts the clock of a type back: something came of asking, though no data has moved.
@@ -181,15 +192,15 @@ func (t *trial) closes(to offering) {
 	}
 }
 
-// fails notes that a stream of a type has failed in a way that can pass, and returns for how long streams have, with nothing moved in
-// between.
-func (t *trial) fails(to offering) time.Duration {
+// fails notes that a call for a type has failed in a way that can pass, and returns for how long calls have, with nothing moved in between.
+func (t *trial) fails(to offering, problem error) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a := t.on(to)
 	if a.failing.IsZero() {
 		a.failing = time.Now()
 	}
+	a.problem = problem
 	return time.Since(a.failing)
 }
 
@@ -246,8 +257,8 @@ func (t *trial) judge(ctx context.Context, q question, err error) error {
 	case e.Code == sdk.Internal:
 		why = fmt.Sprintf("it failed: %v", err)
 	case e.Retryable:
-		if failing := t.fails(q.to); failing >= t.limit {
-			why = fmt.Sprintf("it was asked for the %s type %q, moved nothing for %s, and failed: %v", q.to.kind, q.to.typ, t.limit, err)
+		if t.fails(q.to, err) >= t.limit {
+			why = t.nothing(q.to, err)
 		}
 	case q.resumed:
 		why = fmt.Sprintf("it does not go on with a flow of the build before: %v", err)
@@ -265,5 +276,5 @@ func (t *trial) replaced(err error) error {
 	if t == nil || err == nil || !t.lost.Load() || errors.Is(err, ErrReplaced) {
 		return err
 	}
-	return sdk.Retryf(sdk.Unavailable, "%w: %w", ErrReplaced, err)
+	return sdk.Retryf(sdk.Unavailable, "%w", fmt.Errorf("%w: %w", ErrReplaced, err))
 }
