@@ -51,6 +51,9 @@ type Transfer struct {
 	// Absent says of a failure that it lies with nobody but who is not there: a plugin that was removed. It is tried again for as long as that
 	// takes. nil: there is no such failure.
 	Absent func(err error) bool
+	// Replaced says of a failure that it lies with a plugin in the place of which there is another by now. It is tried again at once. nil: there
+	// is no such failure.
+	Replaced func(err error) bool
 	// InOneStore says whether a store can, and may, copy what goes from one address to the other. nil: none does.
 	InOneStore func(ctx context.Context, from, to sdk.DataAddress) bool
 }
@@ -84,6 +87,12 @@ func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)
 		err := t.attempt(ctx, &job, waiting)
 		if err == nil || ctx.Err() != nil {
 			return err
+		}
+		if left := err == errLeft; left || t.Replaced != nil && t.Replaced(err) {
+			t.Logger.Info("transfer goes on with another build of a plugin", "flow", job.Flow.ID, "at_checkpoint", left)
+			attempt.succeeded(time.Now())
+			job.Redelivery = job.Redelivery || !left
+			continue
 		}
 		if t.refused(&job, err) {
 			continue
