@@ -41,7 +41,7 @@ var (
 
 	pluginSchema = &hcl.BodySchema{
 		Attributes: optional("binary", "sha256", "publisher", "environment", "pass_environment", "start_timeout", "drain_timeout", "stop_timeout",
-			"lane", "lane_buffer", "mtls", "server_side_copy", "start"),
+			"handover_timeout", "lane", "lane_buffer", "mtls", "server_side_copy", "start"),
 		Blocks: []hcl.BlockHeaderSchema{{Type: "config"}, {Type: "limits"}, {Type: "permissions"}},
 	}
 

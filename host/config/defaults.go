@@ -35,7 +35,7 @@ func defaults() *Config {
 // pluginDefaults are the defaults of every plugin block.
 func pluginDefaults() Plugin {
 	return Plugin{StartTimeout: 15 * time.Second, DrainTimeout: 10 * time.Second, StopTimeout: 5 * time.Second,
-		Lane: LaneAuto, MTLS: MTLSAuto, Start: StartOnDemand}
+		HandoverTimeout: 30 * time.Second, Lane: LaneAuto, MTLS: MTLSAuto, Start: StartOnDemand}
 }
 
 // controlPlaneDefaults are the defaults of every control_plane block.

@@ -125,6 +125,7 @@ func showPlugins(plugins *pluginhost.Host) []admin.Plugin {
 			p.Description = &d
 		}
 		p.Confinement = showConfinement(i.Confinement)
+		p.Probation, p.RolledBack = (*admin.Probation)(i.Probation), (*admin.RolledBack)(i.Rollback)
 		if e := i.LastExit; e != nil {
 			p.LastExit = &admin.Exit{At: e.At, Status: e.Status, Reason: e.Reason, Stderr: e.Stderr}
 		}

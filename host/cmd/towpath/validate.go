@@ -103,7 +103,7 @@ func newPluginHost(cfg *config.Config, o pluginhost.Options) (*pluginhost.Host, 
 	for _, p := range cfg.Plugins.Declared {
 		settings[p.Name] = pluginhost.Settings{
 			Binary: p.Binary, SHA256: p.SHA256, Environment: p.Environment, PassEnvironment: p.PassEnvironment,
-			StartTimeout: p.StartTimeout, DrainTimeout: p.DrainTimeout, StopTimeout: p.StopTimeout,
+			StartTimeout: p.StartTimeout, DrainTimeout: p.DrainTimeout, StopTimeout: p.StopTimeout, HandoverTimeout: p.HandoverTimeout,
 			Lane: pluginhost.Lane(p.Lane), LaneBuffer: int(p.LaneBuffer), MTLS: pluginhost.MTLS(p.MTLS),
 			ServerSideCopy: p.ServerSideCopy, Start: pluginhost.Start(p.Start), DrainBound: p.DrainBound, Publisher: p.Publisher,
 			Allowed: confine.Allowed{Limits: confine.Limits(p.Limits), Environment: p.Permissions.Environment, Read: p.Permissions.Read,
@@ -116,6 +116,7 @@ func newPluginHost(cfg *config.Config, o pluginhost.Options) (*pluginhost.Host, 
 	}
 	o.Directory, o.Trust, o.Plugins = cfg.Plugins.Directory, pluginhost.Trust(cfg.Plugins.Trust), settings
 	o.RuntimeDir, o.HostVersion = runtimeDir(cfg.DataPlane.DataDir), version
+	o.Keep = filepath.Join(cfg.DataPlane.DataDir, "plugins")
 	return pluginhost.New(o)
 }
 
