@@ -327,3 +327,104 @@ func TestRemovedOnProbation(t *testing.T) {
 		t.Errorf("copies left: %v", left)
 	}
 }
+
+// kept lists the digests of the builds that are kept for the next host.
+func kept(t *testing.T, o Options) []string {
+	t.Helper()
+	entries, err := os.ReadDir(o.Keep)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// A host that is started again has not forgotten what was rolled back, nor lost what to.
+func TestRestartAfterRollback(t *testing.T) {
+	t.Parallel()
+	o := Options{Directory: t.TempDir(), Cache: newMemory(), Keep: t.TempDir() + "/kept", Trust: TrustDirectory}
+	w := upgraded(t, o, Settings{}, "breaks")
+	bad := w.Plugins()[0]
+	w.attempt(t, "hello", nil)
+	w.awaitInfo(t, wasRolledBack)
+	if err := w.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if _, r := w.Standing(Candidate{Name: "good", SHA256: bad.SHA256}); r == nil || !strings.Contains(r.Why, "the shelf is broken") {
+		t.Errorf("what is kept of the file: %+v", r)
+	}
+
+	again := watchHost(t, o)
+	again.log.await(t, "plugin stays rolled back")
+	again.attempt(t, "hello", nil)
+	again.awaitInfo(t, wasRolledBack)
+	if i := again.Plugins()[0]; i.Generation != bad.Probation.SHA256 || !strings.Contains(i.Rollback.Why, "the shelf is broken") {
+		t.Errorf("info: %+v", i)
+	}
+	// A build that works is on probation with the same one to go back to, and then nothing is kept.
+	faulty(t, again.path("good"), "none")
+	again.awaitInfo(t, func(all []Info) bool { return onProbation(all) && all[0].Probation.SHA256 == bad.Probation.SHA256 })
+	again.attempt(t, "hello", nil)
+	again.log.await(t, "plugin has proved itself")
+	if err := again.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if left := kept(t, o); len(left) > 0 {
+		t.Errorf("kept: %v", left)
+	}
+}
+
+// A build that is on probation still is after a start of the host.
+func TestRestartOnProbation(t *testing.T) {
+	t.Parallel()
+	o := Options{Directory: t.TempDir(), Cache: newMemory(), Keep: t.TempDir() + "/kept"}
+	w := upgraded(t, o, Settings{}, "breaks")
+	bad := w.Plugins()[0]
+	if err := w.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	again := watchHost(t, o)
+	if i := again.Plugins()[0]; i.Generation != bad.Generation || i.Probation == nil || i.Probation.SHA256 != bad.Probation.SHA256 ||
+		!i.Probation.Since.Equal(bad.Probation.Since) {
+		t.Fatalf("info: %+v", i)
+	}
+	again.attempt(t, "hello", nil)
+	again.awaitInfo(t, wasRolledBack)
+	if i := again.Plugins()[0]; i.Generation != bad.Probation.SHA256 {
+		t.Errorf("info: %+v", i)
+	}
+}
+
+// What is kept is used only if it is what it was, and the policy allows it.
+func TestWhatIsKeptIsNotTrustedBlindly(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(t *testing.T, path, digest string, o *Options){
+		"another content": func(t *testing.T, path, _ string, _ *Options) { faulty(t, path, "none") },
+		"gone":            func(t *testing.T, path, _ string, _ *Options) { os.Remove(path) },
+		"open to others":  func(t *testing.T, path, _ string, _ *Options) { os.Chmod(path, 0o777) },
+		"another pin": func(_ *testing.T, _, digest string, o *Options) {
+			o.Plugins = map[string]Settings{"good": {SHA256: digest}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := Options{Directory: t.TempDir(), Cache: newMemory(), Keep: t.TempDir() + "/kept", Trust: TrustDirectory}
+			w := upgraded(t, o, Settings{}, "breaks")
+			bad := w.Plugins()[0]
+			w.attempt(t, "hello", nil)
+			w.awaitInfo(t, wasRolledBack)
+			if err := w.Close(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			spoil(t, w.keptPath(bad.Probation.SHA256, filePrefix+"good"), bad.SHA256, &o)
+			again := watchHost(t, o)
+			again.log.await(t, "there is no build of the plugin to go back to")
+			if i := again.Plugins()[0]; i.Generation != bad.Generation {
+				t.Errorf("info: %+v", i)
+			}
+		})
+	}
+}

@@ -24,7 +24,10 @@ type watched struct {
 // watchHost starts a host that watches a directory.
 func watchHost(t *testing.T, o Options) watched {
 	t.Helper()
-	w := watched{dir: t.TempDir(), log: newRecorder(), changes: make(chan struct{}, 1)}
+	w := watched{dir: o.Directory, log: newRecorder(), changes: make(chan struct{}, 1)}
+	if w.dir == "" {
+		w.dir = t.TempDir()
+	}
 	o.Directory, o.RuntimeDir, o.Watch, o.Logger = w.dir, runtimeDir(t), true, slog.New(slog.NewJSONHandler(w.log, nil))
 	if o.Cache == nil {
 		o.Cache = newMemory()
