@@ -75,6 +75,7 @@ func (h *Host) install(g *generation) error {
 	switch before := h.plugins[g.Name]; {
 	case before != nil && !before.failed():
 		g.demand = nil
+		g.set(func(st *status) { st.state = StateResolved }) // it is launched now
 		h.coming[g.Name] = g
 	default:
 		if st, _ := g.snapshot(); st.description != nil {

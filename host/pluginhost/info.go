@@ -46,6 +46,8 @@ type Info struct {
 	Probation *Probation
 	// Rollback says of the build in use that its file has another, which was rolled back. nil: that is not so.
 	Rollback *Rollback
+
+	coming bool // it is to follow another, when it is ready
 }
 
 // Plugins lists all plugins, those that may not be executed included, by name: of each first the build that takes new flows, then the file
@@ -68,6 +70,7 @@ func (h *Host) Plugins() []Info {
 			info.Reason = "its file has another content now"
 		}
 		info.Confinement = h.Confinement(g.Name, g.declared.Load())
+		info.coming = h.coming[g.Name] == g
 		if h.plugins[g.Name] == g {
 			info.Probation, info.Rollback = g.probation(), h.rolledBack(g.Name)
 		}
@@ -106,8 +109,10 @@ func (h *Host) Confinement(name string, declared *sdk.Permissions) []confine.Ite
 func rank(i Info) int {
 	switch {
 	case i.Status == StatusRetired:
-		return 2
+		return 3
 	case i.Generation == "":
+		return 2
+	case i.coming:
 		return 1
 	}
 	return 0
