@@ -428,3 +428,50 @@ func TestWhatIsKeptIsNotTrustedBlindly(t *testing.T) {
 		})
 	}
 }
+
+// A stream that cannot go on elsewhere stays with the build that it is on for as long as it moves.
+func TestAStreamThatCannotLeave(t *testing.T) {
+	t.Parallel()
+	w := watchHost(t, Options{Plugins: map[string]Settings{"good": {DrainTimeout: brief}}})
+	variant(t, w.path("good"), "one")
+	w.awaitInfo(t, only(StateReady))
+	before := w.Plugins()[0]
+	stream := read(t, w.Host, "Misbehave", "endless")
+	firstData(t, stream)
+	faulty(t, w.path("good"), "none")
+	ended := make(chan error, 1)
+	still := make(chan struct{})
+	go func() {
+		for {
+			f, err := stream.Recv()
+			sdk.Release(f)
+			if err != nil {
+				ended <- err
+				return
+			}
+			select {
+			case <-still:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	w.awaitInfo(t, onProbation)
+	w.attempt(t, "hello", nil)
+	w.log.await(t, "plugin has proved itself")
+	asked := stream.(interface{ Leave() <-chan struct{} })
+	<-asked.Leave()
+	for range 3 {
+		time.Sleep(brief) // the build before goes on
+		select {
+		case err := <-ended:
+			t.Fatalf("a stream that moves was cut: %v", err)
+		default:
+		}
+	}
+	if all := w.Plugins(); len(all) != 2 || all[1].Generation != before.Generation || all[1].PID != before.PID || all[1].Flows != 1 {
+		t.Errorf("info: %+v", all)
+	}
+	close(still)
+	w.awaitInfo(t, func(all []Info) bool { return len(all) == 1 })
+}
