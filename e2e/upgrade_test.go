@@ -144,7 +144,7 @@ func TestUpgradeUnderRunningFlows(t *testing.T) {
 				eventually(t, "the new build proves itself", func() bool { return h.handovers("kept") == "1" || h.handover("file").Probation != nil })
 			}
 			mover := map[string]*host{"push": d.provider, "pull": d.consumer}[direction]
-			if logs := mover.logs(); !strings.Contains(logs, "transfer goes on with another build of a plugin") || !strings.Contains(logs, "at_checkpoint=true") {
+			if logs := mover.logs(); !strings.Contains(logs, "transfer goes on with another build") || !strings.Contains(logs, "at_checkpoint=true") {
 				t.Error("the transfer did not leave the old build at a checkpoint")
 			}
 			if n := mover.handovers("kept"); n != "1" {

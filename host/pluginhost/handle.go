@@ -34,7 +34,8 @@ func (s *source) Store(ctx context.Context, a sdk.DataAddress) (name string, err
 func (s *source) Read(ctx context.Context, open sdk.ReadOpen) (stream sdk.ReadStream, err error) {
 	to := offering{asSource, s.typ}
 	err = s.host.call(ctx, to, func(in *instance) error {
-		c := in.newCall(ctx, question{to: to, resumed: open.ResumeToken != nil, refuses: in.refuses(ctx, in.rpc.Source(s.typ), open.Address)})
+		c := in.newCall(ctx, question{to: to, stream: true, resumed: open.ResumeToken != nil,
+			refuses: in.refuses(ctx, in.rpc.Source(s.typ), open.Address)})
 		r, err := in.rpc.Source(s.typ).Read(ctx, open)
 		if err != nil {
 			c.end()
@@ -81,7 +82,8 @@ func (s *sink) Deprovision(ctx context.Context, flow sdk.FlowContext, a sdk.Data
 func (s *sink) Write(ctx context.Context, open sdk.WriteOpen) (stream sdk.WriteStream, err error) {
 	to := offering{asSink, s.typ}
 	err = s.host.call(ctx, to, func(in *instance) error {
-		c := in.newCall(ctx, question{to: to, resumed: open.ResumeToken != nil, refuses: in.refuses(ctx, in.rpc.Sink(s.typ), open.Address)})
+		c := in.newCall(ctx, question{to: to, stream: true, resumed: open.ResumeToken != nil,
+			refuses: in.refuses(ctx, in.rpc.Sink(s.typ), open.Address)})
 		w, err := in.rpc.Sink(s.typ).Write(ctx, open)
 		if err != nil {
 			c.end()

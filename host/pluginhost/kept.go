@@ -36,21 +36,25 @@ func (h *Host) recordStanding(c Candidate, st *standing, back *fallback) {
 		st.File = filepath.Base(back.Path)
 		h.launcher.dir.hold(back.image)
 	}
-	h.standings[of] = st
+	if st == nil {
+		delete(h.standings, of)
+	} else {
+		h.standings[of] = st
+	}
 	h.oneOffs.Go(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(h.closing), recording)
 		defer cancel()
 		h.remembering.Lock()
 		defer h.remembering.Unlock()
 		h.mu.Lock()
-		latest := h.standings[of]
+		latest, needed := h.standings[of], h.needed(back.SHA256)
 		h.mu.Unlock()
 		var err error
 		switch {
 		case st != nil:
 			err = h.keep(back)
 			h.dropImage(back.program)
-		case latest == nil:
+		case !needed:
 			err = h.unkeep(back.SHA256)
 		}
 		if err != nil {
@@ -58,6 +62,16 @@ func (h *Host) recordStanding(c Candidate, st *standing, back *fallback) {
 		}
 		h.saveStanding(ctx, of, latest)
 	})
+}
+
+// needed says whether a build is there to be gone back to. h.mu is held.
+func (h *Host) needed(digest string) bool {
+	for _, st := range h.standings {
+		if st.Before == digest {
+			return true
+		}
+	}
+	return false
 }
 
 // saveStanding puts a standing beside what a build said of itself. h.remembering is held.
@@ -231,6 +245,7 @@ func (h *Host) takeUp(c Candidate) (*generation, error) {
 		return nil, err
 	}
 	h.putOnTrial(g, back, st.Since)
+	h.standings[build{c.Name, c.SHA256}] = st
 	return g, nil
 }
 
@@ -243,6 +258,7 @@ func (h *Host) takeBack(c Candidate, st *standing, back *fallback) *generation {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.noteRollback(c, r)
+	h.standings[build{c.Name, c.SHA256}] = st
 	g := h.newGeneration(back.program, back.config)
 	g.take(back.account, h.isNew(back.Candidate))
 	return g

@@ -81,7 +81,8 @@ func (h *Host) succeed(before, g *generation) {
 		h.hold(back)
 		h.giveUp(before, outcomeSuperseded)
 	case before.worthy():
-		back = &fallback{program: before.program, config: before.config, account: account{Description: before.describe(), Clear: before.clear.Load()}}
+		back = &fallback{program: before.program, config: before.config,
+			account: account{Description: before.describe(), Clear: before.clear.Load()}}
 		h.hold(back)
 	}
 	switch {
@@ -123,6 +124,9 @@ func (h *Host) giveUp(g *generation, outcome string) {
 	g.trial.end()
 	h.count(g.Name, outcome)
 	h.dropImage(g.trial.before.program)
+	if outcome != outcomeSuperseded { // nothing of the plugin goes back to that any more
+		maps.DeleteFunc(h.standings, func(of build, _ *standing) bool { return of.name == g.Name })
+	}
 	h.recordStanding(g.Candidate, nil, g.trial.before)
 }
 

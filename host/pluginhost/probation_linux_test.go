@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,16 @@ func (w watched) place(t *testing.T) []byte {
 		}
 		sdk.Release(f)
 	}
+}
+
+// copies is how many copies of binaries the host has.
+func (w watched) copies(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir(w.launcher.dir.path + "/" + imageDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
 }
 
 // brief is a handover timeout for builds of which it is known that they move nothing.
@@ -214,10 +225,7 @@ func TestABuildProvesItself(t *testing.T) {
 	if n := w.endedHandovers()["good"]; n[outcomeKept] != 1 {
 		t.Errorf("handovers: %v", n)
 	}
-	left, err := os.ReadDir(w.launcher.dir.path + "/" + imageDir)
-	if err != nil || len(left) != 1 {
-		t.Errorf("copies: %v, %v", left, err)
-	}
+	w.awaitInfo(t, func([]Info) bool { return w.copies(t) == 1 })
 }
 
 // Of a sink that takes everything and makes nothing durable, the end is waited for.
@@ -294,7 +302,8 @@ func TestATypeIsMissing(t *testing.T) {
 // The build that has proved itself stays what there is to go back to, however many follow that do not.
 func TestAThirdBuild(t *testing.T) {
 	t.Parallel()
-	w := upgraded(t, Options{}, Settings{HandoverTimeout: brief}, "hangs")
+	o := Options{Keep: t.TempDir() + "/kept"}
+	w := upgraded(t, o, Settings{HandoverTimeout: brief}, "hangs")
 	second := w.Plugins()[0]
 	first := second.Probation.SHA256
 	faulty(t, w.path("good"), "breaks")
@@ -306,6 +315,7 @@ func TestAThirdBuild(t *testing.T) {
 	if i := w.Plugins()[0]; i.Generation != first {
 		t.Errorf("rolled back to %s, not %s", i.Generation, first)
 	}
+	w.awaitInfo(t, func([]Info) bool { return slices.Equal(kept(t, o), []string{first}) })
 	// And when its file is back, nothing is left to be said.
 	variant(t, w.path("good"), "one")
 	w.awaitInfo(t, func(all []Info) bool { return len(all) == 1 && all[0].Rollback == nil && all[0].Generation == first })
@@ -323,9 +333,7 @@ func TestRemovedOnProbation(t *testing.T) {
 	if n := w.endedHandovers()["good"]; n[outcomeWithdrawn] != 1 {
 		t.Errorf("handovers: %v", n)
 	}
-	if left, _ := os.ReadDir(w.launcher.dir.path + "/" + imageDir); len(left) > 0 {
-		t.Errorf("copies left: %v", left)
-	}
+	w.awaitInfo(t, func([]Info) bool { return w.copies(t) == 0 })
 }
 
 // kept lists the digests of the builds that are kept for the next host.

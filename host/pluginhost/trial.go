@@ -34,8 +34,9 @@ type trial struct {
 type ask struct {
 	moved   bool
 	streams int           // that are open
-	failing time.Time     // when the first call failed; zero: none has, or something has moved since
-	problem error         // of the last that did
+	failing time.Time     // when the first stream failed, of those that have since; zero: none has
+	failed  time.Time     // when the last did
+	problem error         // of that
 	pending int           // calls that wait for the build now
 	since   time.Time     // since then, while pending > 0
 	waited  time.Duration // before that
@@ -162,7 +163,7 @@ func (t *trial) moves(to offering) {
 func (t *trial) proven() bool {
 	some := false
 	for _, a := range t.asks {
-		if !a.moved && (a.streams > 0 || !a.failing.IsZero()) {
+		if !a.moved && (a.streams > 0 || t.keepsFailing(a)) {
 			return false
 		}
 		some = some || a.moved
@@ -192,15 +193,23 @@ func (t *trial) closes(to offering) {
 	}
 }
 
-// fails notes that a call for a type has failed in a way that can pass, and returns for how long calls have, with nothing moved in between.
+// keepsFailing says whether streams of a type fail, one after the other. What failed long ago concerns nobody. t.mu is held.
+func (t *trial) keepsFailing(a *ask) bool {
+	return !a.failing.IsZero() && time.Since(a.failed) < failureMemory*t.limit
+}
+
+// failureMemory is for how many handover timeouts it counts that a stream has failed, if none does again.
+const failureMemory = 4
+
+// fails notes that a stream of a type has failed in a way that can pass, and returns for how long they do, with nothing moved in between.
 func (t *trial) fails(to offering, problem error) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a := t.on(to)
-	if a.failing.IsZero() {
+	if !t.keepsFailing(a) {
 		a.failing = time.Now()
 	}
-	a.problem = problem
+	a.failed, a.problem = time.Now(), problem
 	return time.Since(a.failing)
 }
 
@@ -227,6 +236,7 @@ type question struct {
 	to offering
 	// resumed says that it is to go on where another process was.
 	resumed bool
+	stream  bool
 	// refuses asks the build whether it is the address that it does not take. nil: nobody has taken that before.
 	refuses func() bool
 }
@@ -239,6 +249,9 @@ func (t *trial) watch(ctx context.Context, q question, f func() error) error {
 	t.begin(q.to)
 	err := f()
 	t.done(q.to)
+	if err == nil {
+		t.stirs(q.to)
+	}
 	return t.judge(ctx, q, err)
 }
 
@@ -257,7 +270,7 @@ func (t *trial) judge(ctx context.Context, q question, err error) error {
 	case e.Code == sdk.Internal:
 		why = fmt.Sprintf("it failed: %v", err)
 	case e.Retryable:
-		if t.fails(q.to, err) >= t.limit {
+		if q.stream && t.fails(q.to, err) >= t.limit {
 			why = t.nothing(q.to, err)
 		}
 	case q.resumed:
