@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 	"github.com/towpath-dataplane/towpath/sdk/sdktest"
@@ -13,10 +15,10 @@ import (
 
 // builds is a plugin that is replaced now and then: the streams that are open then ask to be left.
 type builds struct {
-	mu    sync.Mutex
-	leave chan struct{}
-	opens int
-	sent  atomic.Int64 // bytes that came for the sink
+	mu            sync.Mutex
+	leave         chan struct{}
+	opens         int
+	sent, records atomic.Int64 // bytes and records that came for the sink
 }
 
 func newBuilds() *builds { return &builds{leave: make(chan struct{})} }
@@ -73,13 +75,17 @@ type leftWriteStream struct {
 func (s *leftWriteStream) Leave() <-chan struct{} { return s.leave }
 
 func (s *leftWriteStream) Send(f sdk.Frame) error {
-	n := int64(0)
-	if d, ok := f.(*sdk.Data); ok {
-		n = int64(d.Len())
+	bytes, records := int64(0), int64(0)
+	switch f := f.(type) {
+	case *sdk.Data:
+		bytes = int64(f.Len())
+	case *sdk.RecordBatch:
+		records = int64(f.Len())
 	}
 	err := s.WriteStream.Send(f)
 	if err == nil {
-		s.builds.sent.Add(n)
+		s.builds.sent.Add(bytes)
+		s.builds.records.Add(records)
 	}
 	return err
 }
@@ -160,4 +166,92 @@ func TestReplacedIsTriedAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantSame(t, from, to)
+}
+
+// Records go over to a successor as bytes do: each once.
+func TestLeaveWithRecords(t *testing.T) { onEachLane(t, leavesWithRecords) }
+
+func leavesWithRecords(t *testing.T, via lane) {
+	from, to, k := &sdktest.Memory{}, &sdktest.Memory{}, &keeper{}
+	var records []sdk.Record
+	for i := range 2000 {
+		records = append(records, sdk.Record{Key: []byte{byte(i)}, Value: sdktest.Pattern(i, 500)})
+	}
+	from.PutRecords("stream", records)
+	source, sink := newBuilds(), newBuilds()
+	var passed atomic.Int64
+	from.Reading = func(context.Context, sdktest.Point) error {
+		if passed.Add(1) == 2 {
+			source.replace()
+			sink.replace()
+		}
+		return nil
+	}
+	tr := transfer(from, to)
+	memorySource, memorySink := via.source(t, from), via.sink(t, to)
+	tr.Source = func(string) (sdk.DataSource, error) { return replacedSource{memorySource, source}, nil }
+	tr.Sink = func(string) (sdk.DataSink, error) { return replacedSink{memorySink, sink}, nil }
+	if err := tr.Run(t.Context(), job(from, k), func(why string) { t.Errorf("it waits: %s", why) }); err != nil {
+		t.Fatal(err)
+	}
+	got, err := to.Records("stream")
+	if err != nil || len(got) != len(records) || sink.records.Load() != int64(len(records)) {
+		t.Errorf("%d records arrived, %d were sent, of %d: %v", len(got), sink.records.Load(), len(records), err)
+	}
+	if source.opens < 2 {
+		t.Errorf("%d streams were opened", source.opens)
+	}
+}
+
+// coarse is a sink that is not told of checkpoints inside parts, as one that cannot go on there.
+type coarse struct{ sdk.DataSink }
+
+func (c coarse) Write(ctx context.Context, open sdk.WriteOpen) (sdk.WriteStream, error) {
+	w, err := c.DataSink.Write(ctx, open)
+	return &coarseStream{WriteStream: w}, err
+}
+
+type coarseStream struct {
+	sdk.WriteStream
+	inside bool
+}
+
+func (s *coarseStream) Send(f sdk.Frame) error {
+	switch f.(type) {
+	case *sdk.PartBegin:
+		s.inside = true
+	case *sdk.PartEnd:
+		s.inside = false
+	case *sdk.Checkpoint:
+		if s.inside {
+			return nil
+		}
+	}
+	return s.WriteStream.Send(f)
+}
+
+// A sink that makes nothing durable inside a part is left behind the part.
+func TestLeaveBehindAPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from, to, k := filled(1<<20, 1<<20, 1<<20), &sdktest.Memory{}, &keeper{}
+		source, sink := newBuilds(), newBuilds()
+		var passed atomic.Int64
+		from.Reading = func(context.Context, sdktest.Point) error {
+			if passed.Add(1) == 20 { // in the second part
+				sink.replace()
+				time.Sleep(time.Second)
+			}
+			return nil
+		}
+		tr := transfer(from, to)
+		tr.Source = func(string) (sdk.DataSource, error) { return replacedSource{from.DataSource(), source}, nil }
+		tr.Sink = func(string) (sdk.DataSink, error) { return replacedSink{coarse{to.DataSink()}, sink}, nil }
+		if err := tr.Run(t.Context(), job(from, k), func(why string) { t.Errorf("it waits: %s", why) }); err != nil {
+			t.Fatal(err)
+		}
+		wantSame(t, from, to)
+		if sink.sent.Load() != 3<<20 || sink.opens != 2 {
+			t.Errorf("%d bytes were sent in %d streams", sink.sent.Load(), sink.opens)
+		}
+	})
 }

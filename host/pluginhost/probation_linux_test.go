@@ -253,26 +253,6 @@ func TestASinkHangs(t *testing.T) {
 	w.awaitInfo(t, wasRolledBack)
 }
 
-// Time in which nobody asks does not count, nor that in which a source without an end has nothing to give.
-func TestNobodyAsks(t *testing.T) {
-	t.Parallel()
-	var failed []string
-	to := offering{asSource, "T"}
-	tr := &trial{limit: 40 * time.Millisecond, asks: map[offering]*ask{}, prove: func() {}, fail: func(why string) bool {
-		failed = append(failed, why)
-		return true
-	}}
-	tr.begin(to)
-	tr.done(to)
-	time.Sleep(2 * tr.limit) // nothing may happen
-	tr.mu.Lock()
-	waited := tr.asks[to].waited
-	tr.mu.Unlock()
-	if len(failed) > 0 || waited >= tr.limit {
-		t.Errorf("failed: %v, waited %s", failed, waited)
-	}
-}
-
 // What a build does not offer any more must not be in use, or it cannot follow.
 func TestATypeIsMissing(t *testing.T) {
 	t.Parallel()
