@@ -31,10 +31,16 @@ func rebuild(pkg string, flags ...string) ([]byte, error) {
 	return os.ReadFile(output)
 }
 
-// replaceFile puts another build of the plugin "file" in the place of the one that a host has, as an installer does.
+// replaceFile puts another build of the plugin "file" in the place of the one that a host has.
 func (h *host) replaceFile(content []byte, err error) {
 	h.t.Helper()
-	path := filepath.Join(h.pluginFolder(), "towpath-plugin-file")
+	h.replacePlugin("file", content, err)
+}
+
+// replacePlugin puts another build of a plugin in the place of the one that a host has, as an installer does.
+func (h *host) replacePlugin(name string, content []byte, err error) {
+	h.t.Helper()
+	path := filepath.Join(h.pluginFolder(), "towpath-plugin-"+name)
 	if err == nil {
 		err = os.WriteFile(path+".new", content, 0o700)
 	}
@@ -81,19 +87,19 @@ func (h *host) handover(name string) (o handover) {
 	return o
 }
 
-// handovers is how often the plugin "file" was handed over with an outcome.
-func (h *host) handovers(outcome string) string {
+// handovers is how often a plugin was handed over with an outcome.
+func (h *host) handovers(name, outcome string) string {
 	h.t.Helper()
 	_, text, err := fetch(h.admin+"/metrics", "")
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(text, fmt.Sprintf("towpath_plugin_handovers_total{outcome=%q,plugin=\"file\"} ", outcome))
+	_, rest, _ := strings.Cut(text, fmt.Sprintf("towpath_plugin_handovers_total{outcome=%q,plugin=%q} ", outcome, name))
 	count, _, _ := strings.Cut(rest, "\n")
 	return count
 }
 
-// newUpgradable is newDataspace for hosts whose plugins can be replaced. patience is the handover timeout of the plugin "file".
+// newUpgradable is newDataspace for hosts whose plugins can be replaced. timeout is the handover timeout of the plugin "file".
 func newUpgradable(t testing.TB, seed uint64, size int64, timeout string) *dataspace {
 	t.Helper()
 	d := &dataspace{t: t, provider: newHost(t, "provider", ""), consumer: newHost(t, "consumer", "")}
@@ -141,13 +147,13 @@ func TestUpgradeUnderRunningFlows(t *testing.T) {
 				if strings.Contains(h.logs(), "transfer failed") {
 					t.Errorf("the %s says that a transfer has failed", h.name)
 				}
-				eventually(t, "the new build proves itself", func() bool { return h.handovers("kept") == "1" || h.handover("file").Probation != nil })
+				eventually(t, "the new build proves itself", func() bool { return h.handovers("file", "kept") == "1" || h.handover("file").Probation != nil })
 			}
 			mover := map[string]*host{"push": d.provider, "pull": d.consumer}[direction]
 			if logs := mover.logs(); !strings.Contains(logs, "transfer goes on with another build") || !strings.Contains(logs, "at_checkpoint=true") {
 				t.Error("the transfer did not leave the old build at a checkpoint")
 			}
-			if n := mover.handovers("kept"); n != "1" {
+			if n := mover.handovers("file", "kept"); n != "1" {
 				t.Errorf("handovers that ended well: %q", n)
 			}
 			d.provider.stop()
@@ -191,7 +197,7 @@ func TestRollBackUnderRunningFlows(t *testing.T) {
 			d.finish(story.direction, f)
 			finish()
 			d.expectSameDigest(f)
-			if n := h.handovers("rolled back"); n != "1" {
+			if n := h.handovers("file", "rolled back"); n != "1" {
 				t.Errorf("handovers that were rolled back: %q", n)
 			}
 		})
@@ -200,6 +206,30 @@ func TestRollBackUnderRunningFlows(t *testing.T) {
 
 func providerOf(d *dataspace) *host { return d.provider }
 func consumerOf(d *dataspace) *host { return d.consumer }
+
+// The plugins at both ends of a transfer are replaced at once, and the one that hangs is to blame, not the one that waits for it.
+func TestTwoPluginsAreReplacedAtOnce(t *testing.T) {
+	t.Parallel()
+	d := newUpgradable(t, 43, 8*mib, "1s")
+	finish := guard(t, d.consumer.inbox(), d.files)
+	d.consumer.network.rate.Store(2 * mib)
+	f := d.startPush("push")
+	d.consumer.network.awaitPassed(t, mib)
+	h := d.provider
+	before := h.handover("http")
+	content, err := os.ReadFile(filepath.Join(binaries.plugins, "towpath-plugin-http"))
+	h.replacePlugin("http", append(content, "\nanother build"...), err)
+	h.replaceFile(faultyFile("hangs"))
+	eventually(t, "the rollback of one", func() bool { return h.handover("file").RolledBack != nil })
+	eventually(t, "the new build of the other", func() bool { return h.handover("http").Generation != before.Generation })
+	d.consumer.network.rate.Store(0)
+	d.finishPush(f)
+	finish()
+	d.expectSameDigest(f)
+	if kept, back := h.handovers("http", "kept"), h.handovers("http", "rolled back"); kept != "1" || back != "0" {
+		t.Errorf("handovers of the plugin that works: %s ended well, %s did not", kept, back)
+	}
+}
 
 // What was rolled back stays so when the host is started again, until the operator says otherwise or another build comes.
 func TestRollbackIsRemembered(t *testing.T) {
