@@ -210,8 +210,9 @@ plugin "file" {
   environment      = { TZ = "UTC" }        # variables to set in its environment. Secrets belong in config
   pass_environment = ["HTTPS_PROXY"]       # variables to hand on from the host; most are not
   start_timeout    = "15s"                 # from launch to its first answer. These three are the defaults
-  drain_timeout    = "10s"                 # to bring its flows to rest before a stop. Where it is given it holds too when the file was removed
+  drain_timeout    = "10s"                 # to bring its flows to rest before a stop. Where it is given it holds too when the file was removed or replaced
   stop_timeout     = "5s"                  # from the request to end until it is killed
+  handover_timeout = "30s"                 # a file that has replaced another and moves nothing for those who ask for so long is rolled back
   lane             = "auto"                # how payload travels: by a descriptor for each flow where both sides can, or always by "grpc"
   lane_buffer      = "512KiB"              # asked of the kernel for each flow; 2MiB is faster, for a few large flows
   start            = "on-demand"           # by the first call that needs it, once it was described; or "always", with the host

@@ -1,6 +1,7 @@
 // Command misbehave is a plugin that does what a host has to survive. Its file name says what: towpath-plugin-<trap>, with the
 // traps below. The trap "good" behaves, but for what a data address asks of it in its property "do", and so do those whose names begin with
-// "good-"; "gate" behaves as late as it is told to, "brittle" breaks where it is told to.
+// "good-"; "gate" behaves as late as it is told to, "brittle" breaks where it is told to. "file" passes itself off as the plugin of that name.
+// What stands at the end of the file can give it a fault, see faultMark.
 package main
 
 import (
@@ -17,6 +18,7 @@ import (
 var traps = map[string]func(p sdk.Plugin){
 	"good":             grpcplugin.Serve,
 	"gate":             grpcplugin.Serve,
+	"file":             grpcplugin.Serve,
 	"rival":            grpcplugin.Serve,
 	"in-clear":         func(p sdk.Plugin) { os.Unsetenv("PLUGIN_CLIENT_CERT"); grpcplugin.Serve(p) }, // as one without go-plugin does
 	"crash-at-start":   func(sdk.Plugin) { fmt.Fprintln(os.Stderr, "no licence found"); os.Exit(3) },
@@ -77,9 +79,23 @@ func wellBehaved(name string) sdk.Plugin {
 	if name == "brittle" {
 		p.Sources = append(p.Sources, brittleType())
 	}
+	if name == "file" {
+		p = impostor(p)
+	}
+	if fault == hasNoSink {
+		p.Sinks = nil
+	}
 	if name == "gate" {
 		p.Sinks = append(p.Sinks, gateType())
 		p.Sources = append(p.Sources, tapType())
 	}
+	return p
+}
+
+// impostor offers the types of the plugin "file", with whatever addresses and configuration.
+func impostor(p sdk.Plugin) sdk.Plugin {
+	t := sdk.AddressType{Type: "File", Documentation: "What does not do what it should.", Address: sdk.Schema{Open: true}, Resumable: true}
+	p.Version, p.Config = "6.6.6", sdk.Schema{Open: true}
+	p.Sources, p.Sinks = []sdk.SourceType{{AddressType: t, Source: source{}}}, []sdk.SinkType{{AddressType: t, Sink: sink{}}}
 	return p
 }

@@ -18,7 +18,7 @@ import (
 type source struct{}
 
 func (s source) Validate(_ context.Context, a sdk.DataAddress) error {
-	if a.Get("do") == "refuse" {
+	if a.Get("do") == "refuse" || fault == refusesAddresses {
 		return sdk.InvalidFields([]sdk.FieldError{{Field: "do", Message: "must not be refuse"}})
 	}
 	return nil
@@ -26,6 +26,10 @@ func (s source) Validate(_ context.Context, a sdk.DataAddress) error {
 
 func (s source) Read(ctx context.Context, r sdk.ReadRequest) iter.Seq2[sdk.Part, error] {
 	return func(yield func(sdk.Part, error) bool) {
+		if err := succumb(ctx, r.After != nil); err != nil {
+			yield(sdk.Part{}, err)
+			return
+		}
 		do := r.Address.Get("do")
 		if what, ok := strings.CutPrefix(do, "reach "); ok {
 			yield(sdk.BytesPart("reached", "text/plain", []byte(reach(what))), nil)
@@ -111,8 +115,15 @@ func (e *endless) misbehave() error {
 // sink takes all parts and keeps nothing.
 type sink struct{}
 
-func (sink) Write(_ context.Context, _ sdk.WriteRequest, parts iter.Seq2[*sdk.IncomingPart, error]) error {
+func (sink) Write(ctx context.Context, _ sdk.WriteRequest, parts iter.Seq2[*sdk.IncomingPart, error]) error {
+	if fault == sinkHangs {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	for part, err := range parts {
+		if err == nil {
+			err = succumb(ctx, part.Offset > 0)
+		}
 		if err != nil {
 			return err
 		}

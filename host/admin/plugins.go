@@ -43,10 +43,29 @@ type Plugin struct {
 	Processes  []PluginProcess `json:"processes,omitempty"`
 	Quarantine *Quarantine     `json:"quarantine,omitempty"`
 	Suspects   []PluginSuspect `json:"suspects,omitempty"`
+	// Probation is that the build has followed another, and has not moved data yet.
+	Probation *Probation `json:"probation,omitempty"`
+	// RolledBack is that the file has a build that was given up for this one. In what commands show of a file, this one was given up.
+	RolledBack *RolledBack `json:"rolledBack,omitempty"`
 	// Description, Build and Confinement are left out of lists.
 	Description *sdk.Description `json:"description,omitempty"`
 	Build       *Build           `json:"build,omitempty"` // nil if the file does not say
 	Confinement []Confinement    `json:"confinement,omitempty"`
+}
+
+// Probation is what a build of a plugin has to prove: should it move no data, the one before is used again.
+type Probation struct {
+	Since   time.Time `json:"since"`
+	SHA256  string    `json:"sha256"` // of the build before
+	Version string    `json:"version,omitempty"`
+}
+
+// RolledBack is that a build of a plugin did not prove itself. It is not used until the file has another content, or an operator says so.
+type RolledBack struct {
+	At      time.Time `json:"at"`
+	SHA256  string    `json:"sha256"` // of that build
+	Version string    `json:"version,omitempty"`
+	Why     string    `json:"why"`
 }
 
 // Exit says how a plugin's process ended.

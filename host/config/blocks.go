@@ -41,7 +41,8 @@ var (
 
 	pluginSchema = &hcl.BodySchema{
 		Attributes: optional("binary", "sha256", "publisher", "environment", "pass_environment", "start_timeout", "drain_timeout", "stop_timeout",
-			"lane", "lane_buffer", "mtls", "server_side_copy", "start", "isolation", "max_processes", "quarantine_after", "address"),
+			"handover_timeout", "lane", "lane_buffer", "mtls", "server_side_copy", "start", "isolation", "max_processes", "quarantine_after",
+			"address"),
 		Blocks: []hcl.BlockHeaderSchema{{Type: "config"}, {Type: "limits"}, {Type: "permissions"}, {Type: "tls"}},
 	}
 

@@ -145,8 +145,9 @@ type Plugin struct {
 	PassEnvironment []string
 	StartTimeout    time.Duration // from launch to the first answer
 	DrainTimeout    time.Duration // to bring its flows to rest
-	DrainBound      bool          // it was given, and holds also when the binary was removed
+	DrainBound      bool          // it was given, and holds also when the binary was removed or replaced
 	StopTimeout     time.Duration // from the request to end to the kill
+	HandoverTimeout time.Duration // for a binary that has replaced another to move data
 	// Lane is LaneAuto or LaneGRPC.
 	Lane       Lane
 	LaneBuffer int64 // asked of the kernel for each flow, in bytes; 0: what a thousand flows can afford

@@ -35,7 +35,8 @@ func defaults() *Config {
 // pluginDefaults are the defaults of every plugin block.
 func pluginDefaults() Plugin {
 	return Plugin{StartTimeout: 15 * time.Second, DrainTimeout: 10 * time.Second, StopTimeout: 5 * time.Second,
-		Lane: LaneAuto, MTLS: MTLSAuto, Start: StartOnDemand, Isolation: IsolationShared, MaxProcesses: 32, QuarantineAfter: 5}
+		HandoverTimeout: 30 * time.Second, Lane: LaneAuto, MTLS: MTLSAuto, Start: StartOnDemand, Isolation: IsolationShared,
+		MaxProcesses: 32, QuarantineAfter: 5}
 }
 
 // controlPlaneDefaults are the defaults of every control_plane block.

@@ -197,6 +197,7 @@ func (l *loader) plugin(b *hcl.Block) Plugin {
 	set(f, "start_timeout", &p.StartTimeout, duration)
 	p.DrainBound = set(f, "drain_timeout", &p.DrainTimeout, duration)
 	set(f, "stop_timeout", &p.StopTimeout, duration)
+	set(f, "handover_timeout", &p.HandoverTimeout, duration)
 	set(f, "lane", &p.Lane, oneOf(LaneAuto, LaneGRPC))
 	set(f, "lane_buffer", &p.LaneBuffer, laneBuffer)
 	set(f, "mtls", &p.MTLS, oneOf(MTLSAuto, MTLSOn, MTLSOff))

@@ -152,8 +152,12 @@ type run struct {
 	marks     []mark
 	written   []Part // durable at the sink, not stored
 	durable   *mark  // the last place that both sides reached, if it is not stored
-	moved     bool   // something was sent since the last checkpoint was asked for
-	asked     bool   // a checkpoint was asked for and has not come
+	stored    *mark  // the place that was stored last; nil: none was
+	dirty     bool   // something was sent since the last checkpoint came
+	stopped   bool   // nothing more is to be sent
+	leaving   leaving
+	moved     bool // something was sent since the last checkpoint was asked for
+	asked     bool // a checkpoint was asked for and has not come
 }
 
 // mark is a checkpoint on its way.
@@ -178,7 +182,7 @@ func (r *run) run(ctx context.Context, cancel context.CancelCauseFunc, interval 
 		}
 	})
 	wg.Go(func() {
-		if err := r.keep(ctx, done, interval); err != nil {
+		if err := r.keep(ctx, cancel, done, interval); err != nil {
 			cancel(err)
 		}
 	})
@@ -219,8 +223,15 @@ func (r *run) forward(ctx context.Context) error {
 		err = r.to.Send(f)
 		switch {
 		case err == nil:
-			if end, ok := f.(*sdk.PartEnd); ok && !r.passed(ctx, end) {
-				return nil // receive learns why, or the transfer was cut
+			switch f := f.(type) {
+			case *sdk.PartEnd:
+				if !r.passed(ctx, f) {
+					return nil // receive learns why, or the transfer was cut
+				}
+			case *sdk.Checkpoint:
+				if err := r.leaves(ctx, f); err != nil {
+					return err
+				}
 			}
 		case err == io.EOF:
 			return nil // receive learns why
@@ -274,8 +285,13 @@ func (r *run) wait(ctx context.Context, f sdk.Frame) error {
 func (r *run) note(f sdk.Frame) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.stopped {
+		return errLeft
+	}
 	r.moved = true
 	switch f := f.(type) {
+	case *sdk.End:
+		r.dirty = true
 	case *sdk.PartBegin:
 		if err := sdk.CheckName(f.Name); err != nil {
 			return fmt.Errorf("source: %w", err)
@@ -285,20 +301,23 @@ func (r *run) note(f sdk.Frame) error {
 		}
 		r.open, r.inside, r.records, r.begun = Part{Index: f.Index, Name: f.Name}, f.Offset, 0, f.PartInfo
 	case *sdk.Data:
+		r.dirty = true
 		r.inside += int64(f.Len())
 		r.metrics.data(f.Len())
 	case *sdk.RecordBatch:
+		r.dirty = true
 		r.inside += int64(f.Size())
 		r.records += int64(f.Len())
 		r.metrics.records(f.Len(), f.Size())
 	case *sdk.PartEnd:
+		r.dirty = true
 		if p := r.referred; p != nil && f.Size != p.size {
 			return sdk.Errorf(sdk.Internal, "source: part %q ends with %d bytes, %d were announced", r.open.Name, f.Size, p.size)
 		}
 		r.open.Size, r.open.Records, r.open.Digests = f.Size, f.Records, f.Digests
 		r.announced[r.open.Index] = r.open
 	case *sdk.Checkpoint:
-		r.asked = false
+		r.asked, r.dirty = false, false
 		place := Place{Source: sealInside(r.inside, f.Token), Totals: r.reached}
 		place.Totals.Bytes += r.inside
 		r.marks = append(r.marks, mark{f.Sequence, place})
@@ -377,6 +396,10 @@ func (r *run) reachedBySink(d *sdk.Durable) error {
 		}
 		m.place.Sink = d.Token
 		r.durable = &m
+		if r.leaving.stored != nil && r.leaving.at == m.sequence {
+			close(r.leaving.stored)
+			r.leaving.stored = nil
+		}
 		r.marks = append(r.marks[:0], r.marks[i:]...) // it may come again, from further inside a part that is copied
 		return nil
 	}
@@ -396,12 +419,21 @@ func (r *run) finish(d *sdk.Done) error {
 	return nil
 }
 
-// keep asks for checkpoints and stores places, until the sink is done or ctx ends.
-func (r *run) keep(ctx context.Context, done <-chan struct{}, interval time.Duration) error {
+// keep asks for checkpoints and stores places, until the sink is done or ctx ends. When one of the sides asks to be left it has that done.
+func (r *run) keep(ctx context.Context, cancel context.CancelCauseFunc, done <-chan struct{}, interval time.Duration) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+	source, sink := leaveOf(r.from), leaveOf(r.to)
 	for {
 		select {
+		case <-source:
+			source = nil
+			r.leave(cancel)
+			continue
+		case <-sink:
+			sink = nil
+			r.leave(cancel)
+			continue
 		case <-done:
 			return nil
 		case <-ctx.Done():
@@ -448,6 +480,9 @@ func (r *run) flush(ctx context.Context) error {
 		return fmt.Errorf("store the transfer's place: %w", err)
 	}
 	r.metrics.stored(time.Since(start))
+	r.mu.Lock()
+	r.stored = durable
+	r.mu.Unlock()
 	// An error means that the stream has ended.
 	r.from.Acknowledge(durable.sequence)
 	return nil

@@ -54,6 +54,9 @@ type Transfer struct {
 	// Passed returns a channel that is closed when the cause of a failure has passed: the next attempt waits no longer then. nil, or a nil
 	// channel: that is not known.
 	Passed func(err error) <-chan struct{}
+	// Replaced says of a failure that it lies with a plugin in the place of which there is another by now. It is tried again at once. nil: there
+	// is no such failure.
+	Replaced func(err error) bool
 	// InOneStore says whether a store can, and may, copy what goes from one address to the other. nil: none does.
 	InOneStore func(ctx context.Context, from, to sdk.DataAddress) bool
 }
@@ -87,6 +90,12 @@ func (t *Transfer) Run(ctx context.Context, job Job, waiting func(reason string)
 		err := t.attempt(ctx, &job, waiting)
 		if err == nil || ctx.Err() != nil {
 			return err
+		}
+		if left := err == errLeft; left || t.Replaced != nil && t.Replaced(err) {
+			t.Logger.Info("transfer goes on with another build of a plugin", "flow", job.Flow.ID, "at_checkpoint", left)
+			attempt.succeeded(time.Now())
+			job.Redelivery = job.Redelivery || !left
+			continue
 		}
 		if t.refused(&job, err) {
 			continue

@@ -33,6 +33,8 @@ type account struct {
 	Description sdk.Description `json:"description"`
 	// Clear says that it is no good for mutual TLS, see launcher.launch.
 	Clear bool `json:"clear,omitempty"`
+	// Standing is kept for a build that has followed another and has not proved itself.
+	Standing *standing `json:"standing,omitempty"`
 }
 
 // build is what a plugin's generation is of.
@@ -81,7 +83,7 @@ func (h *Host) remember(in *instance) {
 	if d.Plugins == nil {
 		d.Plugins = map[string]account{}
 	}
-	d.Plugins[in.Name] = account{in.description, in.clear.Load()}
+	d.Plugins[in.Name] = account{in.description, in.clear.Load(), d.Plugins[in.Name].Standing}
 	content, err := json.Marshal(d)
 	if err == nil {
 		err = h.options.Cache.Save(h.closing, in.SHA256, content)

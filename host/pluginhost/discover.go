@@ -34,7 +34,8 @@ type Candidate struct {
 	// Undecided says that it is untrusted only for want of a decision, see TrustAsk.
 	Undecided bool
 
-	misnamed bool // its name is why it is untrusted
+	misnamed  bool   // its name is why it is untrusted
+	signature string // that lies beside it, "" if nobody has asked for one
 }
 
 // Status says whether a Candidate can be executed.
@@ -179,6 +180,7 @@ func (h *Host) inspect(name, path string, w io.Writer, g gate) Candidate {
 		c.Status, c.Reason = StatusNotExecutable, reason(err)
 		return c
 	}
+	c.signature = sign.text
 	c.Status, err = checkExecutable(file, c.Mode)
 	if err != nil {
 		c.Reason = reason(err)

@@ -15,6 +15,10 @@ var (
 	ErrConflict = errors.New("is offered by two plugins")
 	// ErrWithdrawn says that no plugin offers a type at present. One may come that does.
 	ErrWithdrawn = errors.New("is not offered at present")
+	// ErrReplaced says that a call was cut because another build of the plugin has taken over, which takes the next one at once.
+	ErrReplaced = errors.New("another build of the plugin has taken over")
+	// ErrRolledBack says that a build did not prove itself, and that the one before it is used again.
+	ErrRolledBack = errors.New("was rolled back")
 	// ErrClosed says that the host was closed.
 	ErrClosed = errors.New("the plugin host is closed")
 )

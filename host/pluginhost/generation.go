@@ -17,6 +17,9 @@ type generation struct {
 	*supervisor // of the process that is everyone's
 	pool        *pool
 	ward        *ward
+	trial       *trial // nil if it has nothing to prove. Guarded by Host.mu
+	// onTrial returns trial.
+	onTrial func() *trial
 }
 
 // offering names a type of data address, in one of the two roles.
@@ -46,11 +49,17 @@ func (h *Host) newGeneration(p program, config []byte) *generation {
 	g.pool, g.ward = newPool(g), newWard(p.Name, h.pace, p.settings.QuarantineAfter, g.log)
 	g.supervisor.ward = g.ward
 	g.config, g.launch = config, h.launcher.launch
+	g.ended = func(err error) { h.faltered(g, err) }
+	g.onTrial = func() *trial {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return g.trial
+	}
 	if p.dialled() {
 		h.redial(g)
 	}
-	g.admit = func(in *instance) error {
-		if err := h.admit(g, in.description); err != nil {
+	g.admit = func(in *instance) (err error) {
+		if in.trial, err = h.admit(g, in.description); err != nil {
 			return err
 		}
 		if known, ok := h.recall(p.Candidate); !ok || known.Clear != p.clear.Load() || !sameOffers(known.Description, in.description) {
@@ -74,12 +83,13 @@ func (h *Host) install(g *generation) error {
 		return ErrClosed
 	}
 	if before := h.coming[g.Name]; before != nil {
-		h.retire(before, "its file was replaced before it was ready", false)
+		h.retire(before, "its file was replaced before it was ready", atOnce)
 		delete(h.coming, g.Name)
 	}
 	switch before := h.plugins[g.Name]; {
 	case before != nil && !before.failed():
 		g.demand = nil
+		g.set(func(st *status) { st.state = StateResolved }) // it is launched now
 		h.coming[g.Name] = g
 	default:
 		if st, _ := g.snapshot(); st.description != nil {
@@ -88,13 +98,13 @@ func (h *Host) install(g *generation) error {
 			}
 		}
 		if before != nil {
-			h.retire(before, "it is launched again", false)
+			h.giveUp(before, outcomeSuperseded)
+			h.retire(before, "it is launched again", atOnce)
 		}
 		h.plugins[g.Name] = g
 	}
 	delete(h.withdrawn, g.Name)
-	g.begin()
-	h.announce()
+	h.begin(g)
 	return nil
 }
 
@@ -104,7 +114,7 @@ func (h *Host) abandon(name string) {
 	defer h.mu.Unlock()
 	if g := h.coming[name]; g != nil && !h.closed {
 		delete(h.coming, name)
-		h.retire(g, "its file was replaced before it was ready", false)
+		h.retire(g, "its file was replaced before it was ready", atOnce)
 	}
 }
 
@@ -114,9 +124,8 @@ func (s *supervisor) failed() bool {
 	return st.state == StateFailed
 }
 
-// withdraw takes a plugin out of use. Its flows come to an end if patient, for which there is no bound but the operator's; otherwise they
-// come to rest within its settings.
-func (h *Host) withdraw(name, why string, patient bool) {
+// withdraw takes a plugin out of use. How its flows end is for how to say, within what the operator has bound.
+func (h *Host) withdraw(name, why string, how parting) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -125,12 +134,14 @@ func (h *Host) withdraw(name, why string, patient bool) {
 	h.withdrawn[name] = true
 	if g := h.coming[name]; g != nil {
 		delete(h.coming, name)
-		h.retire(g, why, false)
+		h.retire(g, why, atOnce)
 	}
 	g := h.plugins[name]
 	if g == nil {
 		return
 	}
+	h.giveUp(g, outcomeWithdrawn)
+	delete(h.rollbacks, name)
 	delete(h.plugins, name)
 	for f, by := range h.routes {
 		if by == g {
@@ -138,14 +149,17 @@ func (h *Host) withdraw(name, why string, patient bool) {
 			h.missed[f] = fmt.Sprintf("plugin %s: %s", name, why)
 		}
 	}
-	h.retire(g, why, patient && !g.settings.DrainBound)
+	h.retire(g, why, how)
 	h.announce()
 }
 
 // retire has a generation come to rest, and forgets it when it has. h.mu is held.
-func (h *Host) retire(g *generation, why string, patient bool) {
+func (h *Host) retire(g *generation, why string, how parting) {
 	h.retiring[g] = true
-	g.retire(why, patient)
+	if g.settings.DrainBound {
+		how = atOnce
+	}
+	g.retire(why, how)
 	h.oneOffs.Go(func() {
 		<-g.finished
 		h.mu.Lock()
@@ -166,25 +180,32 @@ func (h *Host) dropImage(p program) {
 	}
 }
 
-// admit makes the types known that a process of a generation offers, now that it is ready. A generation that it succeeds comes to rest
-// within its settings: the flows of that one go on with this one, from where they were.
-func (h *Host) admit(g *generation, d sdk.Description) error {
+// admit makes the types known that a process of a generation offers, now that it is ready, and says what it has to prove. The flows of a
+// generation that it succeeds go on with this one, from where they were.
+func (h *Host) admit(g *generation, d sdk.Description) (*trial, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.retiring[g] {
-		return errRetired
+		return nil, errRetired
+	}
+	before := h.plugins[g.Name]
+	follows := h.coming[g.Name] == g
+	if follows {
+		if err := before.needs(d); err != nil {
+			return nil, err
+		}
 	}
 	if err := h.offer(g, d); err != nil {
-		return err
+		return nil, err
 	}
-	if h.coming[g.Name] == g {
+	if follows {
 		delete(h.coming, g.Name)
-		before := h.plugins[g.Name]
 		h.plugins[g.Name] = g
-		h.retire(before, "another version of it took over", false)
+		h.succeed(before, g)
+		h.retire(before, "another version of it took over", leaving)
 	}
 	h.announce()
-	return nil
+	return g.trial, nil
 }
 
 // offer gives the types of a plugin to one of its generations, unless one of them is another plugin's. h.mu is held.
@@ -284,8 +305,8 @@ func (h *Host) call(ctx context.Context, to offering, who tenant, f func(v *visi
 		if err != nil {
 			return err
 		}
-		err = g.call(ctx, who, f)
-		if !errors.Is(err, errRetired) {
+		err = g.call(ctx, to, who, f)
+		if !errors.Is(err, errRetired) && !errors.Is(err, ErrReplaced) {
 			return err
 		}
 		// It has been replaced or withdrawn since: await returns another, or says why not.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 )
@@ -31,7 +32,7 @@ func (s *source) Store(ctx context.Context, a sdk.DataAddress) (name string, err
 
 func (s *source) Read(ctx context.Context, open sdk.ReadOpen) (stream sdk.ReadStream, err error) {
 	err = s.host.call(ctx, offering{asSource, s.typ}, tenantOf(open.Flow), func(v *visit) error {
-		v.stream(reads, open.Once)
+		v.stream(reads, open.Once, open.ResumeToken != nil, v.in.refuses(ctx, v.in.rpc.Source(s.typ), open.Address))
 		if err := s.probe(v, open); err != nil {
 			return err
 		}
@@ -78,10 +79,10 @@ func (s *sink) Deprovision(ctx context.Context, flow sdk.FlowContext, a sdk.Data
 
 func (s *sink) Write(ctx context.Context, open sdk.WriteOpen) (stream sdk.WriteStream, err error) {
 	err = s.host.call(ctx, offering{asSink, s.typ}, tenantOf(open.Flow), func(v *visit) error {
-		v.stream(writes, false)
+		v.stream(writes, false, open.ResumeToken != nil, v.in.refuses(ctx, v.in.rpc.Sink(s.typ), open.Address))
 		w, err := v.in.rpc.Sink(s.typ).Write(ctx, open)
 		if err == nil {
-			stream = &writeStream{w, v}
+			stream = &writeStream{WriteStream: w, visit: v}
 		}
 		return err
 	})
@@ -103,56 +104,73 @@ func (in *instance) cut(ctx context.Context, err error) bool {
 
 type readStream struct {
 	sdk.ReadStream
-	visit *visit
+	*visit
 }
 
 func (s *readStream) Recv() (sdk.Frame, error) {
+	if s.in.trial.runs() {
+		return s.recvOnTrial()
+	}
 	f, err := s.ReadStream.Recv()
+	s.gives(f, err)
+	return f, s.explain(err)
+}
+
+// gives takes note of what came from the source.
+func (s *readStream) gives(f sdk.Frame, err error) {
+	s.in.flows.stirs()
 	switch err {
 	case nil:
-		s.visit.passes(f)
+		s.passes(f)
 	case io.EOF:
-		s.visit.finished()
+		s.finished()
 	}
-	return f, s.visit.explain(err)
 }
 
-func (s *readStream) RequestCheckpoint() error {
-	return s.visit.explain(s.ReadStream.RequestCheckpoint())
-}
+func (s *readStream) RequestCheckpoint() error { return s.explain(s.ReadStream.RequestCheckpoint()) }
 
 func (s *readStream) Acknowledge(sequence uint64) error {
-	s.visit.reached(sequence)
-	return s.visit.explain(s.ReadStream.Acknowledge(sequence))
+	s.reached(sequence)
+	return s.explain(s.ReadStream.Acknowledge(sequence))
 }
 
 func (s *readStream) Close() error {
-	defer s.visit.end()
-	return s.visit.explain(s.ReadStream.Close())
+	defer s.end()
+	return s.explain(s.ReadStream.Close())
 }
 
 type writeStream struct {
 	sdk.WriteStream
-	visit *visit
+	*visit
+	owes atomic.Bool // while the build is on trial: something was sent that it has to answer
 }
 
 func (s *writeStream) Send(f sdk.Frame) error {
 	if begin, ok := f.(*sdk.PartBegin); ok {
-		s.visit.await(begin.Index)
+		s.await(begin.Index)
 	}
-	s.visit.passes(f) // before it belongs to the sink
-	return s.visit.explain(s.WriteStream.Send(f))
+	s.passes(f) // before it belongs to the sink
+	if s.in.trial.runs() {
+		return s.sendOnTrial(f)
+	}
+	s.in.flows.stirs()
+	return s.explain(s.WriteStream.Send(f))
 }
 
 func (s *writeStream) Recv() (sdk.Up, error) {
 	up, err := s.WriteStream.Recv()
+	s.in.flows.stirs()
 	if err == nil {
-		s.visit.hears(up)
+		s.hears(up)
 	}
-	return up, s.visit.explain(err)
+	if s.in.trial.runs() {
+		return up, s.heardOnTrial(up, err)
+	}
+	return up, s.explain(err)
 }
 
 func (s *writeStream) Close() error {
-	defer s.visit.end()
-	return s.visit.explain(s.WriteStream.Close())
+	defer s.end()
+	defer s.settle()
+	return s.explain(s.WriteStream.Close())
 }

@@ -57,6 +57,9 @@ type Options struct {
 	// Cache keeps what plugins say of themselves, by the digests of their files, so that a plugin that was described before is launched
 	// only when a call needs it. nil: nothing is kept, and all plugins are launched by Start.
 	Cache Cache
+	// Keep is a folder for builds of plugins that can be gone back to after the next start, while those that followed them have not proved
+	// themselves. It is made when it is needed, for the host's user alone. "": none are kept.
+	Keep string
 	// Watch says that Watch will be called: a plugin whose file is missing may come.
 	Watch bool
 	// Wait says that plugins which are dialled and cannot be reached may come later: Descriptions leaves them out.
@@ -94,8 +97,12 @@ type Settings struct {
 	StartTimeout time.Duration
 	// DrainTimeout is what flows have to come to rest when the plugin is stopped. 0: 10 seconds.
 	DrainTimeout time.Duration
-	// DrainBound holds the flows of a plugin whose file was removed to DrainTimeout too. Otherwise they come to their end.
+	// DrainBound holds the flows of a plugin whose file was removed or replaced to DrainTimeout too. Otherwise those of one that was removed
+	// come to their end, and those of one that was replaced that cannot go on elsewhere go on for as long as they move.
 	DrainBound bool
+	// HandoverTimeout is how long flows may wait for the file that has replaced another to move data, before the one before is used again.
+	// 0: 30 seconds.
+	HandoverTimeout time.Duration
 	// Lane says how payload travels. "": LaneAuto.
 	Lane Lane
 	// LaneBuffer is asked of the kernel for each lane, in bytes: more is faster, and is taken by every flow that stalls. 0: 512 KiB.
@@ -173,14 +180,17 @@ type Host struct {
 	oneOffs    sync.WaitGroup // processes that Describe launched, and whatever else ends by itself
 	configs    map[string][]byte
 	candidates []Candidate
-	plugins    map[string]*generation   // that take new flows, by name of plugin
-	coming     map[string]*generation   // that are to follow those, by name of plugin
-	retiring   map[*generation]bool     // that take no new flow
-	routes     map[offering]*generation // to one of plugins
-	missed     map[offering]string      // why a type that was offered is not
-	withdrawn  map[string]bool          // plugins that were in use, by name
-	version    int                      // counts the changes of routes
-	offered    chan struct{}            // closed, and made anew, when routes change
+	plugins    map[string]*generation    // that take new flows, by name of plugin
+	coming     map[string]*generation    // that are to follow those, by name of plugin
+	retiring   map[*generation]bool      // that take no new flow
+	routes     map[offering]*generation  // to one of plugins
+	missed     map[offering]string       // why a type that was offered is not
+	withdrawn  map[string]bool           // plugins that were in use, by name
+	rollbacks  map[string]Rollback       // by name: why its file is not used
+	handovers  map[string]map[string]int // how often handovers ended how, by name and outcome
+	standings  map[build]*standing       // what is to be kept of builds that have followed others
+	version    int                       // counts the changes of routes
+	offered    chan struct{}             // closed, and made anew, when routes change
 }
 
 // New returns a Host that has looked for plugins and executed none. It has to be closed.
@@ -191,7 +201,8 @@ func newHost(o Options, p pace) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{options: o, pace: p, log: o.Logger, plugins: map[string]*generation{}, coming: map[string]*generation{},
-		retiring: map[*generation]bool{}, routes: map[offering]*generation{}, missed: map[offering]string{}, withdrawn: map[string]bool{}, offered: make(chan struct{}),
+		retiring: map[*generation]bool{}, routes: map[offering]*generation{}, missed: map[offering]string{}, withdrawn: map[string]bool{},
+		rollbacks: map[string]Rollback{}, handovers: map[string]map[string]int{}, standings: map[build]*standing{}, offered: make(chan struct{}),
 		lookout: newLookout(), news: map[build]bool{}, digests: digests{known: map[string]digested{}}}
 	h.closing, h.endOneOff = context.WithCancel(context.Background())
 	var err error
@@ -303,7 +314,7 @@ func (s Settings) check() error {
 	if _, err := confine.NewPolicy(nil, s.Allowed); err != nil {
 		return err
 	}
-	for _, d := range []time.Duration{s.StartTimeout, s.DrainTimeout, s.StopTimeout} {
+	for _, d := range []time.Duration{s.StartTimeout, s.DrainTimeout, s.StopTimeout, s.HandoverTimeout} {
 		if d < 0 {
 			return fmt.Errorf("timeout %s is negative", d)
 		}
@@ -315,6 +326,7 @@ func (s Settings) withDefaults() Settings {
 	s.StartTimeout = cmp.Or(s.StartTimeout, 15*time.Second)
 	s.DrainTimeout = cmp.Or(s.DrainTimeout, 10*time.Second)
 	s.StopTimeout = cmp.Or(s.StopTimeout, 5*time.Second)
+	s.HandoverTimeout = cmp.Or(s.HandoverTimeout, 30*time.Second)
 	s.Start = cmp.Or(s.Start, StartOnDemand)
 	s.Isolation, s.MaxProcesses = cmp.Or(s.Isolation, IsolationShared), cmp.Or(s.MaxProcesses, defaultMaxProcesses)
 	s.QuarantineAfter = cmp.Or(s.QuarantineAfter, defaultQuarantineAfter)
@@ -346,6 +358,7 @@ func (h *Host) Start(ctx context.Context, configs map[string][]byte) error {
 	h.started, h.candidates, h.configs = true, candidates, configs
 	h.mu.Unlock()
 	errs := h.superviseAll(candidates)
+	h.sweepKept(candidates)
 	for _, s := range h.all() {
 		if err := s.settled(ctx); err != nil && h.declared(s.Name) && !s.dialled() {
 			errs = append(errs, err)
@@ -364,6 +377,11 @@ func (h *Host) Close(ctx context.Context) error {
 func (h *Host) close(ctx context.Context) error {
 	h.mu.Lock()
 	h.closed = true
+	for _, g := range h.generations() {
+		if g.trial != nil {
+			g.trial.end()
+		}
+	}
 	h.mu.Unlock()
 	h.endOneOff()
 	supervisors := h.all()
@@ -420,19 +438,31 @@ func (h *Host) superviseOne(c Candidate) error {
 	if !c.usable() {
 		return c.refused()
 	}
-	p, err := h.resolve(c)
+	g, err := h.takeUp(c)
+	if g == nil && err == nil {
+		g, err = h.fresh(c)
+	}
 	if err != nil {
 		return err
+	}
+	if err := h.install(g); err != nil {
+		h.dropImage(g.program)
+		return &Error{Plugin: c.Name, Doing: "describe", Err: err, Final: true}
+	}
+	return nil
+}
+
+// fresh returns a generation of a file that has nothing to prove.
+func (h *Host) fresh(c Candidate) (*generation, error) {
+	p, err := h.resolve(c)
+	if err != nil {
+		return nil, err
 	}
 	g := h.newGeneration(p, h.configs[c.Name])
 	if a, ok := h.recall(p.Candidate); ok {
 		g.take(a, h.isNew(p.Candidate))
 	}
-	if err := h.install(g); err != nil {
-		h.dropImage(p)
-		return &Error{Plugin: c.Name, Doing: "describe", Err: err, Final: true}
-	}
-	return nil
+	return g, nil
 }
 
 // take takes up what was learnt of a program when it was launched before. If that was by this host, its next process shows whether it takes
@@ -451,7 +481,11 @@ func (h *Host) resolve(c Candidate) (program, error) {
 	if c.Status == StatusDialled {
 		return h.dialledProgram(c), nil
 	}
-	c, image, err := h.launcher.dir.image(func(w io.Writer) Candidate { return h.inspect(c.Name, c.Path, w, nil) })
+	return h.resolveBy(c, func(c Candidate, w io.Writer) Candidate { return h.inspect(c.Name, c.Path, w, nil) })
+}
+
+func (h *Host) resolveBy(c Candidate, decide func(c Candidate, w io.Writer) Candidate) (program, error) {
+	c, image, err := h.launcher.dir.image(func(w io.Writer) Candidate { return decide(c, w) })
 	if err != nil {
 		return program{}, &Error{Plugin: c.Name, Doing: "launch", Err: err}
 	}

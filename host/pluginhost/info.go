@@ -50,6 +50,12 @@ type Info struct {
 	Quarantine *Quarantine
 	// Suspects are flows that may crash it, and are kept apart.
 	Suspects []Suspect
+	// Probation is what the build has to prove, nil if nothing.
+	Probation *Probation
+	// Rollback says of the build in use that its file has another, which was rolled back. nil: that is not so.
+	Rollback *Rollback
+
+	coming bool // it is to follow another, when it is ready
 }
 
 // Process is one process of a plugin.
@@ -81,6 +87,10 @@ func (h *Host) Plugins() []Info {
 			info.Reason = "its file has another content now"
 		}
 		info.Confinement = h.Confinement(g.Name, g.declared.Load())
+		info.coming = h.coming[g.Name] == g
+		if h.plugins[g.Name] == g {
+			info.Probation, info.Rollback = g.probation(), h.rolledBack(g.Name)
+		}
 		infos = append(infos, info)
 	}
 	for _, c := range files {
@@ -91,6 +101,9 @@ func (h *Host) Plugins() []Info {
 			Confinement: h.Confinement(c.Name, nil)}
 		if err := h.lookout.refused(c); err != nil {
 			info.State, info.Problem = StateRefused, err.Error()
+			if e := (*Error)(nil); errors.As(err, &e) && errors.Is(err, ErrRolledBack) {
+				info.Problem = e.Err.Error()
+			}
 		}
 		infos = append(infos, info)
 	}
@@ -117,8 +130,10 @@ func (h *Host) Confinement(name string, declared *sdk.Permissions) []confine.Ite
 func rank(i Info) int {
 	switch {
 	case i.Status == StatusRetired:
-		return 2
+		return 3
 	case i.Generation == "":
+		return 2
+	case i.coming:
 		return 1
 	}
 	return 0

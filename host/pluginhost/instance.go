@@ -33,6 +33,8 @@ type instance struct {
 	stopLanes   func()      // nil if there are none
 	policy      confine.Policy
 	confined    *confine.Process // nil if it is not
+	trial       *trial           // nil if the build has nothing to prove
+	leaving     <-chan struct{}  // closed when flows are to leave for another build; nil: never
 
 	client  *plugin.Client // nil if it is dialled
 	folder  string

@@ -144,11 +144,30 @@ func (l *lookout) again(c Candidate, version int) bool {
 	return !r.retryAt.IsZero() && !time.Now().Before(r.retryAt)
 }
 
+// refuse records why a file is not used, and not tried again by itself.
+func (l *lookout) refuse(c Candidate, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refusals[c.Name] = refusal{sha256: c.SHA256, err: err}
+}
+
+// forgive forgets that a file was rolled back: it is tried again.
+func (l *lookout) forgive(c Candidate) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if errors.Is(l.refusals[c.Name].err, ErrRolledBack) {
+		delete(l.refusals, c.Name)
+	}
+}
+
 // settle records what came of taking a file into use. version is that of what was offered before.
 func (l *lookout) settle(c Candidate, err error, version int, pace pace) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.refusals[c.Name]
+	if errors.Is(before.err, ErrRolledBack) && before.sha256 == c.SHA256 {
+		return // that is what came of it, meanwhile
+	}
 	delete(l.refusals, c.Name)
 	if err == nil {
 		delete(l.reported, c.Path)

@@ -13,6 +13,8 @@ type metrics struct {
 	took     *prometheus.Desc
 	build    *prometheus.Desc
 	resting  *prometheus.Desc
+	trial    *prometheus.Desc
+	handover *prometheus.Desc
 	files    *prometheus.Desc
 }
 
@@ -32,6 +34,8 @@ func newMetrics(h *Host) *metrics {
 		took:     desc("launch_seconds", "What the last launch took, until the plugin was ready."),
 		build:    desc("build_info", "1 for the build of the plugin that takes new flows.", "version", "sha256"),
 		resting:  desc("resting_builds", "Builds of the plugin that take no new flows and bring theirs to an end."),
+		trial:    desc("on_probation", "1 while the build of the plugin that takes new flows has not proved itself, otherwise 0."),
+		handover: desc("handovers_total", "Handovers from one build of the plugin to the next that have ended, by how.", "outcome"),
 		files: prometheus.NewDesc("towpath_plugin_files", "Files in the plugin directory, by whether they may be executed.",
 			[]string{"status"}, nil),
 	}
@@ -39,7 +43,8 @@ func newMetrics(h *Host) *metrics {
 
 // Describe sends the descriptors.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.state, m.restarts, m.flows, m.dropped, m.launches, m.took, m.build, m.resting, m.files} {
+	for _, d := range []*prometheus.Desc{m.state, m.restarts, m.flows, m.dropped, m.launches, m.took, m.build, m.resting, m.trial, m.handover,
+		m.files} {
 		ch <- d
 	}
 }
@@ -58,6 +63,11 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	for name, of := range builds {
 		m.plugin(ch, name, of)
+	}
+	for name, ended := range m.host.endedHandovers() {
+		for _, outcome := range outcomes {
+			ch <- prometheus.MustNewConstMetric(m.handover, prometheus.CounterValue, float64(ended[outcome]), name, outcome)
+		}
 	}
 	for status, n := range files {
 		ch <- prometheus.MustNewConstMetric(m.files, prometheus.GaugeValue, float64(n), string(status))
@@ -91,6 +101,11 @@ func (m *metrics) plugin(ch chan<- prometheus.Metric, name string, builds []Info
 	if first.Launches > 0 {
 		send(m.took, prometheus.GaugeValue, first.LaunchTook.Seconds())
 	}
+	onTrial := 0.0
+	if first.Probation != nil {
+		onTrial = 1
+	}
+	send(m.trial, prometheus.GaugeValue, onTrial)
 	if first.Status != StatusRetired {
 		send(m.build, prometheus.GaugeValue, 1, first.Version, first.Generation)
 	}

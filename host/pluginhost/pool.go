@@ -138,7 +138,11 @@ func (p *pool) open(r room) *member {
 	s := newSupervisor(g.program, g.pace, g.log)
 	s.log = g.log
 	s.room, s.ward, s.config, s.launch, s.lazy = r, g.ward, g.config, g.launch, true
-	s.admit = func(in *instance) error { return g.welcome(in) }
+	s.ended = g.ended
+	s.admit = func(in *instance) error {
+		in.trial = g.onTrial()
+		return g.welcome(in)
+	}
 	s.demand = make(chan struct{}, 1)
 	s.stopping, s.hurry = context.WithCancel(g.stopping)
 	s.resting, s.rouse = context.WithCancel(g.resting)
@@ -213,7 +217,7 @@ func (p *pool) makeRoom() {
 }
 
 // retire has the members come to rest, and lets no other come.
-func (p *pool) retire(why string, patient bool) {
+func (p *pool) retire(why string, how parting) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.retired == "" {
@@ -223,7 +227,7 @@ func (p *pool) retire(why string, patient bool) {
 		if m.idle != nil {
 			m.idle.Stop()
 		}
-		m.retire(why, patient)
+		m.retire(why, how)
 	}
 	p.tell()
 }
@@ -272,9 +276,9 @@ func (g *generation) begin() {
 }
 
 // retire is supervisor.retire for all processes.
-func (g *generation) retire(why string, patient bool) {
-	g.pool.retire(why, patient)
-	g.supervisor.retire(why, patient)
+func (g *generation) retire(why string, how parting) {
+	g.pool.retire(why, how)
+	g.supervisor.retire(why, how)
 	g.ward.close()
 }
 
@@ -282,7 +286,7 @@ func (g *generation) retire(why string, patient bool) {
 func (g *generation) stop(ctx context.Context) error {
 	g.cancel()
 	g.ward.close()
-	g.pool.retire("the host stops", false)
+	g.pool.retire("the host stops", atOnce)
 	return g.supervisor.stop(ctx)
 }
 
@@ -298,7 +302,7 @@ func (g *generation) welcome(in *instance) error {
 }
 
 // call calls f with a visit to the process for a tenant.
-func (g *generation) call(ctx context.Context, who tenant, f func(v *visit) error) error {
+func (g *generation) call(ctx context.Context, to offering, who tenant, f func(v *visit) error) error {
 	if g.ward.quarantined() != nil && g.why() == "" {
 		return g.ward.refusal()
 	}
@@ -315,8 +319,8 @@ func (g *generation) call(ctx context.Context, who tenant, f func(v *visit) erro
 		leave()
 		return err
 	}
-	v := in.visit(ctx, who, g.ward, leave)
-	err = v.explain(f(v))
+	v := in.visit(ctx, to, who, g.ward, leave)
+	err = in.trial.watch(ctx, v.asks, func() error { return v.explain(f(v)) })
 	if err != nil || !v.streams {
 		v.end()
 	}

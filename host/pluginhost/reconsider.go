@@ -42,7 +42,7 @@ func (h *Host) withdrawUndecided(c Candidate) {
 		return
 	}
 	if _, decided, err := h.options.Decisions(c.Name); err == nil && !decided {
-		h.withdraw(c.Name, "it is trusted no more", false)
+		h.withdraw(c.Name, "it is trusted no more", atOnce)
 	}
 }
 

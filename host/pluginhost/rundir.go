@@ -193,6 +193,13 @@ func (d *runDir) image(fill func(w io.Writer) Candidate) (Candidate, string, err
 	return c, path, nil
 }
 
+// hold is image for a copy that somebody has.
+func (d *runDir) hold(path string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.images[path]++
+}
+
 // drop gives a copy back that image made. The last to do so removes it; what runs of it goes on.
 func (d *runDir) drop(path string) error {
 	d.mu.Lock()

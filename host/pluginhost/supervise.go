@@ -99,6 +99,8 @@ type supervisor struct {
 	launch func(ctx context.Context, p program) (*instance, error)
 	// admit says whether a plugin that describes itself so can be used beside the others. It is called once for each launch.
 	admit func(in *instance) error
+	// ended, if not nil, is told of every process that has ended by itself, or could not be launched.
+	ended func(err error)
 	// demand, if not nil, gets a value when a process is needed for the first time; if lazy, also after each that has ended.
 	demand chan struct{}
 	lazy   bool
@@ -111,13 +113,14 @@ type supervisor struct {
 	hurry    context.CancelFunc
 	resting  context.Context // ends when flows are not waited for any longer
 	rouse    context.CancelFunc
+	leaving  chan struct{} // closed when flows are to leave for another build
 
 	mu      sync.Mutex // guards the rest
 	status  status
 	current *instance     // nil unless ready or draining
 	changed chan struct{} // closed, and made anew, when status changes
 	retired string        // why it takes no new flow. "": it does
-	patient bool          // flows that run may come to their end first
+	how     parting       // it does not
 	stopErr error
 }
 
@@ -138,7 +141,7 @@ type status struct {
 
 func newSupervisor(p program, pc pace, log *slog.Logger) *supervisor {
 	s := &supervisor{program: p, pace: pc, log: log.With("plugin", p.Name), finished: make(chan struct{}),
-		changed: make(chan struct{}), status: status{state: StateResolved, since: time.Now()}}
+		changed: make(chan struct{}), leaving: make(chan struct{}), status: status{state: StateResolved, since: time.Now()}}
 	s.stopping, s.hurry = context.WithCancel(context.Background())
 	s.resting, s.rouse = context.WithCancel(context.Background())
 	return s
@@ -174,6 +177,9 @@ func (s *supervisor) loop(ctx context.Context) {
 		}
 		began := time.Now()
 		err := s.runOnce(ctx)
+		if ctx.Err() == nil && s.ended != nil {
+			s.ended(err)
+		}
 		switch e := (*Error)(nil); {
 		case ctx.Err() != nil:
 			s.set(func(st *status) { st.state = StateStopped })
@@ -291,16 +297,32 @@ func (s *supervisor) runOnce(ctx context.Context) error {
 // rest waits until the flows of a process have ended, if the supervisor was retired so. The reason says why the process has to be killed.
 func (s *supervisor) rest(in *instance) (reason string) {
 	s.mu.Lock()
-	patient := s.patient
+	how := s.how
 	s.mu.Unlock()
-	if !patient {
+	if how == atOnce {
 		return ""
 	}
 	ctx, cancel := context.WithCancel(s.resting)
 	defer cancel()
 	in.flows.whenIdle(cancel)
+	if how == leaving {
+		var still sync.WaitGroup
+		still.Go(func() { in.flows.awaitStill(ctx, in.settings.DrainTimeout); cancel() })
+		defer still.Wait()
+		defer cancel()
+	}
 	return s.watch(ctx, in)
 }
+
+// parting is how the flows of a build that is retired part from it.
+type parting int
+
+// The ways to part.
+const (
+	atOnce  parting = iota // within its settings, at a checkpoint where they can
+	leaving                // at a checkpoint; those that cannot go on for as long as they move
+	inPeace                // when they have come to their end
+)
 
 var errEnded = errors.New("it has ended")
 
@@ -310,6 +332,7 @@ func (s *supervisor) start(ctx context.Context) (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
+	in.leaving = s.leaving
 	if err := in.configure(ctx, s.config); err != nil {
 		return nil, err
 	}
@@ -371,12 +394,14 @@ func (s *supervisor) stop(ctx context.Context) error {
 	return s.stopErr
 }
 
-// retire ends the plugin without waiting for that: it takes no new flow, those that run come to an end if patient, and otherwise within
-// its settings, and then its process ends.
-func (s *supervisor) retire(why string, patient bool) {
+// retire ends the plugin without waiting for that: it takes no new flow, those that run part from it, and then its process ends.
+func (s *supervisor) retire(why string, how parting) {
 	s.mu.Lock()
 	if s.retired == "" {
-		s.retired, s.patient = why, patient
+		s.retired, s.how = why, how
+		if how != inPeace {
+			close(s.leaving)
+		}
 	}
 	s.mu.Unlock()
 	s.cancel()

@@ -294,8 +294,8 @@ func TestPartsOfSuspects(t *testing.T) {
 		w := newWardTest(t)
 		in := &instance{process: &process{exited: make(chan struct{})}}
 		open := func() *visit {
-			v := in.visit(t.Context(), flowTenant("one"), w.ward, func() {})
-			v.stream(writes, false)
+			v := in.visit(t.Context(), offering{}, flowTenant("one"), w.ward, func() {})
+			v.stream(writes, false, false, nil)
 			return v
 		}
 		send := func(v *visit, parts ...uint64) (took time.Duration) {

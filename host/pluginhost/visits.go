@@ -81,6 +81,7 @@ type visit struct {
 	ctx   context.Context
 	in    *instance
 	who   tenant
+	asks  question // of a build that may be on trial
 	ward  *ward
 	leave func() // the process is not needed any more
 	once  sync.Once
@@ -118,8 +119,8 @@ func (vs *visits) list() []*visit {
 }
 
 // visit begins one. It has to be ended.
-func (in *instance) visit(ctx context.Context, who tenant, w *ward, leave func()) *visit {
-	v := &visit{ctx: ctx, in: in, who: who, ward: w, leave: leave}
+func (in *instance) visit(ctx context.Context, to offering, who tenant, w *ward, leave func()) *visit {
+	v := &visit{ctx: ctx, in: in, who: who, asks: question{to: to}, ward: w, leave: leave}
 	in.visits.mu.Lock()
 	defer in.visits.mu.Unlock()
 	if in.visits.all == nil {
@@ -129,14 +130,16 @@ func (in *instance) visit(ctx context.Context, who tenant, w *ward, leave func()
 	return v
 }
 
-// stream says that the visit goes on when the call that began it has returned.
-func (v *visit) stream(r role, once bool) {
+// stream says that the visit goes on when the call that began it has returned, for resumed and refuses see question.
+func (v *visit) stream(r role, once, resumed bool, refuses func() bool) {
 	v.role, v.streams, v.single = r, true, once
+	v.asks.stream, v.asks.resumed, v.asks.refuses = true, resumed, refuses
 	v.careful = r == writes && v.ward.suspected(v.who)
 	if v.careful {
 		v.news = make(chan struct{}, 1)
 	}
-	v.in.flows.begin()
+	v.in.flows.begin(v.asks.to)
+	v.in.trial.opens(v.asks.to)
 }
 
 // end ends the visit, but for the record of one that the end of its process has cut.
@@ -149,14 +152,24 @@ func (v *visit) end() {
 			v.ward.left(v)
 		}
 		if v.streams {
-			v.in.flows.end()
+			v.in.flows.end(v.asks.to)
+			v.in.trial.closes(v.asks.to)
 		}
 		v.leave()
 	})
 }
 
-// explain replaces an error that the end of the process is the cause of by one that says how it ended.
-func (v *visit) explain(err error) error {
+// explain replaces an error that the end of the process is the cause of by one that says how it ended, and those of a build that was given
+// up by one that says that.
+func (v *visit) explain(err error) error { return v.in.trial.replaced(v.explainEnd(err)) }
+
+// judged is explain for a stream of a build that may be on trial.
+func (v *visit) judged(err error) error { return v.in.trial.judge(v.ctx, v.asks, v.explain(err)) }
+
+// Leave is closed when the flow is to go on elsewhere, at its next checkpoint.
+func (v *visit) Leave() <-chan struct{} { return v.in.leaving }
+
+func (v *visit) explainEnd(err error) error {
 	if !v.in.cut(v.ctx, err) {
 		return err
 	}

@@ -208,12 +208,12 @@ func (h *Host) compare(c Candidate, forced bool) (unsettled bool, arriving <-cha
 		return true, nil
 	case c.Status == StatusMissing:
 		h.log.Info("plugin takes no new flows", "plugin", c.Name, "why", whyRemoved)
-		h.withdraw(c.Name, whyRemoved, true)
+		h.withdraw(c.Name, whyRemoved, inPeace)
 		return true, nil // another plugin may wait for its types
 	case c.Status != StatusReady:
 		if current.is(c) || coming.is(c) {
 			h.log.Warn("plugin takes no new flows", "plugin", c.Name, "why", c.Reason)
-			h.withdraw(c.Name, "its file may not be executed any more: "+c.Reason, false)
+			h.withdraw(c.Name, "its file may not be executed any more: "+c.Reason, atOnce)
 			return true, nil
 		}
 		return false, nil
@@ -226,6 +226,7 @@ func (h *Host) compare(c Candidate, forced bool) (unsettled bool, arriving <-cha
 	case generation.is(c) && !generation.failed():
 		if generation == current {
 			h.abandon(c.Name)
+			h.restored(c.Name)
 		}
 		return false, nil
 	case forced, generation.is(c) && generation.outcompeted() && h.lookout.again(c, version),
@@ -260,6 +261,7 @@ func (h *Host) arrive(c Candidate, version int) <-chan struct{} {
 	}
 	h.oneOffs.Go(func() {
 		defer h.lookout.end(c.Name)
+		h.forgive(c)
 		err := h.adopt(h.closing, c)
 		if h.closing.Err() != nil {
 			return
@@ -290,7 +292,7 @@ func (h *Host) adopt(ctx context.Context, c Candidate) (err error) {
 		if err != nil {
 			return err
 		}
-		known = account{in.description, p.clear.Load()}
+		known = account{Description: in.description, Clear: p.clear.Load()}
 	}
 	config, err := h.configuration(known.Description)
 	if err != nil {

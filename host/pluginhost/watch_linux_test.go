@@ -24,7 +24,10 @@ type watched struct {
 // watchHost starts a host that watches a directory.
 func watchHost(t *testing.T, o Options) watched {
 	t.Helper()
-	w := watched{dir: t.TempDir(), log: newRecorder(), changes: make(chan struct{}, 1)}
+	w := watched{dir: o.Directory, log: newRecorder(), changes: make(chan struct{}, 1)}
+	if w.dir == "" {
+		w.dir = t.TempDir()
+	}
 	o.Directory, o.RuntimeDir, o.Watch, o.Logger = w.dir, runtimeDir(t), true, slog.New(slog.NewJSONHandler(w.log, nil))
 	if o.Cache == nil {
 		o.Cache = newMemory()
@@ -161,7 +164,7 @@ func TestRemovalWithinABound(t *testing.T) {
 
 // The flows of a file that is replaced go on with its successor.
 func TestAFileIsReplaced(t *testing.T) {
-	w := watchHost(t, Options{Plugins: map[string]Settings{"good": {DrainTimeout: time.Millisecond}}})
+	w := watchHost(t, Options{Plugins: map[string]Settings{"good": {DrainTimeout: time.Millisecond, DrainBound: true}}})
 	variant(t, w.path("good"), "one")
 	w.awaitInfo(t, only(StateReady))
 	first := w.Plugins()[0]

@@ -35,7 +35,10 @@ type Options struct {
 	Digests []sdk.Algorithm
 	Limits  Limits
 	// Meter opens what a request is held to in a flow. nil: there are no limits but those of tokens.
-	Meter      func(f *flow.Flow) Meter
+	Meter func(f *flow.Flow) Meter
+	// Replaced says of a failure that it lies with a plugin in the place of which there is another by now: it is asked again at once. nil: there
+	// is no such failure.
+	Replaced   func(err error) bool
 	Registerer prometheus.Registerer // nil: no metrics are published
 	Logger     *slog.Logger          // nil: nothing is logged
 }

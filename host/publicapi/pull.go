@@ -34,7 +34,7 @@ func (h *Handler) pull(x *exchange, s *stay) error {
 		return sourceProblem(err)
 	}
 	p := &pull{exchange: x, handler: h, stay: s,
-		source: source{data: data, stay: s, algorithms: h.algorithms, patience: h.Limits.IdleTimeout}}
+		source: source{data: data, stay: s, algorithms: h.algorithms, patience: h.Limits.IdleTimeout, replaced: h.Replaced}}
 	if x.route.operation == pullFlow && acceptsMultipart(x.r.Header) {
 		return p.multipart()
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// ReaderOptions are what a Reader needs. All but Digests, Meter and Logger are required.
+// ReaderOptions are what a Reader needs. All but Digests, Meter, Logger and Replaced are required.
 type ReaderOptions struct {
 	// Visit enters a flow whose data its counterparty serves, as flow.Operations has it.
 	Visit func(ctx context.Context, key flow.Key) (*flow.Joined, error)
@@ -23,6 +23,8 @@ type ReaderOptions struct {
 	Digests []sdk.Algorithm
 	Meter   func(f *flow.Flow) Meter // as in Options
 	Logger  *slog.Logger             // nil: nothing is logged
+	// Replaced is as in Options.
+	Replaced func(err error) bool
 }
 
 // Reader lets applications beside the host read what a counterparty serves, through the plugin that reads it and with the flow's own
@@ -45,7 +47,7 @@ func NewReader(o ReaderOptions) (*Reader, error) {
 		return nil, err
 	}
 	return &Reader{visit: o.Visit, handler: &Handler{algorithms: algorithms(o.Digests), metrics: m, Options: Options{
-		Flows: recorder{record: o.Record}, Source: o.Source, Meter: o.Meter, Logger: o.Logger, Limits: Limits{IdleTimeout: time.Minute}}}}, nil
+		Flows: recorder{record: o.Record}, Source: o.Source, Meter: o.Meter, Logger: o.Logger, Replaced: o.Replaced, Limits: Limits{IdleTimeout: time.Minute}}}}, nil
 }
 
 // localElement is the last element of the paths at which a Reader's data is: the list of a flow's parts refers to them relative to it.

@@ -15,6 +15,7 @@ type source struct {
 	stay       *stay
 	algorithms []sdk.Algorithm
 	patience   time.Duration // for the first part
+	replaced   func(err error) bool
 }
 
 // reading is a stream from a source. Its methods return the errors of sdk.ReadStream.
@@ -43,7 +44,17 @@ func (s source) open(ctx context.Context, list bool, piece *sdk.Selection) (*rea
 	return rd, first, nil
 }
 
+// begin opens a stream, once more if a plugin was to open it in the place of which there is another by now.
 func (s source) begin(ctx context.Context, open sdk.ReadOpen) (*reading, *sdk.PartBegin, error) {
+	rd, first, err := s.beginOnce(ctx, open)
+	if err == nil || s.replaced == nil || !s.replaced(err) {
+		return rd, first, err
+	}
+	rd.close()
+	return s.beginOnce(ctx, open)
+}
+
+func (s source) beginOnce(ctx context.Context, open sdk.ReadOpen) (*reading, *sdk.PartBegin, error) {
 	s.stay.waitsForSource()
 	stream, err := s.data.Read(ctx, open)
 	if err != nil {

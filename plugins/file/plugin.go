@@ -13,6 +13,9 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
+// version of the plugin, which a build can set: go build -ldflags "-X main.version=1.2.3".
+var version = "0.1.0"
+
 // addressType is the type of the data addresses that the plugin reads and writes.
 const addressType = "File"
 
@@ -30,7 +33,7 @@ func newPlugin() sdk.Plugin {
 	v := &volume{}
 	return sdk.Plugin{
 		Name:          "file",
-		Version:       "0.1.0",
+		Version:       version,
 		Documentation: "Reads and writes files below one folder.",
 		Config: sdk.Schema{Fields: []sdk.Field{
 			{Name: "root", Required: true, Documentation: "Folder that all paths are relative to and that nothing leads out of. It has to exist."},

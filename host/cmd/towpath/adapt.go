@@ -125,6 +125,7 @@ func showPlugins(plugins *pluginhost.Host) []admin.Plugin {
 			p.Description = &d
 		}
 		p.Confinement = showConfinement(i.Confinement)
+		p.Probation, p.RolledBack = (*admin.Probation)(i.Probation), (*admin.RolledBack)(i.Rollback)
 		p.LastExit, p.Isolation = showExit(i.LastExit), string(i.Isolation)
 		for _, one := range i.Processes {
 			p.Processes = append(p.Processes, admin.PluginProcess{PID: one.PID, For: one.For, State: string(one.State), Since: one.Since,

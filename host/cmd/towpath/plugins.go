@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/towpath-dataplane/towpath/host/admin"
 	"github.com/towpath-dataplane/towpath/host/config"
@@ -104,6 +105,8 @@ func examine(ctx context.Context, path, name string) ([]admin.Plugin, error) {
 				p.Problem = err.Error()
 			} else {
 				p, declared = describe(p, d), d.Permissions
+				probation, rollback := host.Standing(c)
+				p.Probation, p.RolledBack = (*admin.Probation)(probation), (*admin.RolledBack)(rollback)
 			}
 		}
 		if name != "" {
@@ -178,6 +181,9 @@ func printPlugins(w io.Writer, plugins []admin.Plugin) error {
 	row(t, "NAME", "VERSION", "STATE", "READS", "WRITES", "SHA256", "NOTE")
 	for _, p := range plugins {
 		note := p.Problem
+		if note == "" {
+			note = noteStanding(p)
+		}
 		switch {
 		case note != "":
 		case p.Address != "":
@@ -199,6 +205,25 @@ func stateOf(p admin.Plugin) string {
 	return p.Status
 }
 
+// noteStanding says what a build has to prove, or that it was rolled back. "" if neither.
+func noteStanding(p admin.Plugin) string {
+	switch b, r := p.Probation, p.RolledBack; {
+	case b != nil:
+		return fmt.Sprintf("on probation since %s: should it move no data, %s is used again", stampText(b.Since), buildText(b.Version, b.SHA256))
+	case r != nil && r.SHA256 == p.SHA256:
+		return fmt.Sprintf("rolled back on %s: %s", stampText(r.At), r.Why)
+	case r != nil:
+		return fmt.Sprintf("%s was rolled back on %s: %s", buildText(r.Version, r.SHA256), stampText(r.At), r.Why)
+	}
+	return ""
+}
+
+func stampText(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
+
+func buildText(version, digest string) string {
+	return fmt.Sprintf("version %s (%.12s)", dash(version), digest)
+}
+
 func dash(s string) string {
 	if s == "" {
 		return "-"
@@ -217,6 +242,9 @@ func printPlugin(w io.Writer, p admin.Plugin) error {
 		fmt.Fprintf(w, " (%s)", p.Reason)
 	}
 	fmt.Fprintln(w)
+	if note := noteStanding(p); note != "" {
+		fmt.Fprintf(w, "  note    %s\n", note)
+	}
 	printBuild(w, p.Build)
 	if err := printRunning(w, p); err != nil {
 		return err

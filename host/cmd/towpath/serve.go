@@ -176,7 +176,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	transfer := &pipeline.Transfer{Source: plugins.Source, Sink: plugins.Sink, Retry: pipeline.Retry(cfg.Transfer.Retry),
 		Digests: cfg.Transfer.Digests, Interval: cfg.Transfer.CheckpointInterval, Metrics: pipeline.NewMetrics(metrics), Logger: logger,
 		Admit: share.admit, Meter: share.meterOfTransfer, Accounts: share.accounts, InOneStore: plugins.InOneStore,
-		Absent: isAbsent, Passed: pluginhost.Passed}
+		Absent: isAbsent, Passed: pluginhost.Passed, Replaced: replaced}
 	engine := flow.New(flow.Options{Store: db, Catalog: catalog, Checker: plugins, Endpoint: endpoint,
 		Transfer: newTransfer(transfer, share.since), Sinks: plugins, DatasetIn: signaling.DatasetIn, AnswerWithin: cfg.SignalingSettings.AnswerWithin,
 		Renewer: renewal.New(renewal.Options{Signer: signers.of, AllowHTTP: overHTTP(peers), Logger: logger,
@@ -205,12 +205,13 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 			Interval: cfg.Transfer.CheckpointInterval},
 		Renewal:    publicapi.RenewalOptions{Tokens: authority, Keys: resolver.Keys, Audiences: signers.dids()},
 		Meter:      share.meterOfRequest,
+		Replaced:   replaced,
 		Registerer: metrics, Logger: logger})
 	if err != nil {
 		return err
 	}
 	local, err := publicapi.NewReader(publicapi.ReaderOptions{Visit: engine.Visit, Record: engine.Record, Source: plugins.Source,
-		Digests: cfg.Transfer.Digests, Meter: share.meterOfRequest, Logger: logger})
+		Digests: cfg.Transfer.Digests, Meter: share.meterOfRequest, Replaced: replaced, Logger: logger})
 	if err != nil {
 		return err
 	}
@@ -295,6 +296,9 @@ func newLogger(t config.Telemetry, w io.Writer) *slog.Logger {
 	}
 	return slog.New(slog.NewTextHandler(w, options))
 }
+
+// replaced says of a failure that another build of the plugin takes the next call.
+func replaced(err error) bool { return errors.Is(err, pluginhost.ErrReplaced) }
 
 func pluginConfigs(cfg *config.Config) map[string][]byte {
 	configs := map[string][]byte{}

@@ -136,7 +136,7 @@ func newPluginHost(cfg *config.Config, o pluginhost.Options) (*pluginhost.Host, 
 		}
 		settings[p.Name] = pluginhost.Settings{
 			Binary: p.Binary, SHA256: p.SHA256, Environment: p.Environment, PassEnvironment: p.PassEnvironment,
-			StartTimeout: p.StartTimeout, DrainTimeout: p.DrainTimeout, StopTimeout: p.StopTimeout,
+			StartTimeout: p.StartTimeout, DrainTimeout: p.DrainTimeout, StopTimeout: p.StopTimeout, HandoverTimeout: p.HandoverTimeout,
 			Lane: pluginhost.Lane(p.Lane), LaneBuffer: int(p.LaneBuffer), MTLS: pluginhost.MTLS(p.MTLS),
 			Isolation: pluginhost.Isolation(p.Isolation), MaxProcesses: p.MaxProcesses, QuarantineAfter: cmp.Or(p.QuarantineAfter, -1),
 			ServerSideCopy: p.ServerSideCopy, Start: pluginhost.Start(p.Start), DrainBound: p.DrainBound, Publisher: p.Publisher,
@@ -150,6 +150,7 @@ func newPluginHost(cfg *config.Config, o pluginhost.Options) (*pluginhost.Host, 
 	}
 	o.Directory, o.Trust, o.Plugins = cfg.Plugins.Directory, pluginhost.Trust(cfg.Plugins.Trust), settings
 	o.RuntimeDir, o.HostVersion = runtimeDir(cfg.DataPlane.DataDir), version
+	o.Keep = filepath.Join(cfg.DataPlane.DataDir, "plugins")
 	return pluginhost.New(o)
 }
 

@@ -37,6 +37,7 @@ plugin "file" {
   start_timeout    = "1s"
   drain_timeout    = "2m"
   stop_timeout     = "300ms"
+  handover_timeout = "1m"
   lane             = "grpc"
   lane_buffer      = "2MiB"
   server_side_copy = false
