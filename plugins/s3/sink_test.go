@@ -271,6 +271,26 @@ func TestSinkDeprovision(t *testing.T) {
 	b.expectNothingBegun(t)
 }
 
+// An upload that the store has dropped, as rules of a bucket can say, costs the part that was sent, and nothing else.
+func TestSinkWithoutItsUpload(t *testing.T) {
+	b := newBucket(t)
+	sink := sdk.NewDataSink(newTestPlugin(t, nil).Sinks[0])
+	part := sdktest.Content{Name: "one.bin", Bytes: sdktest.Pattern(1, 12<<20)}
+	f := b.open(t, sink, b.address(), part, nil)
+	f.begin(0, int64(len(part.Bytes)))
+	f.bytes(0, 11<<20)
+	token := f.checkpoint(1)
+	f.stream.Close()
+	if err := sink.Deprovision(t.Context(), testFlow, b.address()); err != nil {
+		t.Fatal(err)
+	}
+	f = b.open(t, sink, b.address(), part, token)
+	f.begin(11<<20, int64(len(part.Bytes)))
+	if e := sdk.AsError(f.end()); e == nil || e.Code != sdk.Corrupt || !e.Retryable {
+		t.Errorf("without what came before: %v", e)
+	}
+}
+
 func writerOf(t *testing.T, b *bucket) *writer {
 	t.Helper()
 	env := newTestPlugin(t, nil).Sinks[0].Sink.(*sink).env

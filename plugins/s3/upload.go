@@ -107,7 +107,7 @@ func (u *upload) recall() error {
 		return err
 	}
 	if err != nil || o.mark != u.mark() || o.size < u.part.Offset {
-		return sdk.Errorf(sdk.Corrupt, "what was written before offset %d is gone: neither the upload nor the finished object is there",
+		return sdk.Retryf(sdk.Corrupt, "what was written before offset %d is gone: neither the upload nor the finished object is there",
 			u.part.Offset)
 	}
 	u.tail.release()
