@@ -63,11 +63,12 @@ func (h *host) dials(address, tls string) {
 	if tls != "" {
 		block += "  tls {\n    certificate = \"" + tls + "/client.pem\"\n    key = \"" + tls + "/client.key\"\n    ca = \"" + tls + "/ca.pem\"\n  }\n"
 	}
-	launched := "plugin \"file\" {\n  lane = env(\"E2E_LANE\", \"auto\")\n"
-	if !strings.Contains(configuration, launched) {
+	before, rest, _ := strings.Cut(configuration, "plugin \"file\" {\n")
+	_, after, found := strings.Cut(rest, "\n  config {") // what stands before it is for plugins that are launched
+	if !found {
 		h.t.Fatal("the configuration has another block of the plugin")
 	}
-	writeFile(h.t, h.config+"/common.hcl", strings.Replace(configuration, launched, block, 1))
+	writeFile(h.t, h.config+"/common.hcl", before+block+"\n  config {"+after)
 }
 
 // A push whose files are read and written by plugins that live on their own, one at a socket and one behind mutual TLS. Plugins and hosts are

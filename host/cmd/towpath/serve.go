@@ -327,6 +327,8 @@ func readiness(ready bool, declared []config.Plugin, plugins *pluginhost.Host) e
 			problems = append(problems, fmt.Errorf("plugin %s is not ready: %s", p.Name, p.Problem))
 		}
 		switch {
+		case p.Address != "" && p.State == pluginhost.StateStarting: // again and again, while nobody is there
+			problems = append(problems, fmt.Errorf("plugin %s is not ready: it is being dialled at %s", p.Name, p.Address))
 		case p.Name == used:
 		case p.Status == pluginhost.StatusMissing:
 			problems = append(problems, fmt.Errorf("plugin %s is not ready: there is no file %s", p.Name, p.Path))
