@@ -36,6 +36,16 @@ func (t *trial) readable() (*process, sdk.DataAddress, error) {
 	return p, a, err
 }
 
+// known is readable with what the address gives.
+func (t *trial) known() (*process, sdk.DataAddress, *reading, error) {
+	p, a, err := t.readable()
+	if err != nil {
+		return nil, a, nil, err
+	}
+	r, err := t.reference(a)
+	return p, a, r, err
+}
+
 // other returns another of the source's addresses. It is not applicable if there is none.
 func (t *trial) other(name string, of func(*Source) *template, v values) (sdk.DataAddress, error) {
 	if t.source == nil || of(t.source) == nil {
@@ -71,11 +81,7 @@ func sourceType(t *trial) error {
 }
 
 func sourceWhole(t *trial) error {
-	_, a, err := t.readable()
-	if err != nil {
-		return err
-	}
-	r, err := t.reference(a)
+	_, _, r, err := t.known()
 	if err != nil {
 		return err
 	}
@@ -86,11 +92,7 @@ func sourceWhole(t *trial) error {
 }
 
 func sourceTwice(t *trial) error {
-	p, a, err := t.readable()
-	if err != nil {
-		return err
-	}
-	first, err := t.reference(a)
+	p, a, first, err := t.known()
 	if err != nil {
 		return err
 	}
@@ -184,11 +186,7 @@ func sourceMany(t *trial) error {
 }
 
 func sourceRecords(t *trial) error {
-	_, a, err := t.readable()
-	if err != nil {
-		return err
-	}
-	r, err := t.reference(a)
+	_, _, r, err := t.known()
 	if err != nil {
 		return err
 	}
@@ -207,11 +205,7 @@ func sourceRecords(t *trial) error {
 }
 
 func sourceList(t *trial) error {
-	p, a, err := t.readable()
-	if err != nil {
-		return err
-	}
-	want, err := t.reference(a)
+	p, a, want, err := t.known()
 	if err != nil {
 		return err
 	}
@@ -232,11 +226,7 @@ func sourceList(t *trial) error {
 }
 
 func sourceSelect(t *trial) error {
-	p, a, err := t.readable()
-	if err != nil {
-		return err
-	}
-	whole, err := t.reference(a)
+	p, a, whole, err := t.known()
 	if err != nil {
 		return err
 	}
@@ -321,11 +311,7 @@ func (t *trial) piece(p *process, a sdk.DataAddress, want *readPart, offset uint
 }
 
 func sourceSkip(t *trial) error {
-	p, a, err := t.readable()
-	if err != nil {
-		return err
-	}
-	whole, err := t.reference(a)
+	p, a, whole, err := t.known()
 	if err != nil {
 		return err
 	}
