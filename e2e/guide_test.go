@@ -60,7 +60,8 @@ func TestGuide(t *testing.T) {
 	lockMachine(t, "guide") // its host has the ports that the page says
 	folder := t.TempDir()
 	commands := toFollow(blocksOf(string(page)))
-	for _, part := range []string{"towpath plugins new", "make verify", "cmp received.csv host/files/inbox", "towpath plugins diff", "cp towpath-plugin-notes host/plugins/\n"} {
+	for _, part := range []string{"towpath plugins new", "make verify", "cmp received.csv host/files/inbox", "towpath plugins diff", "cp towpath-plugin-notes host/plugins/\n",
+		"minisign -S"} {
 		if !strings.Contains(commands, part) {
 			t.Errorf("nobody is told to do %q:\n%s", part, commands)
 		}

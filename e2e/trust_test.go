@@ -27,7 +27,11 @@ const confinement = `
 // confine confines a host's plugins to its files, and to the listener of another.
 func (h *host) confine(t testing.TB, to *host) {
 	t.Helper()
-	confined := strings.ReplaceAll(configuration, `  lane = env("E2E_LANE", "auto")`, `  lane = env("E2E_LANE", "auto")`+confinement)
+	const first = `  lane             = env("E2E_LANE", "auto")`
+	if strings.Count(configuration, first) != 2 {
+		t.Fatal("the plugin blocks do not begin as is expected here")
+	}
+	confined := strings.ReplaceAll(configuration, first, first+confinement)
 	writeFile(t, h.config+"/common.hcl", confined)
 	h.env = append(h.env, "E2E_CONNECT="+to.network.address)
 }

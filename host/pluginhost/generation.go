@@ -120,8 +120,9 @@ func (h *Host) abandon(name string) {
 
 // failed says whether it has failed for good.
 func (s *supervisor) failed() bool {
-	st, _ := s.snapshot()
-	return st.state == StateFailed
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status.state == StateFailed
 }
 
 // withdraw takes a plugin out of use. How its flows end is for how to say, within what the operator has bound.
@@ -270,6 +271,9 @@ func (h *Host) find(f offering) (*generation, error) {
 
 // await is find that waits, with bounds, for a plugin to come. The error is then one that can pass.
 func (h *Host) await(ctx context.Context, f offering) (*generation, error) {
+	if g, err := h.find(f); err == nil {
+		return g, nil
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, h.pace.patience, errAbsent)
 	defer cancel()
 	for {

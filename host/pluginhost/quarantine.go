@@ -71,7 +71,7 @@ func (w *ward) judge() {
 			culprits[c.culprit] = true
 		}
 	}
-	if w.quarantine != nil || len(w.crashes) == 0 {
+	if w.quarantine.Load() != nil || len(w.crashes) == 0 {
 		return
 	}
 	first, last := w.crashes[0], w.crashes[len(w.crashes)-1]
@@ -82,7 +82,7 @@ func (w *ward) judge() {
 	q := &Quarantine{Since: time.Now(), Crashes: len(w.crashes), Within: last.at.Sub(first.at), Exit: last.exit, over: make(chan struct{}),
 		Do: fmt.Sprintf("replace its file, or launch it again: towpath plugins release %s", w.name)}
 	q.end = sync.OnceFunc(func() { close(q.over) })
-	w.quarantine = q
+	w.quarantine.Store(q)
 	w.log.Error("plugin is in quarantine and not launched any more", "crashes", q.Crashes, "within", q.Within.Round(time.Millisecond),
 		"status", q.Exit.Status, "signal", q.Exit.Signal, "stderr", strings.Join(q.Exit.Stderr, "\n"), "do", q.Do)
 }
@@ -92,9 +92,7 @@ func (w *ward) quarantined() *Quarantine {
 	if w == nil {
 		return nil
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.quarantine
+	return w.quarantine.Load()
 }
 
 // refusal is what calls are told while the plugin is in quarantine.
@@ -112,11 +110,12 @@ func (w *ward) refusal() error {
 func (w *ward) release() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	q := w.quarantine
+	q := w.quarantine.Load()
 	if q == nil {
 		return false
 	}
-	w.quarantine, w.crashes, w.suspects = nil, nil, map[tenant]*suspect{}
+	w.quarantine.Store(nil)
+	w.crashes, w.suspects = nil, map[tenant]*suspect{}
 	w.watched.Store(0)
 	q.end()
 	return true

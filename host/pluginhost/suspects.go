@@ -27,12 +27,13 @@ type ward struct {
 
 	watched atomic.Int64 // suspects that there are
 	life    atomic.Int64 // when a flow got further last, in nanoseconds
+	// quarantine is nil if the plugin is in none. It changes under mu.
+	quarantine atomic.Pointer[Quarantine]
 
-	mu         sync.Mutex // guards the rest
-	suspects   map[tenant]*suspect
-	cells      int      // that there were so far
-	crashes    []*crash // since the last steady run, and not too long ago
-	quarantine *Quarantine
+	mu       sync.Mutex // guards the rest
+	suspects map[tenant]*suspect
+	cells    int      // that there were so far
+	crashes  []*crash // since the last steady run, and not too long ago
 }
 
 // suspect is what is held against a flow. It goes when the flow has got further than where it was.
@@ -121,7 +122,7 @@ func (w *ward) fell(r room, in *instance) {
 		c.search = r.cell != 0
 		w.separate(hit, r.cell != 0)
 	}
-	if w.judge(); w.quarantine == nil && c.culprit != (tenant{}) {
+	if w.judge(); w.quarantine.Load() == nil && c.culprit != (tenant{}) {
 		in.culprit, in.verdict = c.culprit, w.sentence(c)
 	}
 }

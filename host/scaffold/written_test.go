@@ -87,7 +87,7 @@ func check(t *testing.T, binary, spec string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := verify.Run(t.Context(), verify.Options{Binary: binary, Spec: s, Patience: 2 * time.Minute})
+	r, err := verify.Run(t.Context(), verify.Options{Binary: binary, Spec: s, Patience: 5 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -437,9 +437,15 @@ func TestStopOfARegistrarThatStays(t *testing.T) {
 func TestRegistrationWithAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t)
+		var mu sync.Mutex // guards headers
 		var headers []http.Header
-		d.net.answers["management.example"] = func(r *http.Request) (*http.Response, error) {
+		keep := func(r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
 			headers = append(headers, r.Header)
+		}
+		d.net.answers["management.example"] = func(r *http.Request) (*http.Response, error) {
+			keep(r)
 			response, err := status(400)(r)
 			response.Body = io.NopCloser(strings.NewReader(`{"got":"hunter2\"&"}`))
 			return response, err
@@ -451,7 +457,7 @@ func TestRegistrationWithAll(t *testing.T) {
 			"b": {Endpoint: "https://b.example", Outbound: Outbound{Type: AuthStatic, Secret: "callbacks"},
 				Registration: &Registration{DataPlaneEndpoint: "https://dp.example"}}}
 		d.net.answers["b.example"] = func(r *http.Request) (*http.Response, error) {
-			headers = append(headers, r.Header)
+			keep(r)
 			return status(200)(r)
 		}
 		d.open()

@@ -13,11 +13,7 @@ func sourceAnswers(t *trial) error {
 	if !t.description.GetCapabilities().GetAnswers() {
 		return skipf("the plugin does not declare answers")
 	}
-	p, a, err := t.readable()
-	if err != nil {
-		return err
-	}
-	want, err := t.reference(a)
+	p, a, want, err := t.known()
 	if err != nil {
 		return err
 	}

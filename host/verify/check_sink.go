@@ -140,25 +140,19 @@ func (t *trial) to() (sdk.DataAddress, *pluginv1.FlowContext, error) {
 
 // writes writes parts, and reads them back if the Spec says how.
 func (t *trial) writes(parts []content) error {
-	a, flow, err := t.to()
+	w, err := t.begin(t.plugin, parts)
 	if err != nil {
 		return err
-	}
-	p, err := t.plugin()
-	if err != nil {
-		return err
-	}
-	w, err := t.write(p, a, flow, parts, nil)
-	if err != nil {
-		return p.explain(err)
 	}
 	defer w.close()
-	if err := w.sendAll(sendOptions{}); err != nil {
-		return p.explain(err)
+	if err := w.toEnd(sendOptions{}); err != nil {
+		return w.process.explain(err)
 	}
-	if err := w.finish(place{}); err != nil {
-		return p.explain(err)
-	}
+	return t.keeps(w.flow, parts)
+}
+
+// keeps reads parts back that a flow has written, if the Spec says how.
+func (t *trial) keeps(flow *pluginv1.FlowContext, parts []content) error {
 	r, err := t.back(flow)
 	if errors.As(err, new(notApplicable)) {
 		return nil
@@ -352,10 +346,7 @@ func sinkNames(t *trial) error {
 		parts[0].name = name
 		w, err := t.write(p, a, flow, parts, nil)
 		if err == nil {
-			err = w.sendAll(sendOptions{})
-			if err == nil {
-				err = w.finish(place{})
-			}
+			err = w.toEnd(sendOptions{})
 			w.close()
 		}
 		if err := wantRefusal(fmt.Sprintf("a part called %q", name), err, pluginv1.ErrorCode_ERROR_CODE_INVALID); err != nil {
@@ -395,10 +386,7 @@ func sinkToken(t *trial) error {
 		parts := t.contents(1)
 		w, err := t.write(p, a, flow, parts, func(o *pluginv1.WriteOpen) { o.ResumeToken = []byte(token) })
 		if err == nil {
-			err = w.sendAll(sendOptions{})
-			if err == nil {
-				err = w.finish(place{})
-			}
+			err = w.toEnd(sendOptions{})
 			w.close()
 		}
 		what := fmt.Sprintf("the token %q", token)
@@ -427,24 +415,16 @@ func sinkMissing(t *trial) error {
 }
 
 func sinkHealth(t *trial) error {
-	a, flow, err := t.to()
+	w, err := t.begin(t.fresh, t.contents(1))
 	if err != nil {
 		return err
 	}
-	p, err := t.fresh()
-	if err != nil {
-		return err
-	}
-	w, err := t.write(p, a, flow, t.contents(1), nil)
-	if err != nil {
-		return p.explain(err)
-	}
-	err = t.awaitFlows(p, 1)
+	err = t.awaitFlows(w.process, 1)
 	w.close()
 	if err != nil {
 		return fmt.Errorf("while a flow is written: %w", err)
 	}
-	if err := t.awaitFlows(p, 0); err != nil {
+	if err := t.awaitFlows(w.process, 0); err != nil {
 		return fmt.Errorf("after the flow was cut: %w", err)
 	}
 	return nil
@@ -538,32 +518,16 @@ func sinkLane(t *trial) error {
 	if err != nil {
 		return err
 	}
-	r, err := t.back(flow)
-	if errors.As(err, new(notApplicable)) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return r.kept(parts)
+	return t.keeps(flow, parts)
 }
 
 func sinkTerm(t *trial) error {
-	a, flow, err := t.to()
+	w, err := t.begin(t.fresh, t.big())
 	if err != nil {
 		return err
-	}
-	p, err := t.fresh()
-	if err != nil {
-		return err
-	}
-	parts := t.big()
-	w, err := t.write(p, a, flow, parts, nil)
-	if err != nil {
-		return p.explain(err)
 	}
 	defer w.close()
-	if err := t.awaitFlows(p, 1); err != nil {
+	if err := t.awaitFlows(w.process, 1); err != nil {
 		return err // a flow that the plugin has not begun is a new one
 	}
 	ended := make(chan error, 1)
@@ -571,21 +535,12 @@ func sinkTerm(t *trial) error {
 	err = w.sendAll(sendOptions{every: t.step(), stop: func(part int, offset int64) bool {
 		if part == 1 && !termed {
 			termed = true
-			go func() { ended <- p.term(t.ctx) }()
+			go func() { ended <- w.process.term(t.ctx) }()
 		}
 		return false
 	}})
 	if err == nil {
 		err = w.finish(place{})
 	}
-	if said := (*problem)(nil); errors.As(err, &said) {
-		err = wantTemporary("the rest of the flow, after SIGTERM,", err)
-	}
-	if term := <-ended; term != nil {
-		return term
-	}
-	if err != nil {
-		return fmt.Errorf("after SIGTERM the flow was neither taken to its end nor ended with Error: %w", err)
-	}
-	return nil
+	return afterTerm(ended, "taken", err)
 }

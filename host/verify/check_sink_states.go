@@ -8,7 +8,6 @@ import (
 	"time"
 
 	pluginv1 "github.com/towpath-dataplane/towpath/proto/towpath/plugin/v1"
-	"github.com/towpath-dataplane/towpath/sdk"
 )
 
 func sinkCancel(t *trial) error {
@@ -26,14 +25,9 @@ func sinkCancel(t *trial) error {
 		{"between parts", func(part int, _ int64) bool { return part == 2 }, false},
 		{"after End, before the receipt", nil, true},
 	} {
-		a, flow, err := t.to()
+		w, err := t.begin(func() (*process, error) { return p, nil }, t.big())
 		if err != nil {
-			return err
-		}
-		parts := t.big()
-		w, err := t.write(p, a, flow, parts, nil)
-		if err != nil {
-			return fmt.Errorf("to be cut %s: %w", state.name, p.explain(err))
+			return fmt.Errorf("to be cut %s: %w", state.name, err)
 		}
 		if state.stop != nil || state.end {
 			err = w.sendAll(sendOptions{stop: state.stop, every: t.step()})
@@ -45,34 +39,24 @@ func sinkCancel(t *trial) error {
 		if err := t.awaitFlows(p, 0); err != nil {
 			return fmt.Errorf("a flow was cut %s: %w", state.name, err)
 		}
-		if err := t.again(p, a, flow, parts, place{}); err != nil {
+		if err := t.again(p, w, place{}); err != nil {
 			return fmt.Errorf("a flow was cut %s, and runs again: %w", state.name, err)
 		}
 	}
 	return nil
 }
 
-// again writes a flow that was cut, from a place on, and reads it back if the Spec says how.
-func (t *trial) again(p *process, a sdk.DataAddress, flow *pluginv1.FlowContext, parts []content, from place) error {
-	w, err := t.write(p, a, flow, parts, func(o *pluginv1.WriteOpen) { o.Redelivery, o.ResumeToken = true, from.token })
+// again writes a flow that was cut to its end, in p and from a place on, and reads it back if the Spec says how.
+func (t *trial) again(p *process, cut *writer, from place) error {
+	w, err := t.write(p, cut.address, cut.flow, cut.parts, func(o *pluginv1.WriteOpen) { o.Redelivery, o.ResumeToken = true, from.token })
 	if err != nil {
 		return p.explain(err)
 	}
 	defer w.close()
-	if err := w.sendAll(sendOptions{from: from}); err != nil {
+	if err := w.toEnd(sendOptions{from: from}); err != nil {
 		return p.explain(err)
 	}
-	if err := w.finish(from); err != nil {
-		return p.explain(err)
-	}
-	r, err := t.back(flow)
-	if errors.As(err, new(notApplicable)) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return r.kept(parts)
+	return t.keeps(w.flow, w.parts)
 }
 
 func sinkInvisible(t *trial) error {
@@ -87,14 +71,10 @@ func sinkInvisible(t *trial) error {
 	if t.typ.Records {
 		return skipf("the type carries records, which are visible one by one")
 	}
-	a, flow, err := t.to()
+	parts := t.big()
+	w, err := t.begin(func() (*process, error) { return p, nil }, parts)
 	if err != nil {
 		return err
-	}
-	parts := t.big()
-	w, err := t.write(p, a, flow, parts, nil)
-	if err != nil {
-		return p.explain(err)
 	}
 	defer w.close()
 	err = w.sendAll(sendOptions{stop: func(part int, offset int64) bool { return part == 1 && offset >= parts[1].size/2 }, every: t.step()})
@@ -102,7 +82,7 @@ func sinkInvisible(t *trial) error {
 		return p.explain(err)
 	}
 	for _, when := range []string{"while it is written", "after the flow was cut"} {
-		r, err := t.back(flow)
+		r, err := t.back(w.flow)
 		if q := (*problem)(nil); errors.As(err, &q) && q.said.GetCode() == pluginv1.ErrorCode_ERROR_CODE_NOT_FOUND {
 			r, err = &reading{}, nil // nothing is there, not even its place
 		}
@@ -122,18 +102,10 @@ func sinkInvisible(t *trial) error {
 
 // sinkKilled kills the process in mid part, and goes on with another from the last place that is durable.
 func sinkKilled(t *trial) error {
-	a, flow, err := t.to()
-	if err != nil {
-		return err
-	}
-	p, err := t.fresh()
-	if err != nil {
-		return err
-	}
 	parts := t.big()
-	w, err := t.write(p, a, flow, parts, nil)
+	w, err := t.begin(t.fresh, parts)
 	if err != nil {
-		return p.explain(err)
+		return err
 	}
 	defer w.close()
 	middle := int64(parts[1].records)
@@ -142,20 +114,20 @@ func sinkKilled(t *trial) error {
 	}
 	err = w.sendAll(sendOptions{every: t.step(), stop: func(part int, offset int64) bool { return part == 1 && offset >= middle*3/4 }})
 	if !errors.Is(err, errStopped) {
-		return p.explain(err)
+		return w.process.explain(err)
 	}
 	wait, cancel := context.WithTimeout(t.ctx, time.Second)
 	// Not every receiver behind a sink can go on inside a part: then a place before it has to do.
 	w.awaitDurable(wait, func(d place) bool { return d.offset > 0 })
 	cancel()
-	p.end()
+	w.process.end()
 	<-w.ups
 	next, err := t.fresh()
 	if err != nil {
 		return err
 	}
 	from := w.last()
-	if err := t.again(next, a, flow, parts, from); err != nil {
+	if err := t.again(next, w, from); err != nil {
 		return fmt.Errorf("killed inside part 1, and gone on from part %d at %d: %w", from.part, from.offset, err)
 	}
 	return nil
@@ -163,25 +135,13 @@ func sinkKilled(t *trial) error {
 
 // sinkRepeated writes a flow to its end, and then goes on from a checkpoint in its middle, twice.
 func sinkRepeated(t *trial) error {
-	a, flow, err := t.to()
+	w, err := t.begin(t.plugin, t.big())
 	if err != nil {
 		return err
-	}
-	p, err := t.plugin()
-	if err != nil {
-		return err
-	}
-	parts := t.big()
-	w, err := t.write(p, a, flow, parts, nil)
-	if err != nil {
-		return p.explain(err)
 	}
 	defer w.close()
-	if err := w.sendAll(sendOptions{every: t.step()}); err != nil {
-		return p.explain(err)
-	}
-	if err := w.finish(place{}); err != nil {
-		return p.explain(err)
+	if err := w.toEnd(sendOptions{every: t.step()}); err != nil {
+		return w.process.explain(err)
 	}
 	from := place{}
 	for _, d := range w.durable {
@@ -190,7 +150,7 @@ func sinkRepeated(t *trial) error {
 		}
 	}
 	for range 2 {
-		if err := t.again(p, a, flow, parts, from); err != nil {
+		if err := t.again(w.process, w, from); err != nil {
 			return fmt.Errorf("written whole, and gone on from part %d at %d: %w", from.part, from.offset, err)
 		}
 	}

@@ -36,6 +36,16 @@ func (t *trial) readable() (*process, sdk.DataAddress, error) {
 	return p, a, err
 }
 
+// known is readable with what the address gives.
+func (t *trial) known() (*process, sdk.DataAddress, *reading, error) {
+	p, a, err := t.readable()
+	if err != nil {
+		return nil, a, nil, err
+	}
+	r, err := t.reference(a)
+	return p, a, r, err
+}
+
 // other returns another of the source's addresses. It is not applicable if there is none.
 func (t *trial) other(name string, of func(*Source) *template, v values) (sdk.DataAddress, error) {
 	if t.source == nil || of(t.source) == nil {
@@ -71,11 +81,7 @@ func sourceType(t *trial) error {
 }
 
 func sourceWhole(t *trial) error {
-	_, a, err := t.readable()
-	if err != nil {
-		return err
-	}
-	r, err := t.reference(a)
+	_, _, r, err := t.known()
 	if err != nil {
 		return err
 	}
@@ -86,11 +92,7 @@ func sourceWhole(t *trial) error {
 }
 
 func sourceTwice(t *trial) error {
-	p, a, err := t.readable()
-	if err != nil {
-		return err
-	}
-	first, err := t.reference(a)
+	p, a, first, err := t.known()
 	if err != nil {
 		return err
 	}
@@ -184,11 +186,7 @@ func sourceMany(t *trial) error {
 }
 
 func sourceRecords(t *trial) error {
-	_, a, err := t.readable()
-	if err != nil {
-		return err
-	}
-	r, err := t.reference(a)
+	_, _, r, err := t.known()
 	if err != nil {
 		return err
 	}
@@ -207,11 +205,7 @@ func sourceRecords(t *trial) error {
 }
 
 func sourceList(t *trial) error {
-	p, a, err := t.readable()
-	if err != nil {
-		return err
-	}
-	want, err := t.reference(a)
+	p, a, want, err := t.known()
 	if err != nil {
 		return err
 	}
@@ -232,11 +226,7 @@ func sourceList(t *trial) error {
 }
 
 func sourceSelect(t *trial) error {
-	p, a, err := t.readable()
-	if err != nil {
-		return err
-	}
-	whole, err := t.reference(a)
+	p, a, whole, err := t.known()
 	if err != nil {
 		return err
 	}
@@ -321,11 +311,7 @@ func (t *trial) piece(p *process, a sdk.DataAddress, want *readPart, offset uint
 }
 
 func sourceSkip(t *trial) error {
-	p, a, err := t.readable()
-	if err != nil {
-		return err
-	}
-	whole, err := t.reference(a)
+	p, a, whole, err := t.known()
 	if err != nil {
 		return err
 	}
@@ -355,25 +341,23 @@ func sourceCheckpoints(t *trial) error {
 	if err != nil {
 		return err
 	}
-	r, err := t.read(p, a, nil)
-	if err != nil {
-		return err
+	var r *reading
+	inside, due := false, t.typ.Resumable && whole.largest().got >= cutBytes
+	// A source may hear that it is asked when all is on its way: then it is read again, more slowly.
+	for _, pause := range []time.Duration{0, 5 * time.Millisecond, 50 * time.Millisecond} {
+		if r, err = t.withCheckpoints(p, a, whole, pause); err != nil {
+			return err
+		}
+		if inside = slices.ContainsFunc(r.marks, func(m mark) bool { return m.inside != nil }); inside || !due {
+			break
+		}
 	}
-	defer r.cancel()
-	r.every = max(1, whole.total()/8)
-	if err := r.rest(); err != nil {
-		return p.explain(err)
-	}
-	if err := sameParts(r.parts, whole.parts); err != nil {
-		return fmt.Errorf("read with checkpoints: %w", err)
-	}
-	inside := slices.ContainsFunc(r.marks, func(m mark) bool { return m.inside != nil })
 	switch {
 	case len(r.marks) == 0 && (t.typ.Resumable || len(whole.parts) > 1):
 		return errors.New("it gave no checkpoint, though it was asked for some")
 	case len(r.marks) == 0:
 		return skipf("the type does not say that it is resumable, and gave no checkpoint")
-	case t.typ.Resumable && !inside && whole.largest().got >= cutBytes:
+	case due && !inside:
 		return errors.New("the type says that it is resumable, and it gave no checkpoint inside a part")
 	}
 	for i := 0; i < len(r.marks); i += max(1, len(r.marks)/6) {
@@ -382,6 +366,23 @@ func sourceCheckpoints(t *trial) error {
 		}
 	}
 	return nil
+}
+
+// withCheckpoints reads an address and asks for checkpoints, and pauses before each frame until what was asked for has come.
+func (t *trial) withCheckpoints(p *process, a sdk.DataAddress, whole *reading, pause time.Duration) (*reading, error) {
+	r, err := t.read(p, a, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer r.cancel()
+	r.every, r.pause = max(1, whole.total()/8), pause
+	if err := r.rest(); err != nil {
+		return nil, p.explain(err)
+	}
+	if err := sameParts(r.parts, whole.parts); err != nil {
+		return nil, fmt.Errorf("read with checkpoints: %w", err)
+	}
+	return &r.reading, nil
 }
 
 // cuttable returns an address with enough data to stop in the middle.

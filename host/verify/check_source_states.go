@@ -264,6 +264,12 @@ func sourceTerm(t *trial) error {
 		return <-ended
 	}
 	err = r.rest()
+	return afterTerm(ended, "sent", err)
+}
+
+// afterTerm judges what became of a flow that ran when SIGTERM came: it was sent, or taken, to its end, or ended with Error. ended is how
+// the process did.
+func afterTerm(ended <-chan error, done string, err error) error {
 	if said := (*problem)(nil); errors.As(err, &said) {
 		err = wantTemporary("the rest of the flow, after SIGTERM,", err)
 	}
@@ -271,7 +277,7 @@ func sourceTerm(t *trial) error {
 		return term
 	}
 	if err != nil {
-		return fmt.Errorf("after SIGTERM the flow was neither sent to its end nor ended with Error: %w", err)
+		return fmt.Errorf("after SIGTERM the flow was neither %s to its end nor ended with Error: %w", done, err)
 	}
 	return nil
 }

@@ -97,11 +97,7 @@ func (t *trial) speaksLane() (*process, *grpcplugin.Client, func(), error) {
 }
 
 func sourceLane(t *trial) error {
-	_, a, err := t.readable()
-	if err != nil {
-		return err
-	}
-	want, err := t.reference(a)
+	_, a, want, err := t.known()
 	if err != nil {
 		return err
 	}

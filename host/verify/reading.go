@@ -12,6 +12,7 @@ import (
 	"hash/crc32"
 	"io"
 	"slices"
+	"time"
 
 	pluginv1 "github.com/towpath-dataplane/towpath/proto/towpath/plugin/v1"
 	"github.com/towpath-dataplane/towpath/sdk"
@@ -111,7 +112,8 @@ type reader struct {
 	last    uint64 // sequence
 	// every, if not 0, is after how many bytes of payload a checkpoint is asked for.
 	every, asked uint64
-	unanswered   bool // a checkpoint was asked for
+	unanswered   bool          // a checkpoint was asked for
+	pause        time.Duration // before each frame until it comes
 }
 
 // read begins to read an address.
@@ -192,6 +194,9 @@ func (r *reader) until(stop func(*pluginv1.Frame) bool) error {
 
 // next returns the next frame, io.EOF when the source has closed the stream behind End, or what went wrong.
 func (r *reader) next() (*pluginv1.Frame, error) {
+	if r.unanswered {
+		time.Sleep(r.pause)
+	}
 	f, err := r.stream.Recv()
 	if err == io.EOF && r.end == nil {
 		return nil, errors.New("the source closed the stream without End or Error")

@@ -42,7 +42,7 @@ func verify(t *testing.T, binary, spec string, o Options, vars map[string]string
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Binary, o.Spec, o.HostVersion, o.Patience = binary, s, "0.0.0-test", 2*time.Minute
+	o.Binary, o.Spec, o.HostVersion, o.Patience = binary, s, "0.0.0-test", 5*time.Minute
 	r, err := Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -88,6 +88,10 @@ type place struct {
 
 // writer writes one flow.
 type writer struct {
+	process *process
+	address sdk.DataAddress
+	flow    *pluginv1.FlowContext
+
 	stream grpc.BidiStreamingClient[pluginv1.Frame, pluginv1.WriteUp]
 	cancel context.CancelFunc
 	trial  *trial
@@ -115,13 +119,28 @@ func (t *trial) write(p *process, a sdk.DataAddress, flow *pluginv1.FlowContext,
 		cancel()
 		return nil, problemOf(err)
 	}
-	w := &writer{stream: stream, cancel: cancel, trial: t, parts: parts, ups: make(chan struct{}), progress: make(chan struct{}, 1)}
+	w := &writer{process: p, address: a, flow: flow, stream: stream, cancel: cancel, trial: t, parts: parts, ups: make(chan struct{}),
+		progress: make(chan struct{}, 1)}
 	go w.listen()
 	if err := w.send(&pluginv1.Frame{Kind: &pluginv1.Frame_Open{Open: open}}); err != nil {
 		w.close()
 		return nil, err
 	}
 	return w, nil
+}
+
+// begin begins to write to an address that nobody has written to, in the process that launch gives.
+func (t *trial) begin(launch func() (*process, error), parts []content) (*writer, error) {
+	a, flow, err := t.to()
+	if err != nil {
+		return nil, err
+	}
+	p, err := launch()
+	if err != nil {
+		return nil, err
+	}
+	w, err := t.write(p, a, flow, parts, nil)
+	return w, p.explain(err)
 }
 
 // close cuts the flow, and waits until nothing more comes.
@@ -323,6 +342,14 @@ func (c content) frame(offset, n int64) *pluginv1.Frame {
 	return &pluginv1.Frame{Kind: &pluginv1.Frame_Records{Records: batch}}
 }
 
+// toEnd sends all there is to send, and checks the receipts.
+func (w *writer) toEnd(o sendOptions) error {
+	if err := w.sendAll(o); err != nil {
+		return err
+	}
+	return w.finish(o.from)
+}
+
 // finish waits for the receipts, and checks them. from is where the flow went on.
 func (w *writer) finish(from place) error {
 	if err := w.await(); err != nil {
@@ -370,10 +397,7 @@ func (t *trial) put(p *process, a sdk.DataAddress, parts []content, o sendOption
 		return nil, p.explain(err)
 	}
 	defer w.close()
-	if err := w.sendAll(o); err != nil {
-		return w, p.explain(err)
-	}
-	return w, p.explain(w.finish(place{}))
+	return w, p.explain(w.toEnd(o))
 }
 
 // awaitDurable waits until the sink has answered a checkpoint inside a part, or, if it never does, until ctx ends.

@@ -77,12 +77,15 @@ func (c *cluster) topic(name string, partitions int32) {
 	c.t.Helper()
 	size := "4194304"
 	configs := map[string]*string{"max.message.bytes": &size}
-	if _, err := c.admin.CreateTopic(context.Background(), partitions, 1, configs, name); err != nil {
+	client := newClient(c.t, c.servers)
+	defer client.Close() // not kept: suites count connections
+	admin := kadm.NewClient(client)
+	if _, err := admin.CreateTopic(context.Background(), partitions, 1, configs, name); err != nil {
 		c.t.Fatal(err)
 	}
 	// A broker learns later than the controller of it.
 	eventually(c.t, "topic "+name+" is there", func() bool {
-		ends, err := c.admin.ListEndOffsets(context.Background(), name)
+		ends, err := admin.ListEndOffsets(context.Background(), name)
 		return err == nil && ends.Error() == nil && len(ends[name]) == int(partitions)
 	})
 }

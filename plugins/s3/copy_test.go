@@ -112,6 +112,14 @@ func newCopied(t *testing.T, properties ...string) *copied {
 // intercept sets what happens to requests to copy.
 func (c *copied) intercept(f func(w http.ResponseWriter, req *http.Request) bool) { c.edit.Store(&f) }
 
+// deprovision is the end of the flow: what is remembered of uploads that were given up goes then.
+func (c *copied) deprovision(t *testing.T) {
+	t.Helper()
+	if err := c.sink.Deprovision(t.Context(), testFlow, c.write); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // run moves everything by reference, and returns what the sink said.
 func (c *copied) run(t *testing.T, redelivery bool) ([]sdk.Up, error) {
 	t.Helper()
@@ -171,6 +179,7 @@ func TestCopyMovesNoBytes(t *testing.T) {
 			}
 			c.to.expect(t, "out/large.bin", large)
 			c.to.expect(t, "out/small.csv", small)
+			c.deprovision(t)
 			c.to.expectNothingBegun(t)
 			if c.up.Load() != 0 || c.down.Load() != 0 {
 				t.Errorf("%d bytes of objects were sent, %d objects were read", c.up.Load(), c.down.Load())
@@ -461,6 +470,7 @@ func TestCopyWithoutItsUpload(t *testing.T) {
 	}
 	c.rest(t, source, sink)
 	c.to.expect(t, "a", content)
+	c.deprovision(t)
 	c.to.expectNothingBegun(t)
 }
 

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os/exec"
 	"path"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -139,4 +141,39 @@ func TestSinkWaitsForWhatItHasBegun(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.expectNothingBegun(t)
+}
+
+// A part that was on its way when its upload was aborted brings the upload back, long after anybody has looked: Deprovision still ends it.
+func TestSinkEndsAnUploadThatComesBack(t *testing.T) {
+	b := newBucket(t)
+	sink := sdk.NewDataSink(newTestPlugin(t, nil).Sinks[0])
+	part := sdktest.Content{Name: "one.bin", Bytes: sdktest.Pattern(1, 12<<20)}
+	f := b.open(t, sink, b.address(), part, nil)
+	f.begin(0, int64(len(part.Bytes)))
+	f.bytes(0, 11<<20)
+	f.checkpoint(1)
+	f.stream.Close()
+	uploads := filepath.Join(server.folder, b.name, ".sgwtmp", "multipart")
+	aside := t.TempDir()
+	copyAll := func(from, to string) {
+		if out, err := exec.Command("cp", "-a", from+"/.", to).CombinedOutput(); err != nil { // with their attributes
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	copyAll(uploads, aside)
+	f = b.open(t, sink, b.address(), part, nil) // nobody has stored the checkpoint
+	f.begin(0, int64(len(part.Bytes)))
+	f.bytes(0, len(part.Bytes))
+	if err := f.end(); err != nil {
+		t.Fatal(err)
+	}
+	copyAll(aside, uploads)
+	if back, err := b.uploads(); err != nil || len(back) == 0 {
+		t.Fatalf("the upload has not come back: %q, %v", back, err)
+	}
+	if err := sink.Deprovision(t.Context(), testFlow, b.address()); err != nil {
+		t.Fatal(err)
+	}
+	b.expectNothingBegun(t)
+	b.expect(t, "one.bin", part.Bytes)
 }

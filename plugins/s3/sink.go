@@ -77,7 +77,7 @@ func (s *sink) Deprovision(ctx context.Context, flow sdk.FlowContext, a sdk.Data
 	}
 	st, prefix := s.env.open(f.place), f.work+flowHash(flow)+"/"
 	for n := 1; ; n++ {
-		found, err := st.clear(ctx, prefix, true)
+		found, err := st.clear(ctx, prefix, clearing{rescue: true})
 		switch {
 		case err != nil:
 			return err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,7 +82,12 @@ func (k *work) isOwn(o *object) bool { return strings.HasPrefix(o.mark, k.part+"
 type note struct {
 	Key    string `json:"key"`
 	Upload string `json:"upload,omitempty"`
+	// Former are the uploads of attempts before, which were aborted. A part that was on its way then can have brought one back since.
+	Former []string `json:"former,omitempty"`
 }
+
+// maxFormer is how many former uploads are remembered.
+const maxFormer = 16
 
 func (k *work) note(ctx context.Context, n note) error {
 	text, err := json.Marshal(n)
@@ -98,16 +104,17 @@ func (k *work) note(ctx context.Context, n note) error {
 // begin begins an upload to a key, so that it is found by whoever comes after this process. One that an earlier attempt has left goes
 // first.
 func (k *work) begin(ctx context.Context, m *multipart, key, mediaType string) error {
-	if err := k.abortLeft(ctx); err != nil {
+	former, err := k.abortLeft(ctx)
+	if err != nil {
 		return err
 	}
-	if err := k.note(ctx, note{Key: key}); err != nil {
+	if err := k.note(ctx, note{Key: key, Former: former}); err != nil {
 		return err
 	}
 	if err := m.create(ctx, k.store, key, mediaType, k.mark()); err != nil {
 		return err
 	}
-	return k.note(ctx, note{Key: key, Upload: m.id})
+	return k.note(ctx, note{Key: key, Upload: m.id, Former: former})
 }
 
 // keptTails is how many tails are kept. A host stores a checkpoint some time after it was given, while more bytes come; what can be on
@@ -146,31 +153,38 @@ func (k *work) keepTail(ctx context.Context, behind int64, content *blocks) erro
 	return k.remove(ctx, oldest)
 }
 
-// abortLeft aborts the upload that an earlier attempt has noted.
-func (k *work) abortLeft(ctx context.Context) error {
+// abortLeft aborts the uploads that earlier attempts have noted, and returns them.
+func (k *work) abortLeft(ctx context.Context) ([]string, error) {
 	key := k.folder + noteName
 	o, err := k.head(ctx, key)
 	if isMissing(err) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return k.abortNoted(ctx, types.Object{Key: &key, Size: &o.size, LastModified: &o.modified})
+	_, aborted, err := k.abortNoted(ctx, types.Object{Key: &key, Size: &o.size, LastModified: &o.modified})
+	return aborted[max(0, len(aborted)-maxFormer):], err
 }
 
-// clear removes everything, also what another attempt has left, and aborts uploads.
+// clear removes everything, also what another attempt has left, and aborts uploads. A note of former ones stays until Deprovision.
 func (k *work) clear(ctx context.Context) error {
 	if !k.kept {
 		return nil
 	}
-	_, err := k.store.clear(ctx, k.folder, false)
+	_, err := k.store.clear(ctx, k.folder, clearing{keepFormer: true})
 	return err
 }
 
-// clear removes the plugin's own objects with a prefix, and aborts the uploads that notes among them name. rescue makes objects of records
-// that were acknowledged and are not in one. It reports whether there was anything.
-func (s *store) clear(ctx context.Context, prefix string, rescue bool) (found bool, err error) {
+// clearing says how objects are removed.
+type clearing struct {
+	rescue     bool // objects are made of records that were acknowledged and are not in one
+	keepFormer bool // notes of former uploads stay
+}
+
+// clear removes the plugin's own objects with a prefix, and aborts the uploads that notes among them name. It reports whether there was
+// anything.
+func (s *store) clear(ctx context.Context, prefix string, how clearing) (found bool, err error) {
 	for {
 		page, err := s.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &s.bucket, Prefix: &prefix})
 		if codeOf(err) == "NoSuchBucket" {
@@ -182,14 +196,20 @@ func (s *store) clear(ctx context.Context, prefix string, rescue bool) (found bo
 		found = found || len(page.Contents) > 0
 		for _, o := range page.Contents {
 			key := aws.ToString(o.Key)
+			stays := false
 			switch name := path.Base(key); {
 			case name == noteName:
-				err = s.abortNoted(ctx, o)
-			case rescue && strings.HasPrefix(name, recordsPrefix):
+				var n note
+				n, _, err = s.abortNoted(ctx, o)
+				stays = how.keepFormer && len(n.Former) > 0
+			case how.rescue && strings.HasPrefix(name, recordsPrefix):
 				err = s.rescue(ctx, key)
 			}
 			if err != nil {
 				return found, err
+			}
+			if stays {
+				continue
 			}
 			if err := s.remove(ctx, key); err != nil {
 				return found, err
@@ -229,36 +249,46 @@ func copySource(key string) string {
 	return strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(key))
 }
 
-// abortNoted aborts the upload that a note names.
-func (s *store) abortNoted(ctx context.Context, o types.Object) error {
+// abortNoted aborts the uploads that a note names, and returns both.
+func (s *store) abortNoted(ctx context.Context, o types.Object) (n note, aborted []string, err error) {
 	var content blocks
 	defer content.release()
 	key := aws.ToString(o.Key)
 	if aws.ToInt64(o.Size) > maxNote {
-		return nil // not a note of this plugin
+		return n, nil, nil // not a note of this plugin
 	}
 	if err := s.get(ctx, key, aws.ToInt64(o.Size), &content); err != nil {
 		if isMissing(err) {
-			return nil
+			err = nil
 		}
-		return err
+		return n, nil, err
 	}
-	n, err := decodeNote(&content)
-	if err != nil {
-		return nil // not a note of this plugin
+	if n, err = decodeNote(&content); err != nil {
+		return note{}, nil, nil // not a note of this plugin
+	}
+	aborted = slices.Clone(n.Former)
+	if n.Upload != "" {
+		aborted = append(aborted, n.Upload)
+	}
+	for _, id := range aborted {
+		if err := s.abort(ctx, n.Key, id); err != nil {
+			return n, nil, err
+		}
 	}
 	if n.Upload != "" {
-		return s.abort(ctx, n.Key, n.Upload)
+		return n, aborted, nil
 	}
 	since := aws.ToTime(o.LastModified)
-	if err := s.abortSince(ctx, n.Key, since); err != nil {
-		return err
+	begun, err := s.abortSince(ctx, n.Key, since)
+	if err != nil {
+		return n, nil, err
 	}
 	// Whoever was to note the upload has ended while it was asked for: it may only come to be now.
 	if err := pause(ctx, abortPause); err != nil {
-		return err
+		return n, nil, err
 	}
-	return s.abortSince(ctx, n.Key, since)
+	late, err := s.abortSince(ctx, n.Key, since)
+	return n, slices.Concat(aborted, begun, late), err
 }
 
 func decodeNote(content *blocks) (note, error) {
@@ -271,24 +301,25 @@ func decodeNote(content *blocks) (note, error) {
 }
 
 // abortSince aborts the uploads to a key that were begun at a time of the store's clock or later: those that a process has begun and
-// did not live to note.
-func (s *store) abortSince(ctx context.Context, key string, since time.Time) error {
+// did not live to note. It returns them.
+func (s *store) abortSince(ctx context.Context, key string, since time.Time) (ids []string, err error) {
 	in := &s3.ListMultipartUploadsInput{Bucket: &s.bucket, Prefix: &key}
 	for {
 		page, err := s.client.ListMultipartUploads(ctx, in)
 		if err != nil {
-			return s.failure(ctx, err, "list uploads to", key)
+			return ids, s.failure(ctx, err, "list uploads to", key)
 		}
 		for _, u := range page.Uploads {
 			if aws.ToString(u.Key) != key || aws.ToTime(u.Initiated).Before(since.Truncate(time.Second)) {
 				continue
 			}
+			ids = append(ids, aws.ToString(u.UploadId))
 			if err := s.abort(ctx, key, aws.ToString(u.UploadId)); err != nil {
-				return err
+				return ids, err
 			}
 		}
 		if !aws.ToBool(page.IsTruncated) || aws.ToString(page.NextUploadIdMarker) == "" {
-			return nil
+			return ids, nil
 		}
 		in.KeyMarker, in.UploadIdMarker = page.NextKeyMarker, page.NextUploadIdMarker
 	}
