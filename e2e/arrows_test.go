@@ -47,7 +47,7 @@ var rooms = []room{
 	{"host/confine", []string{"sdk"}, "what a process may do does not depend on what it says"},
 	{"host/store", []string{"host/flow", "host/token", "host/keyfile", "sdk"}, "it implements what others declare"},
 	{"host/store/storetest", []string{"host/flow", "sdk"}, "the suite is for every store"},
-	{"host/config", []string{"sdk"}, "plain values: only the command knows what they are for"},
+	{"host/config", []string{"sdk", "sdk/httpfield"}, "plain values: only the command knows what they are for"},
 	{"host/admin", []string{"host/flow", "host/limit", "sdk"}, "operators look through the store"},
 	{"host/verify", []string{"sdk", "sdk/grpcplugin", "proto", "host/pluginhost"}, "it knows a plugin by the protocol alone"},
 	{"host/verify/broken", []string{"sdk", "sdk/grpcplugin", "proto"}, "to break the rules of the protocol, it has to speak it"},

@@ -204,6 +204,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		Resume: publicapi.ResumeOptions{Uploads: db, Sink: plugins.ResumesInside, Lifetime: cfg.Transfer.UploadLifetime,
 			Interval: cfg.Transfer.CheckpointInterval},
 		Renewal:    publicapi.RenewalOptions{Tokens: authority, Keys: resolver.Keys, Audiences: signers.dids()},
+		Proxy:      publicapi.ProxyOptions{Proxies: plugins.Proxies, Headers: cfg.Public.ProxyHeaders},
 		Meter:      share.meterOfRequest,
 		Replaced:   replaced,
 		Registerer: metrics, Logger: logger})
