@@ -132,12 +132,10 @@ func (p *proxied) handOn(request *sdk.ProxyRequest) error {
 	defer waiting.end()
 	var body *requestBody
 	if request.Size != 0 {
+		p.letSend()
 		body = p.newBody(waiting)
 		defer body.finish()
 		request.Body = body
-		if p.r.ProtoMajor == 1 {
-			p.connection.EnableFullDuplex() // otherwise an answer would first wait for all of the body
-		}
 	}
 	rd, begin, err := p.open(ctx, request)
 	defer rd.close()
@@ -150,10 +148,17 @@ func (p *proxied) handOn(request *sdk.ProxyRequest) error {
 	if err != nil {
 		return body.explain(err)
 	}
-	if body != nil {
-		body.finish()
+	return p.finish(body)
+}
+
+// letSend lets the client send its body, also beside the answer.
+func (p *proxied) letSend() {
+	if p.r.ProtoMajor == 1 {
+		p.connection.EnableFullDuplex() // otherwise an answer would first wait for all of the body
 	}
-	return p.finish()
+	if strings.EqualFold(p.r.Header.Get("Expect"), "100-continue") {
+		p.w.WriteHeader(http.StatusContinue) // or the answer could come first, and the client would send nothing
+	}
 }
 
 // open opens a stream with the answer. What changes nothing is asked again of a plugin that has come in the place of another.
@@ -234,10 +239,19 @@ func (p *proxied) copyBody(rd *reading, length int64) (trailer []sdk.HeaderField
 	return trailer, c.from(rd)
 }
 
-// finish sends what is still buffered. A client that still sends although all is said gets time to see the answer.
-func (p *proxied) finish() error {
-	if err := p.flush(); err != nil || !p.stopped() {
+// finish sends what is still buffered. A client that still sends although all is said gets some time to come to its end, or to see the
+// answer.
+func (p *proxied) finish(body *requestBody) error {
+	if err := p.flush(); err != nil || body.ends(0) {
 		return err
+	}
+	p.stay.leave()
+	if body.ends(lingerTime) {
+		return nil
+	}
+	body.finish()
+	if !p.stopped() {
+		return nil
 	}
 	last := ""
 	if _, whole := p.header()["Content-Length"]; !whole && p.eager {

@@ -7,36 +7,69 @@ import (
 	"time"
 )
 
-// requestBody is the body of a request that is handed on. It is read beside the answer, by one goroutine.
+// requestBody takes the body of a request that is handed on from the client, beside the answer. What is no longer wanted of it is thrown
+// away: to stop a client in the middle would end the connection that the answer goes on.
 type requestBody struct {
 	exchange *exchange
 	stay     *stay
-	meter    Meter // its own: that of the stay is for the answer
+	meter    Meter // its own: that of the stay is for the answer; nil without limits
 	waiting  *patience
 
-	over atomic.Bool // nobody wants more of it
-
-	reading sync.Mutex // held by a Read; guards what follows
-	closed  bool
-	err     error // what broke the body, while it was wanted
+	out  *io.PipeReader
+	in   *io.PipeWriter
+	over atomic.Bool   // nobody wants more of it
+	done chan struct{} // closed when nothing more is read
+	err  error         // what broke the body while it was wanted; valid when done is closed
 }
 
 var _ io.ReadCloser = (*requestBody)(nil)
 
+// newBody begins to take the body.
 func (p *proxied) newBody(waiting *patience) *requestBody {
-	b := &requestBody{exchange: p.exchange, stay: p.stay, waiting: waiting}
+	b := &requestBody{exchange: p.exchange, stay: p.stay, waiting: waiting, done: make(chan struct{})}
+	b.out, b.in = io.Pipe()
 	if p.handler.Meter != nil {
 		b.meter = p.handler.Meter(p.stay.flow)
 	}
+	go b.take()
 	return b
 }
 
-// Read gives what the client sends. As long as it sends, the server behind the source has time for its answer.
-func (b *requestBody) Read(p []byte) (int, error) {
-	b.reading.Lock()
-	defer b.reading.Unlock()
-	if b.closed {
-		return 0, badRequest.because("the body is no longer read")
+// Read gives what the client has sent.
+func (b *requestBody) Read(p []byte) (int, error) { return b.out.Read(p) }
+
+// Close ends a Read that waits.
+func (b *requestBody) Close() error {
+	b.over.Store(true)
+	return b.out.Close()
+}
+
+func (b *requestBody) take() {
+	defer close(b.done)
+	if b.meter != nil {
+		defer b.meter.Close()
+	}
+	piece := make([]byte, pieceSize)
+	for {
+		n, err := b.next(piece)
+		if n > 0 && !b.over.Load() {
+			b.in.Write(piece[:n]) // what is not wanted is thrown away
+		}
+		switch {
+		case err == nil:
+			continue
+		case err != io.EOF && !b.over.Load():
+			b.err = err
+		}
+		b.in.CloseWithError(err)
+		return
+	}
+}
+
+// next takes a piece. As long as the client sends, the server behind the source has time for its answer.
+func (b *requestBody) next(piece []byte) (int, error) {
+	if b.over.Load() {
+		return b.exchange.readPiece(piece)
 	}
 	b.waiting.pause()
 	defer b.waiting.again()
@@ -44,42 +77,37 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.meter.Source()
 		defer b.meter.Sink()
 	}
-	n, err := b.exchange.readPiece(p)
-	if late := b.wait(n); late != nil && err == nil {
-		err = late
-	}
-	if err != nil && err != io.EOF && !b.over.Load() {
-		b.err = err
+	n, err := b.exchange.readPiece(piece)
+	if b.meter != nil && n > 0 {
+		if late := b.meter.Wait(b.stay.ctx, int64(n), 0); late != nil {
+			return 0, late
+		}
 	}
 	return n, err
 }
 
-func (b *requestBody) wait(n int) error {
-	if b.meter == nil || n == 0 {
-		return nil
-	}
-	return b.meter.Wait(b.stay.ctx, int64(n), 0)
-}
-
-// Close ends a Read that waits.
-func (b *requestBody) Close() error {
-	b.over.Store(true)
-	b.exchange.stopReading()
-	return nil
-}
-
-// finish ends the body for good, and waits for a Read. It does nothing for nil, and can be called again.
-func (b *requestBody) finish() {
+// ends reports whether nothing more comes from the client, or will in some time.
+func (b *requestBody) ends(within time.Duration) bool {
 	if b == nil {
-		return
+		return true
 	}
-	b.Close()
-	b.reading.Lock()
-	defer b.reading.Unlock()
-	if !b.closed && b.meter != nil {
-		b.meter.Close()
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case <-b.done:
+		return true
+	case <-timer.C:
+		return false
 	}
-	b.closed = true
+}
+
+// finish stops the client, if it still sends. It does nothing for nil, and can be called again.
+func (b *requestBody) finish() {
+	if b != nil {
+		b.Close()
+		b.exchange.stopReading()
+		<-b.done
+	}
 }
 
 // explain returns what broke the body if something did: it is why err came about.
@@ -88,8 +116,6 @@ func (b *requestBody) explain(err error) error {
 		return err
 	}
 	b.finish()
-	b.reading.Lock()
-	defer b.reading.Unlock()
 	if b.err != nil {
 		return b.err
 	}

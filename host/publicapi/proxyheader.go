@@ -39,21 +39,20 @@ func (h *Handler) forwarded(header http.Header, body bool) (fields []sdk.HeaderF
 
 // comesBack reports whether a field of an answer is given back.
 func (h *Handler) comesBack(name string) bool {
-	if name == "Set-Cookie" {
-		return slices.Contains(h.Proxy.Headers, name)
-	}
-	return !slices.Contains(notBack, name) && httpfield.EndToEnd(nil, name)
+	return !slices.Contains(notBack, name) || name == "Set-Cookie" && slices.Contains(h.Proxy.Headers, name)
 }
 
 // back are the fields of an answer that are given back.
 func (h *Handler) back(fields []sdk.HeaderField) http.Header {
-	out := http.Header{}
+	all := http.Header{}
 	for _, f := range fields {
 		name := textproto.CanonicalMIMEHeaderKey(f.Name)
-		if h.comesBack(name) && httpguts.ValidHeaderFieldName(name) && httpguts.ValidHeaderFieldValue(f.Value) {
-			out[name] = append(out[name], f.Value)
+		if httpguts.ValidHeaderFieldName(name) && httpguts.ValidHeaderFieldValue(f.Value) {
+			all[name] = append(all[name], f.Value)
 		}
 	}
+	out := maps.Clone(all)
+	maps.DeleteFunc(out, func(name string, _ []string) bool { return !h.comesBack(name) || !httpfield.EndToEnd(all, name) })
 	return out
 }
 
