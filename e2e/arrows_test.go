@@ -64,7 +64,7 @@ var forTests = []string{"sdk/sdktest", "host/store/storetest", "host/token/token
 
 // forTestsOf are what the tests of a room may import besides: the command's benchmarks measure against the bare protocol, the pipeline
 // runs on each lane.
-var forTestsOf = map[string][]string{"host/cmd/towpath": {"proto"}, "host/scaffold": {"host/verify"}, "host/pipeline": {"sdk/grpcplugin"}}
+var forTestsOf = map[string][]string{"host/cmd/towpath": {"proto"}, "host/scaffold": {"host/verify"}, "host/verify": {"host/confine"}, "host/pipeline": {"sdk/grpcplugin"}}
 
 // plain are the folders that get by with the standard library.
 var plain = []string{"sdk", "sdk/outbound", "host/limit"}
