@@ -42,7 +42,7 @@ func (e *Engine) stay(ctx context.Context, key Key, check func(*Flow) error) (*J
 		e.unuse(key, l)
 	}
 	// A signal stores its state first and cuts the stays it finds afterwards: it has found this one, or this reads its state.
-	f, err := e.Store.Flow(ctx, key)
+	f, err := e.Store.View(ctx, key)
 	if err == nil {
 		err = check(f)
 	}

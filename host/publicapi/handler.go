@@ -116,7 +116,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, to route, serve
 	x := newExchange(w, r, h.Limits.IdleTimeout, h.metrics)
 	defer x.end()
 	x.route = to
-	gauge := h.metrics.inFlight.WithLabelValues(string(x.route.operation))
+	gauge := h.metrics.running(to.operation)
 	gauge.Inc()
 	defer gauge.Dec()
 
