@@ -197,6 +197,10 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	undo.add("close control planes", func(context.Context) error { directory.Close(); return nil })
 	signals := signaling.NewHandler(signaling.Options{Engine: engine, ControlPlanes: directory, BasePath: cfg.Signaling.BasePath,
 		Logger: logger, Registerer: metrics})
+	mayAccess, err := accessHook(cfg.Access, metrics, logger)
+	if err != nil {
+		return fmt.Errorf("access: %w", err)
+	}
 	public, err := publicapi.NewHandler(publicapi.Options{Flows: engine, Tokens: authority, Source: plugins.Source, Sink: plugins.Sink,
 		JWKS: authority.JWKS(), PublicURL: publicURL, Digests: cfg.Transfer.Digests,
 		Limits: publicapi.Limits{MaxConcurrentPerToken: cfg.Token.MaxConcurrent, MaxBytesPerToken: cfg.Token.MaxBytes,
@@ -205,6 +209,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 			Interval: cfg.Transfer.CheckpointInterval},
 		Renewal:    publicapi.RenewalOptions{Tokens: authority, Keys: resolver.Keys, Audiences: signers.dids()},
 		Meter:      share.meterOfRequest,
+		Access:     mayAccess,
 		Replaced:   replaced,
 		Registerer: metrics, Logger: logger})
 	if err != nil {
