@@ -243,6 +243,8 @@ type Entry struct {
 	ID       string
 	Context  string
 	Endpoint string
+	// Protocol is what it speaks: dps, or the name of its Protocol.
+	Protocol string
 	// Inbound and Outbound are the types of authorization, "" for none.
 	Inbound  string
 	Outbound string
@@ -254,8 +256,8 @@ type Entry struct {
 func (d *Directory) Entries() []Entry {
 	var entries []Entry
 	for _, m := range d.sorted() {
-		entries = append(entries, Entry{ID: m.ID, Context: m.Context, Endpoint: m.Endpoint, Inbound: m.Inbound.Type,
-			Outbound: m.Outbound.Type, Registered: m.registered})
+		entries = append(entries, Entry{ID: m.ID, Context: m.Context, Endpoint: m.Endpoint, Protocol: m.protocolName(),
+			Inbound: m.Inbound.Type, Outbound: m.Outbound.Type, Registered: m.registered})
 	}
 	return entries
 }

@@ -166,7 +166,7 @@ func (o office) List(context.Context) ([]admin.ControlPlane, error) {
 	}
 	var all []admin.ControlPlane
 	for _, e := range o.directory.Entries() {
-		c := admin.ControlPlane{ID: e.ID, Context: e.Context, Endpoint: e.Endpoint, Protocol: "dps", Origin: admin.OriginFile,
+		c := admin.ControlPlane{ID: e.ID, Context: e.Context, Endpoint: e.Endpoint, Protocol: e.Protocol, Origin: admin.OriginFile,
 			Registration: registrations[e.ID]}
 		if !e.Registered.IsZero() {
 			c.Origin = admin.OriginAPI

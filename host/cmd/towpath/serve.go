@@ -222,7 +222,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	}
 	offers := newCapabilities(cfg, catalog, plugins, pluginsChanged)
 	registrar, err := signaling.NewRegistrar(ctx, signaling.RegistrarOptions{DataPlane: cfg.DataPlane.ID, ControlPlanes: directory,
-		Profiles: offers.Profiles, Changed: offers.changed, Documents: db, Logger: logger, Registerer: metrics})
+		Profiles: offers.Profiles, Carried: offers.Carried, Changed: offers.changed, Documents: db, Logger: logger, Registerer: metrics})
 	if err != nil {
 		return err
 	}
