@@ -119,12 +119,21 @@ func (c *capabilities) look(now time.Time) (differs bool) {
 
 // serve reports whether a profile can be used, as a provider or as a consumer, with some dataset.
 func (o offered) serve(p flow.Profile, datasets []flow.Dataset) bool {
-	reads := slices.ContainsFunc(datasets, func(d flow.Dataset) bool { return o.sources[d.Source.Type] })
+	reads := slices.ContainsFunc(datasets, func(d flow.Dataset) bool { return o.sources[d.Source.Type] && o.answers(p, d) })
 	if p.Direction == flow.Pull {
 		return reads && (p.Provision == "" || o.sinks[p.Provision]) || handles(o.sources, p)
 	}
 	return reads && handles(o.sinks, p) ||
 		slices.ContainsFunc(datasets, func(d flow.Dataset) bool { return o.sinks[d.Sink.Type] })
+}
+
+// answers reports whether the response channel that a profile asks for can be opened for a dataset.
+func (o offered) answers(p flow.Profile, d flow.Dataset) bool {
+	if p.Response == nil {
+		return true
+	}
+	carried := p.Response.Provision == "" || o.sinks[p.Response.Provision] && o.sources[p.Response.Provision]
+	return carried && o.sinks[d.Response.Type]
 }
 
 // handles reports whether a plugin handles the addresses of a profile's counterparties.
