@@ -110,11 +110,17 @@ func (e *Engine) Resume(ctx context.Context, m Message, address *sdk.DataAddress
 			return err
 		}
 		f.Redelivery = true
-		var err error
-		f.Issued, err = e.issue(ctx, f)
+		given, err := e.offer(ctx, f)
+		if err != nil && f.opensResponse() { // half of it may be there
+			err = errors.Join(err, e.Endpoint.Revoke(context.WithoutCancel(ctx), f.Key))
+		}
+		f.give(given)
 		return err
 	}, func(_ Tx, f *Flow) error {
 		f.recovered()
+		if f.opensResponse() {
+			f.respond(func(r *Response) { r.Fault = "" })
+		}
 		f.Resumed, f.Reason = true, ""
 		return nil
 	})
@@ -123,7 +129,8 @@ func (e *Engine) Resume(ctx context.Context, m Message, address *sdk.DataAddress
 // Suspend stops a flow until Resume.
 func (e *Engine) Suspend(ctx context.Context, m Message, reason string) (Status, error) {
 	return e.apply(ctx, SignalSuspend, m, nil, func(_ Tx, f *Flow) error {
-		f.Reason, f.Issued = reason, nil
+		f.Reason = reason
+		f.withdraw()
 		return nil
 	})
 }
@@ -131,7 +138,8 @@ func (e *Engine) Suspend(ctx context.Context, m Message, reason string) (Status,
 // Terminate ends a flow for good. Callbacks that were not delivered are withdrawn.
 func (e *Engine) Terminate(ctx context.Context, m Message, reason string) (Status, error) {
 	return e.apply(ctx, SignalTerminate, m, nil, func(tx Tx, f *Flow) error {
-		f.Reason, f.Issued, f.Leftover = reason, nil, true
+		f.Reason, f.Leftover = reason, true
+		f.withdraw()
 		return tx.CancelCallbacks()
 	})
 }
@@ -139,7 +147,8 @@ func (e *Engine) Terminate(ctx context.Context, m Message, reason string) (Statu
 // Completed ends a flow whose counterparty has everything.
 func (e *Engine) Completed(ctx context.Context, m Message) (Status, error) {
 	return e.apply(ctx, SignalCompleted, m, nil, func(tx Tx, f *Flow) error {
-		f.Issued, f.Leftover = nil, true
+		f.Leftover = true
+		f.withdraw()
 		return tx.CancelCallbacks()
 	})
 }
@@ -204,7 +213,7 @@ func (e *Engine) apply(ctx context.Context, op Signal, m Message, prepare func(*
 		return remember(tx, m, op, status, "")
 	})
 	if err != nil {
-		if op == SignalResume && f.Serves() { // the new token has nobody who knows it, but it works
+		if op == SignalResume && (f.Serves() || f.opensResponse()) { // the new token has nobody who knows it, but it works
 			err = errors.Join(err, e.Endpoint.Revoke(context.WithoutCancel(ctx), m.Key))
 		}
 		return Status{}, err
@@ -223,6 +232,7 @@ func (f *Flow) refresh(tx Tx, takes bool) error {
 	f.Checkpoint, f.Totals, f.Digest = now.Checkpoint, now.Totals, now.Digest
 	f.Fault, f.FaultPart, f.Reported = now.Fault, now.FaultPart, now.Reported
 	f.NextIndex, f.Sealed = now.NextIndex, now.Sealed
+	f.refreshResponse(now.Response)
 	if !takes {
 		f.Remote, f.RemoteSince, f.RenewalFault, f.RenewalRefused = now.Remote, now.RemoteSince, now.RenewalFault, now.RenewalRefused
 	}
@@ -256,10 +266,16 @@ func (e *Engine) takeAddress(ctx context.Context, f *Flow, a *sdk.DataAddress, s
 		return &RequestError{Field: "profile", Message: fmt.Sprintf("%q is not supported any more", f.Profile)}
 	}
 	if !f.uses() {
+		if f.Role == Consumer && a != nil && hasResponse(*a) {
+			return f.takeResponse(p, *a)
+		}
 		if started && a != nil && p.Strict {
 			return &RequestError{Field: "dataAddress", Message: "must be absent: for push, the consumer's data plane makes the address"}
 		}
 		return nil // on resume, a control plane may give us our own address back
+	}
+	if f.Role == Provider && a != nil && onlyResponse(*a) {
+		a = nil // ours: a control plane gives back what start was answered with
 	}
 	if a == nil {
 		if f.Remote == nil && p.Strict {
@@ -271,6 +287,15 @@ func (e *Engine) takeAddress(ctx context.Context, f *Flow, a *sdk.DataAddress, s
 		return err
 	}
 	f.Remote, f.RemoteSince, f.RenewalFault, f.RenewalRefused = a, e.Clock().UTC(), "", false
+	return nil
+}
+
+// takeResponse takes over the address of the response channel that the provider of a push has opened.
+func (f *Flow) takeResponse(p Profile, a sdk.DataAddress) error {
+	if !p.AllowHTTP && isPlainHTTP(a.Get(responseEndpoint)) {
+		return &RequestError{Field: "dataAddress.endpointProperties", Message: responseEndpoint + " must be https"}
+	}
+	f.respond(func(r *Response) { r.Remote = &a })
 	return nil
 }
 
