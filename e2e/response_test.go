@@ -336,10 +336,10 @@ func TestAnswersThroughATopic(t *testing.T) {
 	send(50)
 	h.start()
 	arrive()
-	var shown struct{ Response struct{ Records int64 } }
+	var shown struct{ Response struct{ Bytes int64 } }
 	eventually(t, "answers are counted", func() bool { // but for those that became durable right before a kill or a suspend
 		h.ask("/api/v1/flows/f", &shown)
-		return shown.Response.Records > 0
+		return shown.Response.Bytes > 0
 	})
 
 	h.signal("f/terminate", nil)
