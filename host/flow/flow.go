@@ -58,9 +58,11 @@ type Flow struct {
 	DataspaceContext string
 	// ControlPlane is the id of the control plane that owns the flow and hears its callbacks.
 	ControlPlane string
-	Labels       []string
-	Claims       json.RawMessage
-	Metadata     json.RawMessage
+	// Callback is the URL at which its control plane wants the flow's callbacks, as its messages say. "": at its endpoint.
+	Callback string
+	Labels   []string
+	Claims   json.RawMessage
+	Metadata json.RawMessage
 
 	// Local is the dataset's address on our side: the source of a provider's flow, the sink of a consumer's. Zero for a consumer
 	// pull without a sink.

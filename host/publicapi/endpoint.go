@@ -34,6 +34,8 @@ type EndpointOptions struct {
 	// Renewable says whether a flow's tokens can be renewed. They never can if its counterparty is not known by a DID that can be
 	// resolved. nil: none can.
 	Renewable func(f *flow.Flow) bool
+	// Lifetime is how long a token of a flow is good: as token.Grant has it. nil: as long as the Tokens have it.
+	Lifetime func(f *flow.Flow) time.Duration
 	// Digests that an ingest computes. The sender is asked for the same.
 	Digests []sdk.Algorithm
 }
@@ -91,9 +93,14 @@ func (e *Endpoint) Issue(ctx context.Context, f *flow.Flow) (sdk.DataAddress, er
 	if f.Direction == flow.Push {
 		access, first = token.Write, ingestElement
 	}
-	issued, err := e.Tokens.Issue(ctx, token.Grant{
-		Flow: tokenFlow(f.Key), Subject: f.CounterPartyID, Access: access, Renewable: e.renewable(f),
-	})
+	g := token.Grant{Flow: tokenFlow(f.Key), Subject: f.CounterPartyID, Access: access, Renewable: e.renewable(f)}
+	if g.Subject == "" { // the control plane does not say: it is for whoever has the flow
+		g.Subject = f.ID
+	}
+	if e.Lifetime != nil {
+		g.Lifetime = e.Lifetime(f)
+	}
+	issued, err := e.Tokens.Issue(ctx, g)
 	if err != nil {
 		return sdk.DataAddress{}, err
 	}

@@ -71,7 +71,7 @@ func (a *Authority) rotate(ctx context.Context, f Family, client string) (Issued
 	f.Generation++
 	f.Previous = f.Current.ID
 	f.Current.Unused = true
-	a.begin(&f)
+	a.begin(&f, f.Current.Expires.Sub(f.Issued))
 	issued, err := a.issued(f, client)
 	if err != nil {
 		return Issued{}, fmt.Errorf("renew tokens: %w", err)

@@ -147,7 +147,9 @@ func (m *Memory) PurgeTokens(ctx context.Context, before time.Time) error {
 	if err := m.usable(ctx, ""); err != nil {
 		return err
 	}
-	maps.DeleteFunc(m.records, func(_ string, r token.Record) bool { return r.Expires.Before(before) })
+	maps.DeleteFunc(m.records, func(_ string, r token.Record) bool {
+		return r.Expires.Before(before) || r.Revoked && r.Expires.Equal(token.Never)
+	})
 	maps.DeleteFunc(m.families, func(_ string, f token.Family) bool { return f.Expires.Before(before) })
 	return nil
 }
