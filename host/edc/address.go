@@ -140,7 +140,7 @@ func encodeAddress(a *sdk.DataAddress, dspace string) *dataAddress {
 	add := func(name, value string) {
 		d.EndpointProperties = append(d.EndpointProperties, endpointProperty{"dspace:EndpointProperty", full(name), value})
 	}
-	left := maps.Clone(a.Properties)
+	left := maps.Clone(withHTTP(a).Properties)
 	if a.Endpoint != "" {
 		add("endpoint", a.Endpoint)
 		add("endpointType", a.Type)
@@ -160,11 +160,11 @@ func encodeAddress(a *sdk.DataAddress, dspace string) *dataAddress {
 // issued is an address that this data plane has made, as EDC's connectors want it. One whose type is not the profile's name is left as the
 // operator or a plugin wants it. Otherwise what is read from the public API has the type that EDC's own data planes give it, and where a
 // counterparty writes is an address of the type that its data plane writes to, by HTTP.
-func (h *Handler) issued(a *sdk.DataAddress) *sdk.DataAddress {
-	if a == nil || a.Endpoint == "" {
+func issued(profile func(string) (flow.Profile, bool), a *sdk.DataAddress) *sdk.DataAddress {
+	if a == nil || a.Endpoint == "" || profile == nil {
 		return a
 	}
-	p, ok := h.Profile(a.Type)
+	p, ok := profile(a.Type)
 	if !ok {
 		return a
 	}
@@ -174,10 +174,21 @@ func (h *Handler) issued(a *sdk.DataAddress) *sdk.DataAddress {
 		return &out
 	}
 	out.Type, _, _ = split(p.Name)
-	if token := a.Get("authorization"); out.Type == httpData && token != "" {
-		out.Properties["baseUrl"] = a.Endpoint
-		out.Properties["authKey"] = "Authorization"
-		out.Properties["authCode"] = "Bearer " + token
+	return &out
+}
+
+// withHTTP adds to an address of type HttpData where to send in the words of EDC's own HttpData sink.
+func withHTTP(a *sdk.DataAddress) *sdk.DataAddress {
+	if a.Type != httpData || a.Endpoint == "" || a.Get("baseUrl") != "" {
+		return a
+	}
+	out := a.Clone()
+	if out.Properties == nil {
+		out.Properties = map[string]string{}
+	}
+	out.Properties["baseUrl"] = a.Endpoint
+	if token := a.Get("authorization"); token != "" {
+		out.Properties["authKey"], out.Properties["authCode"] = "Authorization", "Bearer "+token
 	}
 	return &out
 }

@@ -50,7 +50,7 @@ func (h *Handler) respond(m message, s flow.Status) answer {
 	return answer{code: http.StatusOK, body: responseMessage{
 		Context: contextOf(dspace), Type: "DataFlowResponseMessage",
 		Provisioning: s.State == flow.Preparing || s.State == flow.Starting,
-		DataAddress:  encodeAddress(h.issued(s.DataAddress), dspace),
+		DataAddress:  encodeAddress(issued(h.Profile, s.DataAddress), dspace),
 	}}
 }
 
@@ -102,7 +102,7 @@ func encode(v any) []byte {
 	if err := e.Encode(v); err != nil {
 		panic(err)
 	}
-	return b.Bytes()
+	return bytes.TrimSpace(b.Bytes())
 }
 
 // attrs say in the log what a request is about.

@@ -2,7 +2,8 @@
 // 0.18 speak in four dialects.
 //
 // Handler is the API that one control plane calls: it expands a message with a JSON-LD processor, hands the signal to flow.Signals and
-// answers as those control planes read answers. The messages, their vocabularies, the contexts that are known and the oddities of each
+// answers as those control planes read answers. Client writes what a control plane is told: callbacks and the registration of this data
+// plane. The messages, their vocabularies, the contexts that are known and the oddities of each
 // dialect live here and nowhere else.
 //
 // What the dialects have of what the engine wants to know, and how the rest follows:

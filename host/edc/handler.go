@@ -40,9 +40,6 @@ type Options struct {
 	Participant string
 	// BasePath is the URL that the control plane knows, without its origin: the path below which the endpoints are, as it is in requests.
 	BasePath string
-	// Endpoint is the control plane's, and CallbackAddresses are others at which it may want callbacks.
-	Endpoint          string
-	CallbackAddresses []string
 	// Profile finds a profile by its name.
 	Profile func(name string) (flow.Profile, bool)
 	// Authorize says with which status a request is refused because of who sends it, and why; 0 if it is not. nil: none is.
@@ -58,7 +55,6 @@ type Options struct {
 // Handler serves a data plane's endpoints of EDC's signaling to one control plane, which its path names. It is safe for concurrent use.
 type Handler struct {
 	Options
-	origins []string // at which the control plane may want callbacks
 	metrics metrics
 }
 
@@ -68,11 +64,6 @@ func NewHandler(o Options) *Handler {
 	h.MaxBody = cmp.Or(h.MaxBody, DefaultMaxBody)
 	h.Context = cmp.Or(h.Context, flow.DefaultContext)
 	h.BasePath = strings.TrimRight(h.BasePath, "/")
-	for _, address := range append([]string{o.Endpoint}, o.CallbackAddresses...) {
-		if at := origin(address); at != "" {
-			h.origins = append(h.origins, at)
-		}
-	}
 	if h.Logger == nil {
 		h.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -86,7 +77,7 @@ func NewHandler(o Options) *Handler {
 type request struct {
 	*http.Request
 	w        http.ResponseWriter
-	to       endpoint
+	to       place
 	answered chan struct{} // closed when the answer has left
 }
 
@@ -268,7 +259,7 @@ func (h *Handler) create(r *request, m message) (flow.Create, error) {
 	}
 	p, _ := h.Profile(name)
 	c := flow.Create{Message: h.about(r), Profile: name, DatasetID: m.datasetID, AgreementID: m.agreementID,
-		Metadata: m.properties, Callback: h.callback(r, m.callbackAddress), Again: true}
+		Metadata: m.properties, Callback: m.callbackAddress, Again: true}
 	if r.to.operation == opPrepare {
 		c.ParticipantID = cmp.Or(m.participantID, h.Participant)
 		return c, nil

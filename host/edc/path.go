@@ -9,8 +9,8 @@ import (
 	"github.com/towpath-dataplane/towpath/host/flow"
 )
 
-// endpoint is what a request's path names: an operation, and the flow unless the message names it.
-type endpoint struct {
+// place is what a request's path names: an operation, and the flow unless the message names it.
+type place struct {
 	operation operation
 	id        string
 }
@@ -39,31 +39,31 @@ var (
 var of = map[string]operation{startMessage: opStart, provisionMessage: opPrepare, suspendMessage: opSuspend, terminateMessage: opTerminate}
 
 // parsePath finds what an escaped path below base names. The error is a *problem.
-func parsePath(base, escaped string) (endpoint, error) {
+func parsePath(base, escaped string) (place, error) {
 	below, ok := strings.CutPrefix(escaped, base)
 	if !ok || below != "" && below[0] != '/' {
-		return endpoint{}, noEndpoint(escaped)
+		return place{}, noEndpoint(escaped)
 	}
 	segments := strings.Split(strings.TrimPrefix(below, "/"), "/")
 	for i, s := range segments {
 		unescaped, err := url.PathUnescape(s)
 		if err != nil {
-			return endpoint{}, invalid("", "the path is not escaped correctly")
+			return place{}, invalid("", "the path is not escaped correctly")
 		}
 		segments[i] = unescaped
 	}
-	var to endpoint
+	var to place
 	switch len(segments) {
 	case 1:
-		to = endpoint{operation: creating[segments[0]]}
+		to = place{operation: creating[segments[0]]}
 	case 2:
-		to = endpoint{operation: following[segments[1]], id: segments[0]}
+		to = place{operation: following[segments[1]], id: segments[0]}
 	}
 	if to.operation == "" {
-		return endpoint{}, noEndpoint(escaped)
+		return place{}, noEndpoint(escaped)
 	}
 	if why := flow.CheckID(to.id); why != "" && len(segments) == 2 {
-		return endpoint{operation: to.operation}, invalid("", "the id of the data flow in the path %s", why)
+		return place{operation: to.operation}, invalid("", "the id of the data flow in the path %s", why)
 	}
 	return to, nil
 }

@@ -296,7 +296,7 @@ func (e *Engine) takeAddress(ctx context.Context, f *Flow, a *sdk.DataAddress, s
 
 func newCallback(tx Tx, f *Flow, kind CallbackKind, a *sdk.DataAddress) Callback {
 	return Callback{
-		Key: f.Key, ControlPlane: f.ControlPlane, Kind: kind, MessageID: uuid.NewString(), State: f.State, DataAddress: a,
+		Key: f.Key, ControlPlane: f.ControlPlane, To: f.Callback, Kind: kind, MessageID: uuid.NewString(), State: f.State, DataAddress: a,
 		Created: tx.Now(), Next: tx.Now().Add(callbackDelay), Status: CallbackPending,
 	}
 }

@@ -92,11 +92,13 @@ type Callback struct {
 	ID           int64 // set by the store; order of delivery within a flow
 	Key          Key
 	ControlPlane string
-	Kind         CallbackKind
-	MessageID    string // the same at every attempt
-	State        State
-	DataAddress  *sdk.DataAddress // secret
-	Error        string
+	// To is where the flow's control plane wants it (Flow.Callback); "": at its endpoint.
+	To          string
+	Kind        CallbackKind
+	MessageID   string // the same at every attempt
+	State       State
+	DataAddress *sdk.DataAddress // secret
+	Error       string
 
 	Created  time.Time
 	Attempts int

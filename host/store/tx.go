@@ -334,9 +334,9 @@ func (t *tx) Enqueue(c flow.Callback) error {
 		return nil
 	}, func() error {
 		return t.w.exec(`INSERT INTO callbacks
-			(flow, control_plane, kind, message_id, state, data_address, error, created, attempts, next, last_error, status)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, '', 'pending')`,
-			t.id, c.ControlPlane, string(c.Kind), c.MessageID, string(c.State), address, c.Error, micros(t.now), micros(c.Next))
+			(flow, control_plane, send_to, kind, message_id, state, data_address, error, created, attempts, next, last_error, status)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, '', 'pending')`,
+			t.id, c.ControlPlane, c.To, string(c.Kind), c.MessageID, string(c.State), address, c.Error, micros(t.now), micros(c.Next))
 	})
 	return nil
 }

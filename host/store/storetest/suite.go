@@ -58,6 +58,7 @@ func Full(id string) *flow.Flow {
 		Role: flow.Consumer, Direction: flow.Push, State: flow.Suspended, Resumed: true,
 		Profile: "http-push", DatasetID: "dataset", AgreementID: "agreement",
 		ParticipantID: "did:web:us", CounterPartyID: "did:web:them", DataspaceContext: "dataspace", ControlPlane: "cp",
+		Callback:       "https://cp-0.example/x",
 		Labels:         []string{"a", "b \"quoted\" \x00 ü"},
 		Claims:         json.RawMessage(`{ "sub": "<them>" }`),
 		Metadata:       json.RawMessage(`{"n": 1.0}`),

@@ -131,7 +131,7 @@ func testCallbacks(t *testing.T, s Store) {
 	put(t, s, started("f"))
 	put(t, s, started("g"))
 	want := flow.Callback{
-		ControlPlane: "cp", Kind: flow.CallbackStarted, MessageID: "m", State: flow.Started, Error: "why",
+		ControlPlane: "cp", To: "https://cp-0.example/x", Kind: flow.CallbackStarted, MessageID: "m", State: flow.Started, Error: "why",
 		DataAddress: &sdk.DataAddress{Type: "HttpData", Properties: map[string]string{"authorization": "ours"}},
 	}
 	var now time.Time
