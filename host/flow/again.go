@@ -22,18 +22,10 @@ func (e *Engine) Again(ctx context.Context, m Message, address *sdk.DataAddress)
 	return e.again(ctx, l, f, Create{Message: m, DataAddress: address})
 }
 
-// again starts a flow that is STARTED or SUSPENDED. What moves without us, or by what a sink has made, is left as it is. The flow's lock
-// is held.
+// again starts a flow that is STARTED or SUSPENDED. The flow's lock is held.
 func (e *Engine) again(ctx context.Context, l *live, f *Flow, c Create) (Status, error) {
 	if f.State == Started && !f.Serves() {
-		status := f.status(f.Issued)
-		if c.Callback == "" || c.Callback == f.Callback {
-			return status, nil
-		}
-		return status, e.edit(ctx, f.Key, func(_ Tx, f *Flow) error {
-			f.Callback = c.Callback
-			return nil
-		})
+		return e.leave(ctx, l, f, c)
 	}
 	return e.move(ctx, l, f, SignalAgain, c.Message, func(f *Flow) error { return e.reissue(ctx, f, c.DataAddress) },
 		func(tx Tx, f *Flow) error {
@@ -42,6 +34,28 @@ func (e *Engine) again(ctx context.Context, l *live, f *Flow, c Create) (Status,
 			}
 			return resumed(tx, f)
 		})
+}
+
+// leave lets a STARTED flow go on that has no token of ours to replace. Its transfer is tried again if it rests with a fault.
+func (e *Engine) leave(ctx context.Context, l *live, f *Flow, c Create) (Status, error) {
+	rests := f.retryable() && f.Fault != "" && l.transfer == nil
+	if !rests && (c.Callback == "" || c.Callback == f.Callback) {
+		return f.status(f.Issued), nil
+	}
+	err := e.edit(ctx, f.Key, func(_ Tx, now *Flow) error {
+		if c.Callback != "" {
+			now.Callback = c.Callback
+		}
+		if rests {
+			now.recovered()
+		}
+		f = now
+		return nil
+	})
+	if err == nil && rests {
+		e.restart(l, f)
+	}
+	return f.status(f.Issued), err
 }
 
 // startedBy says what is wrong with a message that is to start the flow again: it has to be the one that created it, as far as that says
