@@ -66,7 +66,8 @@ var (
 	}
 
 	controlPlaneSchema = &hcl.BodySchema{
-		Attributes: append(required("endpoint"), optional("participant_context", "protocol", "give_up_after", "timeout")...),
+		Attributes: append(required("endpoint"), optional("participant_context", "protocol", "give_up_after", "timeout",
+			"callback_addresses", "token_lifetime")...),
 		Blocks: []hcl.BlockHeaderSchema{
 			{Type: "tls"}, {Type: "authorization", LabelNames: []string{"type"}}, {Type: "registration"},
 		},
