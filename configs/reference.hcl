@@ -73,9 +73,10 @@ participant_context "alice" {
 control_plane "connector" {
   participant_context = "default"                                 # the default
   endpoint            = "https://connector.example.com/signaling" # base URL of its callbacks
-  protocol            = "dps"                                     # the only one in this version
+  protocol            = "dps"                                     # or "edc", see below. This is the default
   give_up_after       = "24h"                                     # how long a callback is tried. This is the default
   timeout             = "10s"                                     # of each request to it. This is the default
+  token_lifetime      = "1h"                                      # of the tokens issued to its flows. Default: that of the token block
 
   # For calling it.
   #: tls {
@@ -164,6 +165,29 @@ control_plane "broker" {
 #:     outbound = secret("connector.secret")
 #:   }
 #: }
+
+# A connector of Eclipse EDC 0.6 to 0.18, or Tractus-X, that speaks EDC's own signaling. Its orders come in at a path of its own, with the
+# signaling API: /api/v1/edc/edc/v1/dataflows for this one, which is base_path, "/edc/", the label, "/v1/dataflows".
+control_plane "edc" {
+  protocol           = "edc"
+  endpoint           = "http://edc.example.com:9191/api/control"     # its control context
+  callback_addresses = ["http://edc-0.example.com:9191/api/control"] # other origins that callbackAddress may have. Default: none; all else goes to endpoint
+  token_lifetime     = "24h"                                         # default: until they are revoked, unless they can be renewed
+  renewal            = "tractusx"                                    # tokens can be renewed as Tractus-X's connectors do it. Default: not
+
+  # "static" is the only kind, with the header that it is set to. Default: none, since EDC sends nothing by itself
+  #: authorization "static" {
+  #:   header   = "X-Api-Key"
+  #:   inbound  = secret("gateway.secret")
+  #:   outbound = secret("connector.secret") # web.http.control.auth.key of the connector
+  #: }
+
+  # POST <endpoint>/v1/dataplanes, with all profiles named as EDC's transfer types are, DEST-PUSH or DEST-PULL
+  registration {
+    deregister_on_stop          = false
+    destination_provision_types = ["HttpData"] # destinations to have prepared here, of EDC 0.14 or later. Default: none
+  }
+}
 
 # Keys that are not fetched.
 #: control_plane "offline" {

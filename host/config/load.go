@@ -248,6 +248,9 @@ func (l *loader) profile(b *hcl.Block) Profile {
 		p.Type = httpType
 	}
 	p.typeRanges = map[string]hcl.Range{p.Type: f.at("type")}
+	if !types && p.Type == "" {
+		p.Type = typeOf(name) // which need not be there, as long as no counterparty's address is of it
+	}
 	for endpointType, typ := range p.Types {
 		p.typeRanges[typ] = f.elementAt("types", endpointType)
 	}

@@ -1,8 +1,6 @@
 package edc
 
 import (
-	"bytes"
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -19,6 +17,8 @@ import (
 type Client struct {
 	// CallbackAddresses are URLs whose origins the callbackAddress of a message may have, besides that of the control plane's endpoint.
 	CallbackAddresses []string
+	// Profile finds a profile by its name.
+	Profile func(name string) (flow.Profile, bool)
 	// ProvisionTypes are the types of destinations that this data plane wants to prepare for consumers.
 	ProvisionTypes []string
 	// Logger gets a line for each callbackAddress that is not used. nil: none.
@@ -41,7 +41,7 @@ func (c *Client) Callback(endpoint string, cb flow.Callback) (to string, body []
 	case flow.CallbackErrored:
 		return process + "/fail", encode(failure{Message: orUnknown(cb.Error)})
 	default: // PREPARED, and STARTED after work that the answer did not wait for: the control plane starts the flow anew then
-		return process + "/provisioned", encode(jacksonAddress(cb.DataAddress))
+		return process + "/provisioned", encode(jacksonAddress(issued(c.Profile, cb.DataAddress)))
 	}
 }
 
@@ -143,51 +143,12 @@ func jacksonAddress(a *sdk.DataAddress) addressJSON {
 		a = &sdk.DataAddress{Type: httpData}
 	}
 	properties := map[string]string{namespace + "type": a.Type}
-	for name, value := range a.Properties {
-		properties[propertyIRI(name)] = value
+	for name, value := range withHTTP(a).Properties {
+		properties[full(name)] = value
 	}
 	if a.Endpoint == "" {
 		return addressJSON{properties}
 	}
 	properties[namespace+"endpoint"] = a.Endpoint
-	if a.Type == httpData {
-		addHTTP(properties, a)
-	}
 	return addressJSON{properties}
-}
-
-// addHTTP says where to send in the words of EDC's own HttpData sink.
-func addHTTP(properties map[string]string, a *sdk.DataAddress) {
-	if _, ok := properties[namespace+"baseUrl"]; ok {
-		return
-	}
-	properties[namespace+"baseUrl"] = a.Endpoint
-	if token := a.Get("authorization"); token != "" {
-		properties[namespace+"authKey"], properties[namespace+"authCode"] = "Authorization", token
-	}
-}
-
-const (
-	namespace = "https://w3id.org/edc/v0.0.1/ns/"
-	httpData  = "HttpData"
-)
-
-// propertyIRI returns the name that EDC has for a property. One with a colon is complete: an IRI, or one that EDC has in no namespace,
-// as header:Accept.
-func propertyIRI(name string) string {
-	if strings.Contains(name, ":") {
-		return name
-	}
-	return namespace + name
-}
-
-// encode writes JSON as it is, without escaping what a page of the web would need escaped.
-func encode(v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		panic(err) // the types here can be encoded
-	}
-	return bytes.TrimSpace(b.Bytes())
 }

@@ -30,7 +30,7 @@ func TestCallbacks(t *testing.T) {
 		{"prepared", flow.Callback{Kind: flow.CallbackPrepared, DataAddress: queue}, "/provisioned", `{"properties":{"header:Accept":"text/csv",` +
 			`"https://w3id.org/edc/v0.0.1/ns/bucketName":"b","https://w3id.org/edc/v0.0.1/ns/type":"AmazonS3","https://x.example/y":"<z>"}}`},
 		{"prepared, to be written to over HTTP", flow.Callback{Kind: flow.CallbackPrepared, DataAddress: ingest}, "/provisioned",
-			`{"properties":{"https://w3id.org/edc/v0.0.1/ns/authCode":"t","https://w3id.org/edc/v0.0.1/ns/authKey":"Authorization",` +
+			`{"properties":{"https://w3id.org/edc/v0.0.1/ns/authCode":"Bearer t","https://w3id.org/edc/v0.0.1/ns/authKey":"Authorization",` +
 				`"https://w3id.org/edc/v0.0.1/ns/authorization":"t","https://w3id.org/edc/v0.0.1/ns/baseUrl":"https://dp/in",` +
 				`"https://w3id.org/edc/v0.0.1/ns/endpoint":"https://dp/in","https://w3id.org/edc/v0.0.1/ns/type":"HttpData"}}`},
 		{"started", flow.Callback{Kind: flow.CallbackStarted}, "/provisioned", `{"properties":{"https://w3id.org/edc/v0.0.1/ns/type":"HttpData"}}`},

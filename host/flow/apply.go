@@ -61,13 +61,20 @@ func examine(tx Tx, op Signal, m Message, c *Create) (f *Flow, answered *Status,
 		s := f.status(f.Issued)
 		return nil, &s, nil, remember(tx, m, op, s, "")
 	}
-	_, repeated, refused := Next(f, op)
+	moves := op
+	if c != nil && c.Again {
+		if err := f.startedBy(c); err != nil {
+			return nil, nil, nil, err
+		}
+		moves = SignalAgain
+	}
+	_, repeated, refused := Next(f, moves)
 	switch {
 	case refused != nil:
 		return nil, nil, refused, remember(tx, m, op, f.status(nil), refused.Error())
 	case repeated:
 		s := f.status(nil)
-		if op == SignalResume {
+		if issues(moves) {
 			s = f.status(f.Issued)
 		}
 		return nil, &s, nil, remember(tx, m, op, s, "")
@@ -94,6 +101,9 @@ func remember(tx Tx, m Message, op Signal, s Status, refused string) error {
 		Operation: string(op), Body: m.Body, State: s.State, DataAddress: s.DataAddress, Refused: refused})
 }
 
+// issues reports whether the answer to a signal has the address that the counterparty is to be given.
+func issues(op Signal) bool { return op == SignalResume || op == SignalAgain }
+
 func (f *Flow) status(a *sdk.DataAddress) Status {
 	return Status{Key: f.Key, State: f.State, DataAddress: a}
 }
@@ -105,25 +115,30 @@ func (e *Engine) Started(ctx context.Context, m Message, address *sdk.DataAddres
 
 // Resume lets a suspended flow go on, with a new token where this side serves the data.
 func (e *Engine) Resume(ctx context.Context, m Message, address *sdk.DataAddress) (Status, error) {
-	return e.apply(ctx, SignalResume, m, func(f *Flow) error {
-		if err := e.takeAddress(ctx, f, address, false); err != nil {
-			return err
-		}
-		f.Redelivery = true
-		given, err := e.offer(ctx, f)
-		if err != nil && f.opensResponse() { // half of it may be there
-			err = errors.Join(err, e.Endpoint.Revoke(context.WithoutCancel(ctx), f.Key))
-		}
-		f.give(given)
+	return e.apply(ctx, SignalResume, m, func(f *Flow) error { return e.reissue(ctx, f, address) }, resumed)
+}
+
+// reissue has a flow that is to go on take the counterparty's address, if there is one, and makes the one to hand out.
+func (e *Engine) reissue(ctx context.Context, f *Flow, address *sdk.DataAddress) error {
+	if err := e.takeAddress(ctx, f, address, false); err != nil {
 		return err
-	}, func(_ Tx, f *Flow) error {
-		f.recovered()
-		if f.opensResponse() {
-			f.respond(func(r *Response) { r.Fault = "" })
-		}
-		f.Resumed, f.Reason = true, ""
-		return nil
-	})
+	}
+	f.Redelivery = true
+	given, err := e.offer(ctx, f)
+	if err != nil && f.opensResponse() { // half of it may be there
+		err = errors.Join(err, e.Endpoint.Revoke(context.WithoutCancel(ctx), f.Key))
+	}
+	f.give(given)
+	return err
+}
+
+func resumed(_ Tx, f *Flow) error {
+	f.recovered()
+	if f.opensResponse() {
+		f.respond(func(r *Response) { r.Fault = "" })
+	}
+	f.Resumed, f.Reason = true, ""
+	return nil
 }
 
 // Suspend stops a flow until Resume.
@@ -179,6 +194,12 @@ func (e *Engine) apply(ctx context.Context, op Signal, m Message, prepare func(*
 	if f == nil {
 		return answer(answered, err)
 	}
+	return e.move(ctx, l, f, op, m, prepare, change)
+}
+
+// move is what apply does once it is known that the signal is to be applied. The flow's lock is held.
+func (e *Engine) move(ctx context.Context, l *live, f *Flow, op Signal, m Message, prepare func(*Flow) error,
+	change func(Tx, *Flow) error) (Status, error) {
 	former := f.Remote
 	if prepare != nil {
 		if err := prepare(f); err != nil {
@@ -207,13 +228,13 @@ func (e *Engine) apply(ctx context.Context, op Signal, m Message, prepare func(*
 			return err
 		}
 		status = f.status(nil)
-		if op == SignalResume {
+		if issues(op) {
 			status = f.status(f.Issued)
 		}
 		return remember(tx, m, op, status, "")
 	})
 	if err != nil {
-		if op == SignalResume && (f.Serves() || f.opensResponse()) { // the new token has nobody who knows it, but it works
+		if issues(op) && (f.Serves() || f.opensResponse()) { // the new token has nobody who knows it, but it works
 			err = errors.Join(err, e.Endpoint.Revoke(context.WithoutCancel(ctx), m.Key))
 		}
 		return Status{}, err

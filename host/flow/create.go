@@ -41,8 +41,11 @@ func (e *Engine) create(ctx context.Context, op Signal, role Role, c Create) (St
 		return Status{}, err
 	}
 	defer unlock()
-	_, answered, err := e.examine(ctx, op, c.Message, &c)
-	if answered != nil || !errors.Is(err, ErrNotFound) {
+	there, answered, err := e.examine(ctx, op, c.Message, &c)
+	switch {
+	case there != nil:
+		return e.again(ctx, l, there, c)
+	case answered != nil, !errors.Is(err, ErrNotFound):
 		return answer(answered, err)
 	}
 	f, mode, err := e.draft(op, role, c)
@@ -147,14 +150,16 @@ func (e *Engine) draft(op Signal, role Role, c Create) (*Flow, Mode, error) {
 	f := &Flow{
 		Key: c.Key, Role: role, Direction: p.Direction, State: next, Profile: c.Profile,
 		DatasetID: c.DatasetID, AgreementID: c.AgreementID, ParticipantID: c.ParticipantID, CounterPartyID: c.CounterPartyID,
-		DataspaceContext: c.DataspaceContext, ControlPlane: c.ControlPlane, Labels: c.Labels, Claims: c.Claims, Metadata: c.Metadata,
+		DataspaceContext: c.DataspaceContext, ControlPlane: c.ControlPlane, Callback: c.Callback, Labels: c.Labels, Claims: c.Claims, Metadata: c.Metadata,
 	}
 	if c.DataAddress != nil {
 		f.Remote, f.RemoteSince = c.DataAddress, e.Clock().UTC()
 	}
 	mode := p.Mode
-	if d.Mode != "" {
-		mode = d.Mode
+	for _, before := range []Mode{d.Mode, c.Mode} {
+		if before != "" {
+			mode = before
+		}
 	}
 	if role == Provider {
 		return f, mode, f.draftProvider(p, d, c)
@@ -164,10 +169,13 @@ func (e *Engine) draft(op Signal, role Role, c Create) (*Flow, Mode, error) {
 
 // dataset finds the dataset of a prepare or start: what the operator declares goes before what the message says.
 func (e *Engine) dataset(p Profile, c Create) (d Dataset, ok bool, err error) {
-	if d, ok = e.Catalog.Dataset(c.Key.Context, c.DatasetID); ok || !p.DatasetInMessage || e.DatasetIn == nil {
-		return d, ok, nil
+	if d, ok = e.Catalog.Dataset(c.Key.Context, c.DatasetID); !ok && p.DatasetInMessage && e.DatasetIn != nil {
+		d, ok, err = e.DatasetIn(c.Metadata)
 	}
-	return e.DatasetIn(c.Metadata)
+	if err == nil && d.Source.IsZero() && c.Source != nil {
+		d.ID, d.Source, ok = c.DatasetID, *c.Source, true
+	}
+	return d, ok, err
 }
 
 func (f *Flow) draftProvider(p Profile, d Dataset, c Create) error {

@@ -36,8 +36,19 @@ type Create struct {
 	Metadata         json.RawMessage
 	// DataAddress is the counterparty's; only start for push has one.
 	DataAddress *sdk.DataAddress
-	// Response is the dataset's response sink as the message has it. One that the operator declares goes before.
+
+	// What follows is of protocols whose messages say more than those of Data Plane Signaling.
+
+	// Source is the dataset's source as the message has it. One that the operator declares goes before it.
+	Source *sdk.DataAddress
+	// Response is the dataset's response sink as the message has it. One that the operator declares goes before it.
 	Response *sdk.DataAddress
+	// Callback is where the callbacks of the flow go; "": to its control plane's endpoint.
+	Callback string
+	// Mode goes before that of the profile and the dataset. "": theirs.
+	Mode Mode
+	// Again says that the same message may come for a flow that is there, which asks for what Engine.Again does.
+	Again bool
 }
 
 // Status is the answer to a signal (DataFlowStatusMessage).

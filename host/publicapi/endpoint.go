@@ -38,6 +38,8 @@ type EndpointOptions struct {
 	Renewable func(f *flow.Flow) bool
 	// TractusX says whether a flow's tokens are renewed as Tractus-X does it. nil: none are.
 	TractusX TractusX
+	// Lifetime is how long a token of a flow is good: as token.Grant has it. nil: as long as the Tokens have it.
+	Lifetime func(f *flow.Flow) time.Duration
 	// Digests that an ingest computes. The sender is asked for the same.
 	Digests []sdk.Algorithm
 }
@@ -122,8 +124,16 @@ func (e *Endpoint) IssueResponse(ctx context.Context, f *flow.Flow) (sdk.DataAdd
 
 // issue returns an address without a type below one of the first elements, with a new token for an access.
 func (e *Endpoint) issue(ctx context.Context, f *flow.Flow, access token.Access, first string) (sdk.DataAddress, error) {
-	subject, renewable, names := e.renewal(f)
-	issued, err := e.Tokens.Issue(ctx, token.Grant{Flow: tokenFlow(f.Key), Subject: subject, Access: access, Renewable: renewable})
+	g := token.Grant{Flow: tokenFlow(f.Key), Access: access}
+	var names func(map[string]string, token.Issued)
+	g.Subject, g.Renewable, names = e.renewal(f)
+	if g.Subject == "" { // the control plane does not say: it is for whoever has the flow
+		g.Subject = f.ID
+	}
+	if e.Lifetime != nil {
+		g.Lifetime = e.Lifetime(f)
+	}
+	issued, err := e.Tokens.Issue(ctx, g)
 	if err != nil {
 		return sdk.DataAddress{}, err
 	}

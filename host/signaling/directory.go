@@ -121,9 +121,10 @@ func (d *Directory) configure(all []ControlPlane) error {
 // checkProofs demands that callers can be told from one another.
 func (d *Directory) checkProofs() error {
 	secrets := map[string]string{}
-	for _, m := range d.sorted() {
+	callers := d.callers()
+	for _, m := range callers {
 		switch in := m.inbound; {
-		case in == nil && len(d.members) == 1 && len(d.keys) == 0:
+		case in == nil && len(callers) == 1 && len(d.keys) == 0:
 			d.open = m
 		case in == nil:
 			return fmt.Errorf("control plane %q has no inbound authorization, which only a control plane that is the only one can do without", m.ID)

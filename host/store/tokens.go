@@ -172,13 +172,18 @@ func (db *DB) Family(ctx context.Context, id string) (f token.Family, err error)
 	return f, nil
 }
 
-// PurgeTokens removes the records of tokens that expired before a time, and the families whose refresh token did.
+// PurgeTokens removes the records of tokens that expired before a time, those of revoked tokens that never would, and the families whose
+// refresh token expired.
 func (db *DB) PurgeTokens(ctx context.Context, before time.Time) error {
-	for _, statement := range []string{
-		`DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires < ? LIMIT ?)`,
-		`DELETE FROM token_families WHERE id IN (SELECT id FROM token_families WHERE expires < ? LIMIT ?)`,
+	for _, p := range []struct {
+		statement string
+		time      time.Time
+	}{
+		{`DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires < ? LIMIT ?)`, before},
+		{`DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires = ? AND revoked = 1 LIMIT ?)`, token.Never},
+		{`DELETE FROM token_families WHERE id IN (SELECT id FROM token_families WHERE expires < ? LIMIT ?)`, before},
 	} {
-		if err := db.purge(ctx, statement, before); err != nil {
+		if err := db.purge(ctx, p.statement, p.time); err != nil {
 			return fmt.Errorf("purge tokens: %w", err)
 		}
 	}

@@ -71,7 +71,7 @@ func New(cfg Config) (*Authority, error) {
 	parser := jwt.NewParser(
 		jwt.WithValidMethods(methods), jwt.WithStrictDecoding(),
 		jwt.WithIssuer(cfg.Issuer), jwt.WithAudience(cfg.Audience),
-		jwt.WithExpirationRequired(), jwt.WithLeeway(cfg.Leeway), jwt.WithTimeFunc(cfg.Clock),
+		jwt.WithLeeway(cfg.Leeway), jwt.WithTimeFunc(cfg.Clock),
 	)
 	signed := jwt.NewParser(jwt.WithValidMethods(methods), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())
 	return &Authority{cfg: cfg, parser: parser, signed: signed, live: newLive(maxLive)}, nil
@@ -86,7 +86,11 @@ func (a *Authority) Issue(ctx context.Context, g Grant) (Issued, error) {
 	if g.Renewable && a.cfg.RefreshLifetime > 0 {
 		f.ID = newID()
 	}
-	a.begin(&f)
+	lifetime := g.Lifetime
+	if lifetime == 0 || lifetime == Forever && f.ID != "" {
+		lifetime = a.cfg.Lifetime
+	}
+	a.begin(&f, lifetime)
 	f.Started = f.Issued
 	issued, err := a.issued(f, g.Subject)
 	if err != nil {
@@ -101,11 +105,14 @@ func (a *Authority) Issue(ctx context.Context, g Grant) (Issued, error) {
 }
 
 // begin fills in what a generation that is issued now has of its own.
-func (a *Authority) begin(f *Family) {
+func (a *Authority) begin(f *Family, lifetime time.Duration) {
 	f.Issued = a.cfg.Clock().UTC().Truncate(time.Second)
-	f.Current.ID, f.Current.Expires = newID(), f.Issued.Add(a.cfg.Lifetime).Truncate(time.Second)
+	f.Current.ID, f.Current.Expires = newID(), Never
+	if lifetime != Forever {
+		f.Current.Expires = f.Issued.Add(lifetime).Truncate(time.Second)
+	}
 	if f.ID != "" {
-		f.Expires = f.Issued.Add(a.cfg.RefreshLifetime)
+		f.Expires = f.Issued.Add(max(a.cfg.RefreshLifetime, lifetime))
 	}
 }
 
@@ -194,10 +201,14 @@ type jwtClaims struct {
 }
 
 func (a *Authority) sign(c Claims) (string, error) {
+	var expires *jwt.NumericDate // no exp
+	if c.Expires.Before(Never) {
+		expires = jwt.NewNumericDate(c.Expires)
+	}
 	t := jwt.NewWithClaims(jwt.SigningMethodES256, jwtClaims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: a.cfg.Issuer, Subject: c.Subject, Audience: jwt.ClaimStrings{a.cfg.Audience},
-			ID: c.ID, IssuedAt: jwt.NewNumericDate(c.Issued), ExpiresAt: jwt.NewNumericDate(c.Expires),
+			ID: c.ID, IssuedAt: jwt.NewNumericDate(c.Issued), ExpiresAt: expires,
 		},
 		Context: c.Flow.Context, Flow: c.Flow.ID, Access: c.Access,
 	})
@@ -220,7 +231,10 @@ func (a *Authority) parseWith(p *jwt.Parser, raw string) (Claims, error) {
 	if _, err := p.ParseWithClaims(raw, &w, a.publicKey); err != nil {
 		return Claims{}, reason(err)
 	}
-	if w.ID == "" || w.Flow == "" || w.IssuedAt == nil || w.ExpiresAt == nil || !w.Access.known() {
+	if w.ExpiresAt == nil {
+		w.ExpiresAt = &jwt.NumericDate{Time: Never}
+	}
+	if w.ID == "" || w.Flow == "" || w.IssuedAt == nil || !w.Access.known() {
 		return Claims{}, fmt.Errorf("%w: a claim is missing", ErrMalformed)
 	}
 	return Claims{

@@ -66,7 +66,16 @@ type Grant struct {
 	// Renewable asks for a refresh token too. Nobody but Subject can redeem it, so that Subject has to be an id that can be proved. It
 	// is nothing that a token says: Claims do not have it.
 	Renewable bool
+	// Lifetime of the token, in place of Config's; 0: that. Forever: until it is revoked, unless it can be renewed. It is nothing that a
+	// token says, either.
+	Lifetime time.Duration
 }
+
+// Forever is the Lifetime of a token that is good until it is revoked. It has no exp.
+const Forever time.Duration = -1
+
+// Never is when such a token expires.
+var Never = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 
 // Issued is what a counterparty is given.
 type Issued struct {
@@ -147,6 +156,7 @@ type Store interface {
 	Token(ctx context.Context, id string) (Record, error)
 	// Family returns a family, or ErrUnknown.
 	Family(ctx context.Context, id string) (Family, error)
-	// PurgeTokens removes the records of tokens that expired before a time, and the families whose refresh token did.
+	// PurgeTokens removes the records of tokens that expired before a time, those of revoked tokens that never would (Never), and the
+	// families whose refresh token expired.
 	PurgeTokens(ctx context.Context, before time.Time) error
 }

@@ -164,7 +164,8 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	}
 	catalog := catalog{profiles(cfg), known}
 	endpoint, err := publicapi.NewEndpoint(publicapi.EndpointOptions{PublicURL: publicURL, EndpointType: catalog.endpointType,
-		ResponseType: catalog.responseType, Tokens: authority, Digests: cfg.Transfer.Digests, Renewable: catalog.renewable})
+		ResponseType: catalog.responseType, Tokens: authority, Digests: cfg.Transfer.Digests, Renewable: catalog.renewable,
+		TractusX: tractusX(cfg), Lifetime: tokenLifetimes(cfg)})
 	if err != nil {
 		return err
 	}
@@ -185,7 +186,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	undo.add("stop flows", engine.Close)
 
 	signalingURL := cmp.Or(cfg.Signaling.URL, listeners.signaling.url("")) + cfg.Signaling.BasePath
-	configured, err := controlPlanes(cfg, signalingURL)
+	configured, err := controlPlanes(cfg, signalingURL, catalog, logger)
 	if err != nil {
 		return err
 	}
@@ -207,7 +208,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 			MaxDuration: cfg.Token.MaxDuration},
 		Resume: publicapi.ResumeOptions{Uploads: db, Sink: plugins.ResumesInside, Lifetime: cfg.Transfer.UploadLifetime,
 			Interval: cfg.Transfer.CheckpointInterval},
-		Renewal:    publicapi.RenewalOptions{Tokens: authority, Keys: resolver.Keys, Audiences: signers.dids()},
+		Renewal:    publicapi.RenewalOptions{Tokens: authority, Keys: resolver.Keys, Audiences: signers.dids(), TractusX: tractusX(cfg)},
 		Meter:      share.meterOfRequest,
 		Access:     mayAccess,
 		Replaced:   replaced,
@@ -254,7 +255,9 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	}
 	group.Go(func() error { return listeners.admin.serve(ctx, operators, logger) })
 	group.Go(func() error { return listeners.public.serve(ctx, behind(publicURL, public), logger) })
-	group.Go(func() error { return listeners.signaling.serve(ctx, signals, logger) })
+	group.Go(func() error {
+		return listeners.signaling.serve(ctx, newConnectors(cfg, engine, catalog, directory, signals, logger, metrics), logger)
+	})
 	group.Go(func() error {
 		// Requests and transfers end when the flows do, so the servers do not wait for long ones.
 		<-ctx.Done()
@@ -404,6 +407,9 @@ func announce(w io.Writer, cfg *config.Config, l *listeners, publicURL string, p
 	fmt.Fprintf(w, "  public     %s\n", publicURL)
 	fmt.Fprintf(w, "  admin      %s  (/readyz, /metrics, /api/v1/flows, /api/v1/plugins)\n", l.admin.url(""))
 	for _, c := range cfg.ControlPlanes {
+		if c.Protocol == config.ProtocolEDC {
+			fmt.Fprintf(w, "  EDC        %s  (control plane %q)\n", l.signaling.url(cfg.Signaling.BasePath+config.EDCPath(c.ID)), c.ID)
+		}
 		fmt.Fprintf(w, "  callbacks  %s  (control plane %q)\n", c.Endpoint, c.ID)
 	}
 	fmt.Fprintln(w)

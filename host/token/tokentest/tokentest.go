@@ -147,7 +147,9 @@ func (m *Memory) PurgeTokens(ctx context.Context, before time.Time) error {
 	if err := m.usable(ctx, ""); err != nil {
 		return err
 	}
-	maps.DeleteFunc(m.records, func(_ string, r token.Record) bool { return r.Expires.Before(before) })
+	maps.DeleteFunc(m.records, func(_ string, r token.Record) bool {
+		return r.Expires.Before(before) || r.Revoked && r.Expires.Equal(token.Never)
+	})
 	maps.DeleteFunc(m.families, func(_ string, f token.Family) bool { return f.Expires.Before(before) })
 	return nil
 }
@@ -287,7 +289,18 @@ func testPurge(t *testing.T, s token.Store) {
 	replace(t, s, record("1", "f"))
 	replace(t, s, record("2", "f"))
 	replace(t, s, late)
+	for id, flow := range map[string]string{"never": "h", "revoked": "i"} {
+		forever := record(id, flow)
+		forever.Expires = token.Never
+		replace(t, s, forever)
+	}
+	revoke(t, s, "i")
+	check(t, s, map[string]bool{"never": false, "revoked": true})
 	purge(t, s, expires)
+	check(t, s, map[string]bool{"never": false})
+	if _, err := s.Token(t.Context(), "revoked"); !errors.Is(err, token.ErrUnknown) {
+		t.Errorf("the revoked token that never expires: %v, want ErrUnknown", err)
+	}
 	check(t, s, map[string]bool{"1": true, "2": false, "late": false})
 	purge(t, s, expires.Add(time.Second))
 	check(t, s, map[string]bool{"late": false})
