@@ -173,6 +173,7 @@ control_plane "edc" {
   endpoint           = "http://edc.example.com:9191/api/control"     # its control context
   callback_addresses = ["http://edc-0.example.com:9191/api/control"] # other origins that callbackAddress may have. Default: none; all else goes to endpoint
   token_lifetime     = "24h"                                         # default: until they are revoked, unless they can be renewed
+  renewal            = "tractusx"                                    # tokens can be renewed as Tractus-X's connectors do it. Default: not
 
   # "static" is the only kind, with the header that it is set to. Default: none, since EDC sends nothing by itself
   #: authorization "static" {
@@ -183,7 +184,8 @@ control_plane "edc" {
 
   # POST <endpoint>/v1/dataplanes, with all profiles named as EDC's transfer types are, DEST-PUSH or DEST-PULL
   registration {
-    deregister_on_stop = false
+    deregister_on_stop          = false
+    destination_provision_types = ["HttpData"] # destinations to have prepared here, of EDC 0.14 or later. Default: none
   }
 }
 

@@ -67,7 +67,7 @@ var (
 
 	controlPlaneSchema = &hcl.BodySchema{
 		Attributes: append(required("endpoint"), optional("participant_context", "protocol", "give_up_after", "timeout",
-			"callback_addresses", "token_lifetime")...),
+			"callback_addresses", "token_lifetime", "renewal")...),
 		Blocks: []hcl.BlockHeaderSchema{
 			{Type: "tls"}, {Type: "authorization", LabelNames: []string{"type"}}, {Type: "registration"},
 		},
@@ -89,7 +89,7 @@ var (
 	}
 
 	registrationSchema = &hcl.BodySchema{
-		Attributes: optional("endpoint", "dataplane_endpoint", "labels", "headers", "deregister_on_stop"),
+		Attributes: optional("endpoint", "dataplane_endpoint", "labels", "headers", "deregister_on_stop", "destination_provision_types"),
 		Blocks:     []hcl.BlockHeaderSchema{{Type: "authorization", LabelNames: []string{"type"}}},
 	}
 

@@ -21,6 +21,8 @@ type ControlPlane struct {
 	CallbackAddresses []string
 	// TokenLifetime is how long the tokens of its flows are good. 0: as Token says, or with ProtocolEDC until they are revoked.
 	TokenLifetime time.Duration
+	// Renewal is under which names the tokens of its flows are renewed: RenewalTractusX, or "" as the profiles say.
+	Renewal TokenNames
 	// GiveUpAfter is how long a callback is tried.
 	GiveUpAfter time.Duration
 	// Timeout is how long one request to it may take.
@@ -46,6 +48,12 @@ const (
 	ProtocolEDC Protocol = "edc" // EDC's signaling, version 1
 )
 
+// TokenNames are the names that the renewal of tokens has, in addresses and in answers.
+type TokenNames string
+
+// RenewalTractusX is how the connectors of Tractus-X have it (ProtocolEDC only).
+const RenewalTractusX TokenNames = "tractusx"
+
 // EDCPath is the path, below Signaling.BasePath, at which an EDC control plane gives its orders.
 func EDCPath(controlPlane string) string {
 	return "/edc/" + url.PathEscape(controlPlane) + "/v1/dataflows"
@@ -63,6 +71,8 @@ type Registration struct {
 	Headers map[string]Secret
 	// DeregisterOnStop takes the registration back at an orderly stop.
 	DeregisterOnStop bool
+	// ProvisionTypes are the types of destinations that the control plane is told to have prepared here (ProtocolEDC only).
+	ProvisionTypes []string
 	// Authorization is what the control plane is told of how it calls this data plane. Nil: nothing.
 	Authorization *AuthorizationEntry
 
@@ -86,6 +96,10 @@ func (l *loader) controlPlane(b *hcl.Block) ControlPlane {
 			"callbacks go. Those of Data Plane Signaling go to endpoint.")
 	}
 	set(f, "token_lifetime", &c.TokenLifetime, duration)
+	if set(f, "renewal", &c.Renewal, oneOf(RenewalTractusX)) && c.Protocol != ProtocolEDC {
+		l.report(f.at("renewal"), "Unsuitable setting", "It is for control planes with protocol = \"edc\". "+
+			"With Data Plane Signaling, renewal belongs in the profile blocks.")
+	}
 	if t := f.single("tls"); t != nil {
 		c.TLS, c.tlsAt = l.clientTLS(t), t.DefRange
 	}
@@ -110,6 +124,10 @@ func (l *loader) registration(b *hcl.Block, protocol Protocol) *Registration {
 	set(f, "labels", &r.Labels, nonEmptyTexts)
 	l.headers(f, r)
 	set(f, "deregister_on_stop", &r.DeregisterOnStop, boolean)
+	if set(f, "destination_provision_types", &r.ProvisionTypes, nonEmptyTexts) && protocol != ProtocolEDC {
+		l.report(f.at("destination_provision_types"), "Unsuitable setting", "It is for control planes with protocol = \"edc\". "+
+			"Those of Data Plane Signaling have every consumer's flow prepared.")
+	}
 	a := f.single("authorization")
 	switch {
 	case a != nil && protocol == ProtocolEDC:

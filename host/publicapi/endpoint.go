@@ -34,6 +34,8 @@ type EndpointOptions struct {
 	// Renewable says whether a flow's tokens can be renewed. They never can if its counterparty is not known by a DID that can be
 	// resolved. nil: none can.
 	Renewable func(f *flow.Flow) bool
+	// TractusX says whether a flow's tokens are renewed as Tractus-X does it. nil: none are.
+	TractusX TractusX
 	// Lifetime is how long a token of a flow is good: as token.Grant has it. nil: as long as the Tokens have it.
 	Lifetime func(f *flow.Flow) time.Duration
 	// Digests that an ingest computes. The sender is asked for the same.
@@ -93,7 +95,9 @@ func (e *Endpoint) Issue(ctx context.Context, f *flow.Flow) (sdk.DataAddress, er
 	if f.Direction == flow.Push {
 		access, first = token.Write, ingestElement
 	}
-	g := token.Grant{Flow: tokenFlow(f.Key), Subject: f.CounterPartyID, Access: access, Renewable: e.renewable(f)}
+	g := token.Grant{Flow: tokenFlow(f.Key), Access: access}
+	var names func(map[string]string, token.Issued)
+	g.Subject, g.Renewable, names = e.renewal(f)
 	if g.Subject == "" { // the control plane does not say: it is for whoever has the flow
 		g.Subject = f.ID
 	}
@@ -110,10 +114,7 @@ func (e *Endpoint) Issue(ctx context.Context, f *flow.Flow) (sdk.DataAddress, er
 		Properties: map[string]string{"authorization": issued.Access, "authType": "bearer"},
 	}
 	if issued.Refresh != "" {
-		lifetime := issued.Claims.Expires.Sub(issued.Claims.Issued)
-		a.Properties["refreshToken"] = issued.Refresh
-		a.Properties["expiresIn"] = strconv.FormatInt(int64(lifetime/time.Second), 10)
-		a.Properties["refreshEndpoint"] = e.base + renewalPath
+		names(a.Properties, issued)
 	}
 	if access == token.Write {
 		a.Properties["manifestUrl"] = e.base + flowPath(sealElement, f.Key)
@@ -124,8 +125,25 @@ func (e *Endpoint) Issue(ctx context.Context, f *flow.Flow) (sdk.DataAddress, er
 	return a, nil
 }
 
-func (e *Endpoint) renewable(f *flow.Flow) bool {
-	return e.Renewable != nil && e.Renewable(f) && identity.CheckDID(f.CounterPartyID) == nil
+// renewal says whom a flow's tokens are for, whether they can be renewed, and what writes into an address how.
+func (e *Endpoint) renewal(f *flow.Flow) (subject string, renewable bool, names func(map[string]string, token.Issued)) {
+	if audience, ok := e.TractusX.of(f); ok {
+		return audience, true, func(properties map[string]string, i token.Issued) { e.nameTractusX(properties, i, audience) }
+	}
+	renewable = e.Renewable != nil && e.Renewable(f) && identity.CheckDID(f.CounterPartyID) == nil
+	return f.CounterPartyID, renewable, e.nameRenewal
+}
+
+// nameRenewal writes how tokens are renewed in the words of the profile Token Renewal.
+func (e *Endpoint) nameRenewal(properties map[string]string, i token.Issued) {
+	properties["refreshToken"] = i.Refresh
+	properties["expiresIn"] = lifetime(i)
+	properties["refreshEndpoint"] = e.base + renewalPath
+}
+
+// lifetime is that of an access token, in seconds.
+func lifetime(i token.Issued) string {
+	return strconv.FormatInt(int64(i.Claims.Expires.Sub(i.Claims.Issued)/time.Second), 10)
 }
 
 // Revoke ends all tokens of the flow.

@@ -92,6 +92,8 @@ type RenewRequest struct {
 	Client string
 	// Access is the access token that the client has.
 	Access string
+	// Patient says that the client may come back for an answer that was lost after any time, as long as nobody has used what it said.
+	Patient bool
 }
 
 // Claims are what a token says.

@@ -11,6 +11,7 @@ import (
 	"github.com/towpath-dataplane/towpath/host/config"
 	"github.com/towpath-dataplane/towpath/host/edc"
 	"github.com/towpath-dataplane/towpath/host/flow"
+	"github.com/towpath-dataplane/towpath/host/publicapi"
 	"github.com/towpath-dataplane/towpath/host/signaling"
 	"github.com/towpath-dataplane/towpath/host/token"
 )
@@ -65,7 +66,11 @@ func protocolOf(cp config.ControlPlane, c catalog, logger *slog.Logger) signalin
 	if cp.Protocol != config.ProtocolEDC {
 		return nil
 	}
-	return &edc.Client{CallbackAddresses: cp.CallbackAddresses, Profile: c.Profile, Logger: logger}
+	client := &edc.Client{CallbackAddresses: cp.CallbackAddresses, Profile: c.Profile, Logger: logger}
+	if cp.Registration != nil {
+		client.ProvisionTypes = cp.Registration.ProvisionTypes
+	}
+	return client
 }
 
 // tokenLifetimes are how long the tokens of each control plane's flows are good. EDC's have no end of their own.
@@ -78,4 +83,13 @@ func tokenLifetimes(cfg *config.Config) func(*flow.Flow) time.Duration {
 		}
 	}
 	return func(f *flow.Flow) time.Duration { return of[f.ControlPlane] }
+}
+
+// tractusX says which flows' tokens are renewed as Tractus-X does it.
+func tractusX(cfg *config.Config) publicapi.TractusX {
+	declared := map[string]bool{}
+	for _, cp := range cfg.ControlPlanes {
+		declared[cp.ID] = cp.Renewal == config.RenewalTractusX
+	}
+	return func(f *flow.Flow) (string, bool) { return edc.TractusXAudience(f), declared[f.ControlPlane] }
 }

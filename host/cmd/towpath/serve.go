@@ -164,7 +164,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	}
 	catalog := catalog{profiles(cfg), known}
 	endpoint, err := publicapi.NewEndpoint(publicapi.EndpointOptions{PublicURL: publicURL, EndpointType: catalog.endpointType,
-		Tokens: authority, Digests: cfg.Transfer.Digests, Renewable: catalog.renewable, Lifetime: tokenLifetimes(cfg)})
+		Tokens: authority, Digests: cfg.Transfer.Digests, Renewable: catalog.renewable, TractusX: tractusX(cfg), Lifetime: tokenLifetimes(cfg)})
 	if err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 			MaxDuration: cfg.Token.MaxDuration},
 		Resume: publicapi.ResumeOptions{Uploads: db, Sink: plugins.ResumesInside, Lifetime: cfg.Transfer.UploadLifetime,
 			Interval: cfg.Transfer.CheckpointInterval},
-		Renewal:    publicapi.RenewalOptions{Tokens: authority, Keys: resolver.Keys, Audiences: signers.dids()},
+		Renewal:    publicapi.RenewalOptions{Tokens: authority, Keys: resolver.Keys, Audiences: signers.dids(), TractusX: tractusX(cfg)},
 		Meter:      share.meterOfRequest,
 		Replaced:   replaced,
 		Registerer: metrics, Logger: logger})
