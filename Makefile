@@ -3,6 +3,8 @@
 GOFLAGS     += -trimpath
 export GOFLAGS
 PLUGINS     := file http kafka s3 synthetic
+# Plugins of configs/mail.hcl, in a directory of their own: they do nothing without a configuration, and onefile has a type of file's.
+MAIL        := mail onefile
 BIN         := .towpath/bin
 # The sample configurations trust a directory that nobody else can write to, nor any folder above it. Where the checkout is in a folder
 # that a group can write to, the plugins built here are trusted as they are.
@@ -22,11 +24,18 @@ help: ## list the targets
 build: ## build the host and the plugins
 	@mkdir -p $(BIN) .towpath/plugins && chmod go-w .towpath .towpath/plugins
 	CGO_ENABLED=0 go build -o $(BIN)/towpath ./host/cmd/towpath
-	@for p in $(PLUGINS); do \
-	  echo "CGO_ENABLED=0 go build -o .towpath/plugins/towpath-plugin-$$p ./plugins/$$p"; \
-	  CGO_ENABLED=0 go build -o .towpath/plugins/towpath-plugin-$$p.new ./plugins/$$p && \
-	  mv -f .towpath/plugins/towpath-plugin-$$p.new .towpath/plugins/towpath-plugin-$$p || exit 1; \
-	done
+	@$(call build_plugins,$(PLUGINS),.towpath/plugins)
+	@mkdir -p .towpath/mail/plugins .towpath/mail/files && chmod go-w .towpath/mail .towpath/mail/plugins
+	@$(call build_plugins,$(MAIL),.towpath/mail/plugins)
+
+# Of these plugins, into this directory, where hosts may run them: a file is replaced when it is whole.
+define build_plugins
+for p in $(1); do \
+  echo "CGO_ENABLED=0 go build -o $(2)/towpath-plugin-$$p ./plugins/$$p"; \
+  CGO_ENABLED=0 go build -o $(2)/towpath-plugin-$$p.new ./plugins/$$p && \
+  mv -f $(2)/towpath-plugin-$$p.new $(2)/towpath-plugin-$$p || exit 1; \
+done
+endef
 
 demo: build ## two hosts, real transfers: push, pull, suspend and resume, terminate
 	CGO_ENABLED=0 go build -o $(BIN)/demo ./e2e/demo
@@ -47,7 +56,7 @@ vet:
 	go vet ./...
 
 portable: ## that it builds on macOS, too
-	GOOS=darwin CGO_ENABLED=0 go build -o /dev/null ./host/cmd/towpath $(PLUGINS:%=./plugins/%)
+	GOOS=darwin CGO_ENABLED=0 go build -o /dev/null ./host/cmd/towpath $(PLUGINS:%=./plugins/%) $(MAIL:%=./plugins/%)
 
 static: .bin/staticcheck
 	.bin/staticcheck ./...
@@ -90,15 +99,16 @@ kafka: ## the plugin kafka against a broker of Apache Kafka; where Java 17 and M
 	TOWPATH_KAFKA_JARS=$(CURDIR)/$$jars go test -tags broker -timeout 3m -count 1 ./plugins/kafka
 
 PYTHON ?= python3
-python: ## the plugin in Python of e2e/python: the suites and whole-program stories; where Python 3.11 with venv and pip is, elsewhere it says so
+python: ## the plugin in Python of e2e/python: the suites and whole-program stories; EDC's messages, read by another processor; where Python 3.11 with venv and pip is, elsewhere it says so
 	@if ! $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-	  echo "make python: there is no Python 3.11 with venv and pip here: the plugin in Python was NOT built and NOT tested"; exit 0; fi; \
+	  echo "make python: there is no Python 3.11 with venv and pip here: the plugin in Python was NOT built and NOT tested, nor EDC's messages read by another processor"; exit 0; fi; \
 	set -e; libraries=$$(cksum < e2e/python/requirements.txt | cut -d ' ' -f 1); venv=.bin/python-$$libraries; \
 	if ! [ -e $$venv/complete ]; then \
 	  echo "pip install -r e2e/python/requirements.txt"; rm -rf $$venv; \
 	  { $(PYTHON) -m venv $$venv && $$venv/bin/pip install --quiet --disable-pip-version-check --only-binary :all: -r e2e/python/requirements.txt; } || \
-	    { echo "make python: gRPC for Python cannot be fetched: the plugin in Python was NOT built and NOT tested"; exit 0; }; \
+	    { echo "make python: gRPC and PyLD for Python cannot be fetched: the plugin in Python was NOT built and NOT tested, nor EDC's messages read by another processor"; exit 0; }; \
 	  touch $$venv/complete; fi; \
+	$$venv/bin/python e2e/python/jsonld.py; \
 	$$venv/bin/python e2e/python/build.py .towpath/python/towpath-plugin-pyfile; \
 	$$venv/bin/python e2e/python/build.py --no-digests .towpath/python/towpath-plugin-pyplain; \
 	go vet -tags python ./e2e ./host/pluginhost; \

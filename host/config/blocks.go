@@ -19,6 +19,7 @@ var (
 		{Type: "token"},
 		{Type: "transfer"},
 		{Type: "limits"},
+		{Type: "access"},
 		{Type: "telemetry"},
 	}}
 
@@ -49,13 +50,16 @@ var (
 	profileSchema = &hcl.BodySchema{
 		Attributes: optional("direction", "endpoint_type", "types", "type", "allow_http", "strict", "mode", "renewal", "provision", "weight",
 			"dataset_in_message"),
+		Blocks: []hcl.BlockHeaderSchema{{Type: "response"}},
 	}
+	responseSchema = &hcl.BodySchema{Attributes: optional("type", "endpoint_type", "provision", "linger")}
 
 	datasetSchema = &hcl.BodySchema{
 		Attributes: optional("participant_context", "mode"),
 		Blocks: []hcl.BlockHeaderSchema{
 			{Type: "source", LabelNames: []string{"type"}},
 			{Type: "sink", LabelNames: []string{"type"}},
+			{Type: "response", LabelNames: []string{"type"}},
 			{Type: "limits"},
 		},
 	}
@@ -66,7 +70,8 @@ var (
 	}
 
 	controlPlaneSchema = &hcl.BodySchema{
-		Attributes: append(required("endpoint"), optional("participant_context", "protocol", "give_up_after", "timeout")...),
+		Attributes: append(required("endpoint"), optional("participant_context", "protocol", "give_up_after", "timeout",
+			"callback_addresses", "token_lifetime", "renewal")...),
 		Blocks: []hcl.BlockHeaderSchema{
 			{Type: "tls"}, {Type: "authorization", LabelNames: []string{"type"}}, {Type: "registration"},
 		},
@@ -88,7 +93,7 @@ var (
 	}
 
 	registrationSchema = &hcl.BodySchema{
-		Attributes: optional("endpoint", "dataplane_endpoint", "labels", "headers", "deregister_on_stop"),
+		Attributes: optional("endpoint", "dataplane_endpoint", "labels", "headers", "deregister_on_stop", "destination_provision_types"),
 		Blocks:     []hcl.BlockHeaderSchema{{Type: "authorization", LabelNames: []string{"type"}}},
 	}
 
@@ -116,6 +121,11 @@ var (
 		"dataset":      {Attributes: optional("bytes", "records", "transfers")},
 		"flow":         {Attributes: optional("bytes", "records")},
 	}
+
+	accessSchema = &hcl.BodySchema{Attributes: required("default"),
+		Blocks: []hcl.BlockHeaderSchema{{Type: "rule", LabelNames: []string{"name"}}, {Type: "decision_point"}}}
+	ruleSchema          = &hcl.BodySchema{Attributes: required("effect", "when")}
+	decisionPointSchema = &hcl.BodySchema{Attributes: append(required("url"), optional("timeout", "on_failure", "headers")...)}
 
 	telemetrySchema = &hcl.BodySchema{Attributes: optional("log_level", "log_format")}
 )

@@ -410,6 +410,20 @@ func checkPluginName(name string) error {
 
 var pluginNamePattern = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
+// typeOf is what a profile named as EDC's transfer types are, DEST-PUSH or DEST-PULL-RESPONSE, says of the type of data addresses: DEST.
+// "" if the name is of another form.
+func typeOf(profile string) string {
+	for _, flow := range []string{"-PUSH", "-PULL"} {
+		if dest, ok := strings.CutSuffix(profile, flow); ok {
+			return dest
+		}
+		if at := strings.LastIndex(profile, flow+"-"); at > 0 {
+			return profile[:at]
+		}
+	}
+	return ""
+}
+
 // directionOf reads the direction off a profile's name: "…-push", "…-pull", or EDC's "…-PUSH-<response channel>". "" if it has none.
 func directionOf(profile string) Direction {
 	words := strings.Split(strings.ToLower(profile), "-")
