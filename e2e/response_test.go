@@ -43,9 +43,6 @@ dataset "answered" {
 }
 `
 
-// edcNames is what the names of a response channel's properties begin with in messages.
-const edcNames = "https://w3id.org/edc/v0.0.1/ns/"
-
 // channel is a response channel as its address tells of it.
 type channel struct {
 	t                     *testing.T

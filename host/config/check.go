@@ -263,21 +263,22 @@ func (k *checker) profile(p Profile) {
 	if p.Provision != "" {
 		k.provision(p.Provision, p.provisionAt)
 	}
-	if r := p.Response; r != nil && r.Provision != "" {
-		k.provision(r.Provision, r.provisionAt)
+	if r := p.Response; r != nil && r.Provision != "" && k.provision(r.Provision, r.provisionAt) {
 		if _, missing := k.sources.lookup(r.Provision); missing != "" {
 			k.lacks(r.provisionAt, "Unknown type", "%s", missing)
 		}
 	}
 }
 
-// provision checks that the type which is to make addresses does.
-func (k *checker) provision(typ string, at hcl.Range) {
-	switch t, missing := k.sinks.lookup(typ); {
+// provision checks that the type which is to make addresses does, and reports whether it is so.
+func (k *checker) provision(typ string, at hcl.Range) bool {
+	t, missing := k.sinks.lookup(typ)
+	switch {
 	case missing != "":
 		k.lacks(at, "Unknown type", "%s", missing)
 	case !t.Provisions:
 		k.report(at, "Unsuitable type", "The plugin %q writes %q, but makes no addresses for counterparties.",
 			k.sinks.by[t.Type], t.Type)
 	}
+	return t.Provisions
 }

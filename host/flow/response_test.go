@@ -44,7 +44,7 @@ func TestResponseChannelFollowsTheState(t *testing.T) {
 	abort := func(w *world) error { return w.Abort(bg, key("f"), "") }
 	finished := func(w *world) error {
 		w.transfer("f").end <- nil
-		w.eventually("the end", func() bool { return w.flow("f").State == flow.Completed })
+		w.eventually("the end", func() bool { return w.flow("f").State == flow.Completed && !w.flow("f").Leftover })
 		return nil
 	}
 	for _, direction := range []string{"pull", "push"} {
