@@ -2,6 +2,7 @@ package publicapi
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -343,6 +344,23 @@ func TestProxyAnswersEarly(t *testing.T) {
 			writer.Close()
 		}
 	})
+}
+
+// Whoever decides about requests knows those that are handed on, and sees the path that is.
+func TestProxyAccess(t *testing.T) {
+	var asked AccessRequest
+	w := newWorld(t, func(w *world, o *Options) {
+		useProxy(w, o)
+		o.Access = func(_ context.Context, r AccessRequest) error {
+			asked = r
+			return &AccessDenied{"not today"}
+		}
+	})
+	a := w.proxied(func(http.ResponseWriter, *http.Request) { t.Error("the server was reached") })
+	w.do(a, a.Endpoint+"/parts/a%2Fb?x=%20", request{method: "PUT"}).wantStatus(t, http.StatusForbidden)
+	if got := [...]string{asked.Operation, asked.Method, asked.Path, asked.Query, asked.Part}; got != [...]string{"proxy", "PUT", "/flows/f/parts/a%2Fb", "x=%20", ""} {
+		t.Errorf("asked about %q", got)
+	}
 }
 
 func TestProxyExpectsContinue(t *testing.T) {
