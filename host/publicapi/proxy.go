@@ -204,6 +204,7 @@ func (p *proxied) answer(rd *reading, begin *sdk.PartBegin) error {
 	if err := begins(status); err != nil {
 		return err
 	}
+	p.unhurry()
 	trailer, err := p.copyBody(rd, length)
 	for name, values := range p.handler.back(trailer) {
 		p.header()[http.TrailerPrefix+name] = values
