@@ -390,6 +390,26 @@ profile "HttpData-PULL" {
 #:   provision = "Kafka" # the sink's type
 #: }
 
+# With a response channel: the consumer is given a second address, with a token of its own, for what it has to say about the data. It is
+# open while a flow is STARTED, and what comes on it is written to the response sink of the dataset. EDC's names of the form
+# HttpData-PUSH-HttpData have one by themselves.
+profile "HttpData-PUSH" {
+  type = "HttpData"
+  response {
+    type          = "HttpData" # begins with http: messages come to the public API. Any other is a plugin's, as with provision
+    endpoint_type = "HttpData" # of the channel, as the consumer is told. Default: the type
+    linger        = "30s"      # how long a push that has sent everything waits with its completion, and the channel stays open. Default: 0
+  }
+}
+
+# A channel that a plugin carries: its sink makes a topic, a queue or the like for each flow, and its source reads what is sent there.
+#: profile "telemetry-push" {
+#:   type = "HttpData"
+#:   response {
+#:     provision = "Kafka"
+#:   }
+#: }
+
 # A dataset that we provide from its source, or consume into its sink, or both. The label is the datasetId in messages. The labels
 # in it are types of address that a plugin offers; the attributes are the properties of that type.
 dataset "measurements" {
@@ -410,6 +430,12 @@ dataset "measurements" {
   sink "File" {
     path      = "measurements"
     collision = "rename" # or "replace", or "fail", which is the default
+  }
+
+  # When we provide it: what comes back on the response channel of a profile that has one.
+  response "File" {
+    path      = "answers"
+    collision = "rename"
   }
 
   # What its flows together may move, all together. Default: what limits below says
@@ -519,6 +545,43 @@ limits {
   flow {
     bytes   = "25MiB"
     records = 10000
+  }
+}
+
+# What counterparties may do at the public API with a token that is good: asked about every request, inside its flow and before anything is
+# read or written. The first rule whose condition is true decides; if none is, the decision point does, if there is one; then the default.
+# Default: everything.
+access {
+  default = "allow" # or "deny"
+
+  # Conditions know: participant_context, participant, counterparty, agreement, dataset, flow (its id), role, direction, profile,
+  # control_plane, labels (a list), claims and metadata (what the control plane sent, try(claims.x, "") where it may be missing); and of
+  # the request: method, path (escaped), query (lists of values by name), headers (by names in lower case, without credentials), operation
+  # (pull, pull-part, ingest, ingest-part, upload, manifest), part (as the path names it), remote_address and time (rfc3339, unix,
+  # weekday, hour, minute; UTC). They may call can, contains, endswith, in_network, join, keys, length, lookup, lower, matches, split,
+  # startswith, try, unix and upper. A condition that fails with a request denies it, and the log says why.
+  rule "maintenance" {
+    effect = "deny"
+    when   = time.weekday == "sunday" && time.hour < 4
+  }
+  rule "own network" {
+    effect = "allow"
+    when   = in_network(remote_address, "10.0.0.0/8") && direction == "pull"
+  }
+  rule "members only" {
+    effect = "deny"
+    when   = dataset == "reports" && !contains(try(claims.groups, []), "members")
+  }
+
+  # Gets the same by POST, as a JSON object, and answers 200 with {"allow": true or false, "reason": "for the counterparty"}.
+  decision_point {
+    url        = "https://decisions.example.internal/v1/towpath" # yours, so it may be anywhere
+    timeout    = "2s"                                            # then it has failed. This is the default
+    on_failure = "deny"                                          # or "allow". This is the default
+    headers = {                                                  # credentials have to come from secret()
+      "X-Tenant" = "a"
+      #: "X-Api-Key" = secret("connector.secret")
+    }
   }
 }
 

@@ -19,6 +19,7 @@ var (
 		{Type: "token"},
 		{Type: "transfer"},
 		{Type: "limits"},
+		{Type: "access"},
 		{Type: "telemetry"},
 	}}
 
@@ -49,13 +50,16 @@ var (
 	profileSchema = &hcl.BodySchema{
 		Attributes: optional("direction", "endpoint_type", "types", "type", "allow_http", "strict", "mode", "renewal", "provision", "weight",
 			"dataset_in_message"),
+		Blocks: []hcl.BlockHeaderSchema{{Type: "response"}},
 	}
+	responseSchema = &hcl.BodySchema{Attributes: optional("type", "endpoint_type", "provision", "linger")}
 
 	datasetSchema = &hcl.BodySchema{
 		Attributes: optional("participant_context", "mode"),
 		Blocks: []hcl.BlockHeaderSchema{
 			{Type: "source", LabelNames: []string{"type"}},
 			{Type: "sink", LabelNames: []string{"type"}},
+			{Type: "response", LabelNames: []string{"type"}},
 			{Type: "limits"},
 		},
 	}
@@ -117,6 +121,11 @@ var (
 		"dataset":      {Attributes: optional("bytes", "records", "transfers")},
 		"flow":         {Attributes: optional("bytes", "records")},
 	}
+
+	accessSchema = &hcl.BodySchema{Attributes: required("default"),
+		Blocks: []hcl.BlockHeaderSchema{{Type: "rule", LabelNames: []string{"name"}}, {Type: "decision_point"}}}
+	ruleSchema          = &hcl.BodySchema{Attributes: required("effect", "when")}
+	decisionPointSchema = &hcl.BodySchema{Attributes: append(required("url"), optional("timeout", "on_failure", "headers")...)}
 
 	telemetrySchema = &hcl.BodySchema{Attributes: optional("log_level", "log_format")}
 )

@@ -105,6 +105,8 @@ func (l *loader) block(b *hcl.Block) {
 		l.transfer(b, &c.Transfer)
 	case "limits":
 		l.limits(b, &c.Limits)
+	case "access":
+		c.Access = l.access(b)
 	case "telemetry":
 		l.telemetry(b, &c.Telemetry)
 	}
@@ -262,6 +264,10 @@ func (l *loader) profile(b *hcl.Block) Profile {
 	}
 	set(f, "weight", &p.Weight, weight)
 	l.strictness(f, &p)
+	p.Response = responseOf(name, f.header)
+	if r := f.single("response"); r != nil {
+		p.Response = l.response(r, p)
+	}
 	return p
 }
 
@@ -303,6 +309,12 @@ func (l *loader) dataset(b *hcl.Block) Dataset {
 	}
 	if s := f.single("sink"); s != nil {
 		d.Sink = l.address(s)
+	}
+	if r := f.single("response"); r != nil {
+		d.Response = l.address(r)
+		if f.valid && d.Source.Range.Filename == "" {
+			l.report(r.DefRange, "Response without a source", "Who provides a dataset has its response channel, so it needs a source as well.")
+		}
 	}
 	l.ownLimits(f, &d.Limits)
 	if f.valid && !slices.ContainsFunc(f.blocks, func(b *hcl.Block) bool { return b.Type != "limits" }) {

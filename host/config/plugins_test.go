@@ -42,7 +42,7 @@ func shippedPlugins() []sdk.Description {
 				{Name: "retention", Kind: sdk.Duration},
 				{Name: "remove_topics", Kind: sdk.Bool},
 			}},
-			Sinks: []sdk.AddressType{{Type: "Kafka", Provisions: true}},
+			Sources: []sdk.AddressType{{Type: "Kafka"}}, Sinks: []sdk.AddressType{{Type: "Kafka", Provisions: true}},
 		},
 		{
 			Name: "s3",
@@ -73,6 +73,29 @@ func shippedPlugins() []sdk.Description {
 				{Name: "digest", Kind: sdk.Bool},
 				{Name: "rate", Kind: sdk.Size},
 			}}}},
+		},
+	}
+}
+
+// mailPlugins are those of configs/mail.hcl.
+func mailPlugins() []sdk.Description {
+	return []sdk.Description{
+		{
+			Name: "mail",
+			Config: sdk.Schema{Fields: []sdk.Field{
+				{Name: "server", Required: true},
+				{Name: "port", Kind: sdk.Int},
+				{Name: "tls", Default: "starttls", OneOf: []string{"implicit", "starttls", "optional", "off"}},
+				{Name: "sender", Required: true},
+				{Name: "allow_recipients", Kind: sdk.StringList},
+				{Name: "max_message", Kind: sdk.Size, Default: "25MiB"},
+			}},
+			Sinks: []sdk.AddressType{{Type: "Mail", Address: sdk.Schema{Fields: []sdk.Field{{Name: "recipient", Required: true}}}}},
+		},
+		{
+			Name:    "onefile",
+			Config:  sdk.Schema{Fields: []sdk.Field{{Name: "root", Required: true}}},
+			Sources: []sdk.AddressType{{Type: "File", Address: sdk.Schema{Fields: []sdk.Field{{Name: "sourceFile", Required: true}}}}},
 		},
 	}
 }

@@ -19,12 +19,16 @@ type Store interface {
 	Update(ctx context.Context, key Key, fn func(tx Tx) error) error
 	// Flow returns a flow, or ErrNotFound.
 	Flow(ctx context.Context, key Key) (*Flow, error)
+	// View returns what Flow does, for reading only: others may have the same.
+	View(ctx context.Context, key Key) (*Flow, error)
 	// Flows lists flows, newest first.
 	Flows(ctx context.Context, filter Filter) ([]*Flow, error)
 	// Count returns the number of flows in each state.
 	Count(ctx context.Context) (map[State]int64, error)
 	// Parts lists the parts of a flow by index, from index `from`, at most limit.
 	Parts(ctx context.Context, key Key, from uint64, limit int) ([]Part, error)
+	// ResponseParts lists in the same way what came on the response channel of a flow.
+	ResponseParts(ctx context.Context, key Key, from uint64, limit int) ([]Part, error)
 	// Callbacks lists what the outbox holds for a flow, oldest first, delivered or not.
 	Callbacks(ctx context.Context, key Key) ([]Callback, error)
 }
@@ -45,6 +49,8 @@ type Tx interface {
 	AddPart(p Part) (replaced bool, err error)
 	// Part returns the stored part of that name, and whether there is one.
 	Part(name string) (Part, bool, error)
+	// ResponsePart does the same for those of the response channel.
+	ResponsePart(name string) (Part, bool, error)
 	// Enqueue adds a callback to the outbox. Callbacks of one flow are delivered in the order in which they are added.
 	Enqueue(c Callback) error
 	// CancelCallbacks withdraws the flow's callbacks that are not delivered, also those that were given up.

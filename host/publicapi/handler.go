@@ -16,10 +16,12 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// Options are what a Handler needs. All but Renewal, Resume, Digests, Limits, Meter, Registerer and Logger are required.
+// Options are what a Handler needs. All but Responses, Renewal, Resume, Digests, Limits, Meter, Access, Registerer and Logger are required.
 type Options struct {
-	Flows  flow.Service
-	Tokens Verifier
+	Flows flow.Service
+	// Responses are the response channels of flows. nil: none has one.
+	Responses flow.Service
+	Tokens    Verifier
 	// Source and Sink find what reads or writes the data addresses of a type.
 	Source func(typ string) (sdk.DataSource, error)
 	Sink   func(typ string) (sdk.DataSink, error)
@@ -36,6 +38,9 @@ type Options struct {
 	Limits  Limits
 	// Meter opens what a request is held to in a flow. nil: there are no limits but those of tokens.
 	Meter func(f *flow.Flow) Meter
+	// Access is asked once about each request with a good token, inside its flow and before anything is opened, whether it may go on: it
+	// returns nil, an *AccessDenied, or the cause for which ctx ended. nil: all may.
+	Access func(ctx context.Context, r AccessRequest) error
 	// Replaced says of a failure that it lies with a plugin in the place of which there is another by now: it is asked again at once. nil: there
 	// is no such failure.
 	Replaced   func(err error) bool
@@ -102,7 +107,7 @@ func algorithms(wanted []sdk.Algorithm) []sdk.Algorithm {
 // ServeHTTP answers one request of a counterparty.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	to, known := routeOf(r)
-	if !known || to.operation == renewTokens && h.Renewal.Tokens == nil {
+	if !known || to.operation == renewTokens && h.Renewal.Tokens == nil || to.operation.responds() && h.Responses == nil {
 		to.operation = noOperation
 	}
 	h.answer(w, r, to, h.serve)
@@ -113,7 +118,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, to route, serve
 	x := newExchange(w, r, h.Limits.IdleTimeout, h.metrics)
 	defer x.end()
 	x.route = to
-	gauge := h.metrics.inFlight.WithLabelValues(string(x.route.operation))
+	gauge := h.metrics.running(to.operation)
 	gauge.Inc()
 	defer gauge.Dec()
 
@@ -147,7 +152,7 @@ func (h *Handler) serve(x *exchange) error {
 	}
 	claims, err := h.authorize(x)
 	if err != nil {
-		return err
+		return h.untimely(x, claims, err)
 	}
 	x.allowance, err = h.usage.enter(claims.ID, claims.Expires, !x.route.controls(x.r.Method))
 	if err != nil {
@@ -170,6 +175,10 @@ func (h *Handler) serveInside(x *exchange) error {
 		return err
 	}
 	defer s.leave()
+	if err = h.admit(x, s); err != nil {
+		s.leave()
+		return s.explain(err)
+	}
 	a, err := h.perform(x, s)
 	s.leave()
 	if err != nil || a == nil {
@@ -200,7 +209,7 @@ func (h *Handler) perform(x *exchange, s *stay) (*answer, error) {
 	switch x.route.operation {
 	case pullFlow, pullPart:
 		return nil, h.pull(x, s)
-	case ingestFlow, ingestPart, uploadPart:
+	case ingestFlow, ingestPart, uploadPart, respondFlow, respondPart:
 		return h.ingest(x, s)
 	case seal:
 		return h.seal(x, s)
@@ -211,6 +220,9 @@ func (h *Handler) perform(x *exchange, s *stay) (*answer, error) {
 // refuse answers with the problem that err is. Faults of ours and of plugins are logged, under an id that the answer carries.
 func (h *Handler) refuse(x *exchange, err error) {
 	p := problemOf(err)
+	if x.route.operation.responds() {
+		p = responseProblem(p, err)
+	}
 	if p.Status >= http.StatusInternalServerError && p.err != nil {
 		p.Instance = "urn:uuid:" + uuid.NewString()
 		h.Logger.ErrorContext(x.r.Context(), "request failed",

@@ -22,6 +22,8 @@ type problem struct {
 	// Instance is what the log calls a failure of ours.
 	Instance string     `json:"instance,omitempty"`
 	State    flow.State `json:"state,omitempty"`
+	// Retry says of a message on a response channel whether it is of use to send it again later.
+	Retry *bool `json:"retry,omitempty"`
 	// Stored are the parts of a multipart request that are durable nevertheless.
 	Stored []storedPart `json:"stored,omitempty"`
 	// Differences are the first that a manifest has from what is here; More counts the others.
@@ -83,6 +85,7 @@ var (
 	revokedToken   = kind{http.StatusForbidden, "revoked-token", "The token was revoked"}
 	foreignToken   = kind{http.StatusForbidden, "foreign-token", "The token is for something else"}
 	exhaustedToken = kind{http.StatusForbidden, "exhausted-token", "The token has moved as many bytes as it may"}
+	accessDenied   = kind{http.StatusForbidden, "access-denied", "Access is denied"}
 	stopped        = kind{http.StatusForbidden, "stopped", "The data flow has stopped"}
 	notFound       = kind{http.StatusNotFound, "not-found", "There is nothing here"}
 	digestMismatch = kind{http.StatusBadRequest, "digest-mismatch", "The content is not what was announced"}

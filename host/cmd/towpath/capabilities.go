@@ -145,12 +145,17 @@ func (c *capabilities) look(now time.Time) (differs bool) {
 
 // serve reports whether a profile can be used, as a provider or as a consumer, with some dataset.
 func (o offered) serve(p flow.Profile, datasets []flow.Dataset) bool {
-	return o.serveFrom(p, datasets, slices.ContainsFunc(datasets, func(d flow.Dataset) bool { return o.sources[d.Source.Type] }))
+	return o.serveFrom(p, datasets, slices.ContainsFunc(datasets, func(d flow.Dataset) bool { return o.sources[d.Source.Type] && o.answers(p, d) }))
 }
 
-// serveCarried reports the same for messages that carry the address of the source.
+// serveCarried reports the same for messages that carry the address of the source, and of the sink for what comes back.
 func (o offered) serveCarried(p flow.Profile, datasets []flow.Dataset) bool {
-	return o.serveFrom(p, datasets, slices.Contains(slices.Collect(maps.Values(o.sources)), true))
+	return o.serveFrom(p, datasets, some(o.sources) && (p.Response == nil || o.carries(p.Response) && some(o.sinks)))
+}
+
+// some reports whether there is a type at all.
+func some(types map[string]bool) bool {
+	return slices.Contains(slices.Collect(maps.Values(types)), true)
 }
 
 func (o offered) serveFrom(p flow.Profile, datasets []flow.Dataset, reads bool) bool {
@@ -159,6 +164,16 @@ func (o offered) serveFrom(p flow.Profile, datasets []flow.Dataset, reads bool) 
 	}
 	return reads && handles(o.sinks, p) ||
 		slices.ContainsFunc(datasets, func(d flow.Dataset) bool { return o.sinks[d.Sink.Type] })
+}
+
+// answers reports whether the response channel that a profile asks for can be opened for a dataset.
+func (o offered) answers(p flow.Profile, d flow.Dataset) bool {
+	return p.Response == nil || o.carries(p.Response) && o.sinks[d.Response.Type]
+}
+
+// carries reports whether what the messages of a response channel travel on can be made.
+func (o offered) carries(r *flow.ResponseProfile) bool {
+	return r.Provision == "" || o.sinks[r.Provision] && o.sources[r.Provision]
 }
 
 // handles reports whether a plugin handles the addresses of a profile's counterparties.

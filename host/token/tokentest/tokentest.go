@@ -37,14 +37,14 @@ func (m *Memory) Break(err error) {
 	m.broken = err
 }
 
-// ReplaceTokens revokes all tokens of a flow and records a new one.
+// ReplaceTokens revokes the tokens of a flow with an access and records a new one.
 func (m *Memory) ReplaceTokens(ctx context.Context, f token.Family) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.usable(ctx, f.Current.ID); err != nil {
 		return err
 	}
-	m.drop(f.Current.Flow)
+	m.drop(f.Current.Flow, f.Current.Access)
 	m.records[f.Current.ID] = f.Current
 	if f.ID != "" {
 		m.families[f.ID] = f
@@ -62,7 +62,7 @@ func (m *Memory) RenewTokens(ctx context.Context, f token.Family) error {
 	if before, ok := m.families[f.ID]; !ok || before.Generation+1 != f.Generation {
 		return token.ErrStale
 	}
-	m.revoke(f.Current.Flow, f.Previous)
+	m.revoke(f.Current.Flow, f.Current.Access, f.Previous)
 	m.records[f.Current.ID] = f.Current
 	m.families[f.ID] = f
 	return nil
@@ -91,11 +91,11 @@ func (m *Memory) RevokeTokens(ctx context.Context, f token.Flow) error {
 	if err := m.usable(ctx, ""); err != nil {
 		return err
 	}
-	m.drop(f)
+	m.drop(f, anyAccess)
 	return nil
 }
 
-// RevokeFamily revokes all tokens of a family's flow.
+// RevokeFamily revokes all tokens of a family's flow and access.
 func (m *Memory) RevokeFamily(ctx context.Context, id string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -103,7 +103,7 @@ func (m *Memory) RevokeFamily(ctx context.Context, id string) error {
 		return err
 	}
 	if f, ok := m.families[id]; ok {
-		m.drop(f.Current.Flow)
+		m.drop(f.Current.Flow, f.Current.Access)
 	}
 	return nil
 }
@@ -165,20 +165,27 @@ func (m *Memory) usable(ctx context.Context, fresh string) error {
 	return m.broken
 }
 
-// revoke revokes the tokens of a flow but one. It is called with mu held.
-func (m *Memory) revoke(f token.Flow, but string) {
+// anyAccess stands for all kinds of access.
+const anyAccess token.Access = ""
+
+func matches(r token.Record, f token.Flow, access token.Access) bool {
+	return r.Flow == f && (access == anyAccess || r.Access == access)
+}
+
+// revoke revokes the tokens of a flow with an access but one. It is called with mu held.
+func (m *Memory) revoke(f token.Flow, access token.Access, but string) {
 	for id, r := range m.records {
-		if r.Flow == f && id != but {
+		if matches(r, f, access) && id != but {
 			r.Revoked = true
 			m.records[id] = r
 		}
 	}
 }
 
-// drop revokes the tokens of a flow and drops its family. It is called with mu held.
-func (m *Memory) drop(f token.Flow) {
-	m.revoke(f, "")
-	maps.DeleteFunc(m.families, func(_ string, old token.Family) bool { return old.Current.Flow == f })
+// drop revokes the tokens of a flow with an access and drops their family. It is called with mu held.
+func (m *Memory) drop(f token.Flow, access token.Access) {
+	m.revoke(f, access, "")
+	maps.DeleteFunc(m.families, func(_ string, old token.Family) bool { return matches(old.Current, f, access) })
 }
 
 // TestStore tests that a store does what token.Store says. open returns an empty store that lives as long as the test.
@@ -199,6 +206,7 @@ func TestStore(t *testing.T, open func(t *testing.T) token.Store) {
 		{"a family ends with the tokens of its flow", testEnd},
 		{"the end of a family is not that of the next", testRevokeFamily},
 		{"purge removes families by their refresh token", testPurgeFamilies},
+		{"kinds of access are kept apart, and end together", testAccess},
 		{"a cancelled call changes nothing", testCancelled},
 		{"of tokens issued at once one is good", testConcurrent},
 		{"of renewals at once one succeeds", testRenewConcurrently},
@@ -502,6 +510,34 @@ func testPurgeFamilies(t *testing.T, s token.Store) {
 	checkFamilies(t, s, late)
 	if _, err := s.Family(t.Context(), "A"); !errors.Is(err, token.ErrUnknown) {
 		t.Errorf("the family that has expired: %v, want ErrUnknown", err)
+	}
+}
+
+func testAccess(t *testing.T, s token.Store) {
+	forward, back := family("A", "1", "f"), family("B", "2", "f")
+	back.Current.Access = token.Respond
+	begin(t, s, forward)
+	begin(t, s, back)
+	check(t, s, map[string]bool{"1": false, "2": false})
+	checkFamilies(t, s, forward, back)
+	later := next(back, "3")
+	renew(t, s, later)
+	renew(t, s, next(later, "4"))
+	check(t, s, map[string]bool{"1": false, "2": true, "3": false, "4": false})
+	replace(t, s, record("5", "f"))
+	check(t, s, map[string]bool{"1": true, "3": false, "4": false, "5": false})
+	checkFamilies(t, s, next(later, "4"))
+	if err := s.RevokeFamily(t.Context(), "B"); err != nil {
+		t.Fatal(err)
+	}
+	check(t, s, map[string]bool{"3": true, "4": true, "5": false})
+	again := family("C", "6", "f")
+	again.Current.Access = token.Respond
+	begin(t, s, again)
+	revoke(t, s, "f")
+	check(t, s, map[string]bool{"5": true, "6": true})
+	if _, err := s.Family(t.Context(), "C"); !errors.Is(err, token.ErrUnknown) {
+		t.Errorf("the family after the end of its flow's tokens: %v, want ErrUnknown", err)
 	}
 }
 
