@@ -86,10 +86,10 @@ func (r *reader) endpointProperties(p *properties) {
 	for i, v := range r.values("endpointProperties") {
 		n, ok := nodeOf(v)
 		if !ok {
-			r.fail(index("endpointProperties", i), "is not an object")
+			r.fail(item("endpointProperties", i), "is not an object")
 			return
 		}
-		of := &reader{node: n, path: r.at(index("endpointProperties", i))}
+		of := &reader{node: n, path: r.at(item("endpointProperties", i))}
 		name, value := of.required("name"), of.one("value")
 		if of.err == nil && value == nil {
 			of.fail("value", "is required")

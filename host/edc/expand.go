@@ -61,19 +61,6 @@ func process(doc any) (expanded []any, err error) {
 	return nil, invalid("", "the message cannot be expanded as JSON-LD")
 }
 
-// library loads the contexts that are known.
-type library struct{}
-
-func (library) LoadDocument(u string) (*ld.RemoteDocument, error) {
-	if content, ok := contexts[strings.TrimSuffix(u, "/")]; ok {
-		return &ld.RemoteDocument{DocumentURL: u, Document: map[string]any{"@context": content()}}, nil
-	}
-	known := slices.Sorted(maps.Keys(contexts))
-	return nil, invalid("@context", "the context %.200q is not known here, and none is fetched; there are: %s", u, strings.Join(known, ", "))
-}
-
-var _ ld.DocumentLoader = library{}
-
 // dspaceOf finds the namespace of the Dataspace Protocol that a message is written in: that of its data addresses, or the one that its
 // context declares.
 func dspaceOf(doc any, top map[string]any) string {

@@ -93,6 +93,9 @@ func (p *parser) object(depth int) (any, error) {
 		if all[name], err = p.value(depth); err != nil {
 			return nil, err
 		}
+		if n, ok := all[name].(json.Number); ok && name == "@version" {
+			all[name], _ = n.Float64() // as the processor compares it
+		}
 	}
 	_, err := p.token()
 	return all, err

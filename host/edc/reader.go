@@ -52,12 +52,12 @@ func (r *reader) has(name string) bool { return len(r.values(name)) > 0 }
 func items(v any) []any {
 	var all []any
 	list, _ := v.([]any)
-	for _, item := range list {
-		if object, ok := item.(map[string]any); ok && object["@list"] != nil {
+	for _, v := range list {
+		if object, ok := v.(map[string]any); ok && object["@list"] != nil {
 			all = append(all, items(object["@list"])...)
 			continue
 		}
-		all = append(all, item)
+		all = append(all, v)
 	}
 	return all
 }
@@ -152,4 +152,4 @@ func (r *reader) keep(err error) {
 	}
 }
 
-func index(name string, i int) string { return fmt.Sprintf("%s[%d]", name, i) }
+func item(name string, i int) string { return fmt.Sprintf("%s[%d]", name, i) }
