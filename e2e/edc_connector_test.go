@@ -27,6 +27,7 @@ type dialect struct {
 	transferType bool // transferType is there
 	typeAsID     bool // endpointType is {"@id": …}
 	checks       bool // a data plane is in use only if its heartbeat is good
+	tractusX     bool // Tractus-X's connectors speak it today, and renew tokens
 }
 
 var dialects = []dialect{
@@ -35,7 +36,7 @@ var dialects = []dialect{
 	{name: "C", versions: "0.15", dspace: "https://w3id.org/dspace/v0.8/", start: "/start", prepare: "/prepare", provisions: true, destination: true,
 		checks: true},
 	{name: "D", versions: "0.16 to 0.18", dspace: "https://w3id.org/dspace/2025/1/", start: "/start", prepare: "/prepare", provisions: true,
-		destination: true, transferType: true, typeAsID: true},
+		destination: true, transferType: true, typeAsID: true, tractusX: true},
 }
 
 const edcVocabulary = "https://w3id.org/edc/v0.0.1/ns/"
@@ -135,17 +136,22 @@ func (c *connector) control() string { return c.server.URL + "/api/control" }
 
 // block is the connector as a host's configuration has it.
 func (c *connector) block() string {
+	renewal := ""
+	if c.tractusX {
+		renewal = `renewal = "tractusx"`
+	}
 	return fmt.Sprintf(`
 control_plane %q {
   protocol = "edc"
   endpoint = %q
+  %s
 
   registration {
     destination_provision_types = ["HttpData"]
     deregister_on_stop          = true
   }
 }
-`, c.id, c.control())
+`, c.id, c.control(), renewal)
 }
 
 // register takes a registration, as EDC's validator does, and asks the data plane for its heartbeat.
@@ -309,11 +315,15 @@ type edcTransfer struct {
 	asset       string
 	source      message // address
 	destination message // address, of PUSH
+	properties  message // of the flow
 }
 
 func (c *connector) about(p *transferProcess, x edcTransfer) message {
 	m := message{"processId": p.id, "flowType": x.flow, "agreementId": "agreement", "datasetId": x.asset, "participantId": "consumer",
 		"properties": message{}, "callbackAddress": c.control()}
+	if x.properties != nil {
+		m["properties"] = x.properties
+	}
 	if c.destination {
 		m["transferTypeDestination"] = "HttpData"
 		if x.response != "" {
