@@ -63,7 +63,7 @@ func examine(tx Tx, op Signal, m Message, c *Create) (f *Flow, answered *Status,
 	}
 	moves := op
 	if c != nil && c.Again {
-		if err := f.startedBy(c); err != nil {
+		if err := f.startedBy(op, c); err != nil {
 			return nil, nil, nil, err
 		}
 		moves = SignalAgain
