@@ -432,6 +432,12 @@ func TestConsumerKeepsTheResponseChannel(t *testing.T) {
 		t.Errorf("a channel over plain HTTP: %v", err)
 	}
 
+	must(t)(w.Prepare(bg, create("insecure pull", "pull")))
+	plain.Endpoint = "https://there/data"
+	if _, err := w.Started(bg, message("insecure pull"), plain); !errors.As(err, new(*flow.RequestError)) {
+		t.Errorf("a channel over plain HTTP beside data over HTTPS: %v", err)
+	}
+
 	both := channel(1)
 	both.Endpoint, both.Properties["authorization"] = "https://there/data", "data"
 	must(t)(w.Prepare(bg, create("pull", "pull")))
