@@ -27,6 +27,7 @@ type dialect struct {
 	transferType bool // transferType is there
 	typeAsID     bool // endpointType is {"@id": …}
 	checks       bool // a data plane is in use only if its heartbeat is good
+	tractusX     bool // Tractus-X's connectors speak it today, and renew tokens
 }
 
 var dialects = []dialect{
@@ -35,13 +36,13 @@ var dialects = []dialect{
 	{name: "C", versions: "0.15", dspace: "https://w3id.org/dspace/v0.8/", start: "/start", prepare: "/prepare", provisions: true, destination: true,
 		checks: true},
 	{name: "D", versions: "0.16 to 0.18", dspace: "https://w3id.org/dspace/2025/1/", start: "/start", prepare: "/prepare", provisions: true,
-		destination: true, transferType: true, typeAsID: true},
+		destination: true, transferType: true, typeAsID: true, tractusX: true},
 }
 
-const edcNames = "https://w3id.org/edc/v0.0.1/ns/"
+const edcVocabulary = "https://w3id.org/edc/v0.0.1/ns/"
 
 func (d dialect) message(kind string, members message) message {
-	m := message{"@type": kind, "@context": message{"odrl": "http://www.w3.org/ns/odrl/2/", "dspace": d.dspace, "@vocab": edcNames}}
+	m := message{"@type": kind, "@context": message{"odrl": "http://www.w3.org/ns/odrl/2/", "dspace": d.dspace, "@vocab": edcVocabulary}}
 	for name, value := range members {
 		m[name] = value
 	}
@@ -54,7 +55,7 @@ func (d dialect) address(kind string, properties ...string) message {
 	for i := 0; i < len(properties); i += 2 {
 		name := properties[i]
 		if !strings.Contains(name, ":") {
-			name = edcNames + name
+			name = edcVocabulary + name
 		}
 		list = append(list, message{"@type": "dspace:EndpointProperty", "dspace:name": name, "dspace:value": properties[i+1]})
 	}
@@ -135,24 +136,29 @@ func (c *connector) control() string { return c.server.URL + "/api/control" }
 
 // block is the connector as a host's configuration has it.
 func (c *connector) block() string {
+	renewal := ""
+	if c.tractusX {
+		renewal = `renewal = "tractusx"`
+	}
 	return fmt.Sprintf(`
 control_plane %q {
   protocol = "edc"
   endpoint = %q
+  %s
 
   registration {
     destination_provision_types = ["HttpData"]
     deregister_on_stop          = true
   }
 }
-`, c.id, c.control())
+`, c.id, c.control(), renewal)
 }
 
 // register takes a registration, as EDC's validator does, and asks the data plane for its heartbeat.
 func (c *connector) register(w http.ResponseWriter, r *http.Request) {
 	p := &dataPlane{}
 	if err := json.NewDecoder(r.Body).Decode(p); err != nil || p.ID == "" || p.URL == "" || len(p.SourceTypes) == 0 || len(p.TransferTypes) == 0 ||
-		p.Type != "DataPlaneInstance" || p.Context["@vocab"] != edcNames {
+		p.Type != "DataPlaneInstance" || p.Context["@vocab"] != edcVocabulary {
 		http.Error(w, `[{"message":"not valid","type":"ValidationFailure"}]`, http.StatusBadRequest)
 		return
 	}
@@ -217,7 +223,7 @@ func (p *transferProcess) heard(what string, body []byte) int {
 		p.state, p.failed = "TERMINATED", *said.ErrorMessage
 	case "provisioned":
 		var said struct{ Properties map[string]string }
-		if json.Unmarshal(body, &said) != nil || said.Properties[edcNames+"type"] == "" {
+		if json.Unmarshal(body, &said) != nil || said.Properties[edcVocabulary+"type"] == "" {
 			return http.StatusBadRequest
 		}
 		p.state, p.given = "PROVISIONED", said.Properties
@@ -309,11 +315,15 @@ type edcTransfer struct {
 	asset       string
 	source      message // address
 	destination message // address, of PUSH
+	properties  message // of the flow
 }
 
 func (c *connector) about(p *transferProcess, x edcTransfer) message {
 	m := message{"processId": p.id, "flowType": x.flow, "agreementId": "agreement", "datasetId": x.asset, "participantId": "consumer",
 		"properties": message{}, "callbackAddress": c.control()}
+	if x.properties != nil {
+		m["properties"] = x.properties
+	}
 	if c.destination {
 		m["transferTypeDestination"] = "HttpData"
 		if x.response != "" {
@@ -404,7 +414,7 @@ func (c *connector) read(answer []byte) edr {
 			Properties []map[string]any `json:"dspace:endpointProperties"`
 		}
 	}
-	if err := json.Unmarshal(answer, &m); err != nil || m.Type != "DataFlowResponseMessage" || m.Context["@vocab"] != edcNames {
+	if err := json.Unmarshal(answer, &m); err != nil || m.Type != "DataFlowResponseMessage" || m.Context["@vocab"] != edcVocabulary {
 		c.t.Fatalf("%s: answer %s: %v", c.id, answer, err)
 	}
 	said := edr{"provisioning": fmt.Sprint(m.Provisioning)}
@@ -423,7 +433,7 @@ func (c *connector) read(answer []byte) edr {
 		if !ok {
 			c.t.Errorf("%s: property %v", c.id, p)
 		}
-		said[strings.TrimPrefix(name, edcNames)] = value
+		said[strings.TrimPrefix(name, edcVocabulary)] = value
 	}
 	return said
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -133,6 +134,7 @@ var edcStories = []edcStory{
 	{"start that comes twice", nil, tellEDCStartTwice},
 	{"prepare", func(d dialect) bool { return d.provisions }, tellEDCPrepare},
 	{"prepare that takes its time", func(d dialect) bool { return d.provisions }, tellEDCPrepareSlowly},
+	{"Tractus-X's renewal", func(d dialect) bool { return d.tractusX }, tellTractusXRenewal},
 }
 
 func TestEDC(t *testing.T) {
@@ -160,12 +162,41 @@ func TestEDC(t *testing.T) {
 			}
 		})
 	})
+	w.deregisterAndBack(t, w.connectors[1])
 	w.host.stop()
 	for _, c := range w.connectors {
 		if c.mu.Lock(); c.plane != nil {
 			t.Errorf("the data plane is still registered with %s", c.id)
 		}
 		c.mu.Unlock()
+	}
+}
+
+// deregisterAndBack is what an operator does who has work to do.
+func (w *edcWorld) deregisterAndBack(t *testing.T, c *connector) {
+	t.Helper()
+	command := func(args ...string) string {
+		t.Helper()
+		code, stdout, stderr := towpath(t, w.host.env, append(append([]string{"controlplanes"}, args...), "-admin", w.host.admin)...)
+		if code != 0 {
+			t.Fatalf("controlplanes %v: %d %s", args, code, stderr)
+		}
+		return stdout
+	}
+	registered := func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.plane != nil
+	}
+	shown := regexp.MustCompile(`(?m)^` + c.id + ` +default +edc +file +- +registered +` + regexp.QuoteMeta(c.control()))
+	if list := command("list"); !shown.MatchString(list) || !regexp.MustCompile(`(?m)^e2e +default +dps `).MatchString(list) {
+		t.Errorf("the control planes are listed as\n%s", list)
+	}
+	if said := command("deregister", c.id); registered() || !strings.Contains(said, "deregistered") {
+		t.Errorf("%q, and it is registered: %v", said, registered())
+	}
+	if said := command("register", c.id); !registered() || !strings.Contains(said, ": registered") {
+		t.Errorf("%q, and it is registered: %v", said, registered())
 	}
 }
 
@@ -373,7 +404,7 @@ func tellEDCPrepareSlowly(t *testing.T, w *edcWorld, c *connector) {
 	}
 	to := map[string]string{}
 	for name, value := range p.await("PROVISIONED").given {
-		to[strings.TrimPrefix(name, edcNames)] = value
+		to[strings.TrimPrefix(name, edcVocabulary)] = value
 	}
 	if to["type"] != "HttpData" {
 		t.Errorf("%v", to)

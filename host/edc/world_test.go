@@ -92,8 +92,11 @@ func (w *world) flow(id string) *flow.Flow {
 type catalog struct{}
 
 func (catalog) Profile(name string) (flow.Profile, bool) {
-	dest, flowType, _ := split(name)
+	dest, flowType, response := split(name)
 	p := flow.Profile{Name: name, Direction: flow.Direction(strings.ToLower(flowType)), Type: dest}
+	if response != "" {
+		p.Response = &flow.ResponseProfile{EndpointType: response}
+	}
 	return p, flowType != "" && (dest == httpData || dest == "File")
 }
 
@@ -158,6 +161,9 @@ func (e *tokens) Issue(_ context.Context, f *flow.Flow) (sdk.DataAddress, error)
 func (e *tokens) IssueResponse(_ context.Context, f *flow.Flow) (sdk.DataAddress, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.fail != nil {
+		return sdk.DataAddress{}, e.fail
+	}
 	e.issued++
 	token := fmt.Sprint("token-", e.issued)
 	e.live[token] = f.Key

@@ -60,7 +60,10 @@ func (e *Engine) leave(ctx context.Context, l *live, f *Flow, c Create) (Status,
 
 // startedBy says what is wrong with a message that is to start the flow again: it has to be the one that created it, as far as that says
 // what the flow is about.
-func (f *Flow) startedBy(c *Create) error {
+func (f *Flow) startedBy(op Signal, c *Create) error {
+	if op == SignalPrepare && f.Role != Consumer {
+		return &RequestError{Field: "dataFlowId", Message: "is in use"}
+	}
 	for _, same := range []struct{ field, is, was string }{
 		{"profile", c.Profile, f.Profile},
 		{"datasetId", c.DatasetID, f.DatasetID},

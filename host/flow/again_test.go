@@ -119,6 +119,9 @@ func TestAStartAgainIsForTheSameFlow(t *testing.T) {
 			t.Errorf("another %s: %v", name, err)
 		}
 	}
+	if _, err := w.Prepare(bg, unnamed("f", "pull")); !errors.As(err, new(*flow.RequestError)) {
+		t.Errorf("a provider's flow is prepared: %v", err)
+	}
 	m := about("f")
 	m.ControlPlane = "other"
 	if _, err := w.Again(bg, m, nil); !errors.Is(err, flow.ErrNotFound) {

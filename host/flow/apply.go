@@ -63,7 +63,7 @@ func examine(tx Tx, op Signal, m Message, c *Create) (f *Flow, answered *Status,
 	}
 	moves := op
 	if c != nil && c.Again {
-		if err := f.startedBy(c); err != nil {
+		if err := f.startedBy(op, c); err != nil {
 			return nil, nil, nil, err
 		}
 		moves = SignalAgain
@@ -313,8 +313,8 @@ func (e *Engine) takeAddress(ctx context.Context, f *Flow, a *sdk.DataAddress, s
 
 // takeResponse takes over the address of the response channel that the provider of a push has opened.
 func (f *Flow) takeResponse(p Profile, a sdk.DataAddress) error {
-	if !p.AllowHTTP && isPlainHTTP(a.Get(responseEndpoint)) {
-		return &RequestError{Field: "dataAddress.endpointProperties", Message: responseEndpoint + " must be https"}
+	if err := p.checkResponse(a); err != nil {
+		return err
 	}
 	f.respond(func(r *Response) { r.Remote = &a })
 	return nil

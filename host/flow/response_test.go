@@ -92,6 +92,22 @@ func TestResponseChannelFollowsTheState(t *testing.T) {
 	}
 }
 
+// A message that comes before the flow has started finds the channel closed.
+func TestResponseChannelOpensWithStarted(t *testing.T) {
+	w := newWorld(t)
+	w.checker.setSlow(make(chan struct{}))
+	c := create("f", "response/push")
+	c.DatasetID = "async"
+	if s := must(t)(w.Start(bg, c)); s.State != flow.Starting {
+		t.Fatal(s.State)
+	}
+	if got := w.open("f"); got != "STARTING" {
+		t.Errorf("a message meets %s", got)
+	}
+	w.checker.release()
+	w.eventually("it opens", func() bool { return w.open("f") == "open" })
+}
+
 // live are the addresses with tokens of a flow, none if there is no flow.
 func (w *world) live(id string) (all []sdk.DataAddress) {
 	f, err := w.store.Flow(bg, key(id))
@@ -436,6 +452,12 @@ func TestConsumerKeepsTheResponseChannel(t *testing.T) {
 	plain.Endpoint, plain.Properties["responseChannel-endpoint"] = "http://there", "http://there"
 	if _, err := w.Started(bg, message("insecure"), plain); !errors.As(err, new(*flow.RequestError)) {
 		t.Errorf("a channel over plain HTTP: %v", err)
+	}
+
+	must(t)(w.Prepare(bg, create("insecure pull", "pull")))
+	plain.Endpoint = "https://there/data"
+	if _, err := w.Started(bg, message("insecure pull"), plain); !errors.As(err, new(*flow.RequestError)) {
+		t.Errorf("a channel over plain HTTP beside data over HTTPS: %v", err)
 	}
 
 	both := channel(1)

@@ -16,7 +16,8 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// Options are what a Handler needs. All but Responses, Renewal, Proxy, Resume, Digests, Limits, Meter, Access, Registerer and Logger are required.
+// Options are what a Handler needs. All but Responses, Renewal, Proxy, Resume, Digests, Limits, Meter, Access, Registerer and Logger are
+// required.
 type Options struct {
 	Flows flow.Service
 	// Responses are the response channels of flows. nil: none has one.
