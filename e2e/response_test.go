@@ -57,12 +57,12 @@ func channelOf(t *testing.T, a *dataAddress, only bool) channel {
 	}
 	c := channel{t: t}
 	for _, p := range a.EndpointProperties {
-		switch name := strings.TrimPrefix(p.Name, edcNames); {
-		case p.Name == edcNames+"responseChannel-endpoint":
+		switch name := strings.TrimPrefix(p.Name, edcVocabulary); {
+		case p.Name == edcVocabulary+"responseChannel-endpoint":
 			c.endpoint = p.Value
-		case p.Name == edcNames+"responseChannel-endpointType":
+		case p.Name == edcVocabulary+"responseChannel-endpointType":
 			c.typ = p.Value
-		case p.Name == edcNames+"responseChannel-authorization":
+		case p.Name == edcVocabulary+"responseChannel-authorization":
 			c.access = p.Value
 		case only && !strings.HasPrefix(name, "responseChannel-") && name != "endpoint":
 			t.Errorf("the address also has %s", p.Name)
@@ -282,9 +282,9 @@ func TestAnswersThroughATopic(t *testing.T) {
 	topic := ""
 	for _, p := range started.DataAddress.EndpointProperties {
 		switch p.Name {
-		case edcNames + "responseChannel-topic":
+		case edcVocabulary + "responseChannel-topic":
 			topic = p.Value
-		case edcNames + "responseChannel-endpointType":
+		case edcVocabulary + "responseChannel-endpointType":
 			if p.Value != "Kafka" {
 				t.Errorf("endpointType %s", p.Value)
 			}

@@ -8,6 +8,7 @@
 //
 //	GET, HEAD  /flows/{id}                 the part, if there is one; otherwise the list of parts
 //	GET, HEAD  /flows/{id}/parts/{name}    one part
+//	any        /flows/{id}{path}           of a flow that is proxied: what the server behind its source answers
 //	PUT, POST  /ingest/{id}/{name}         takes one part
 //	POST       /ingest/{id}                takes one part named by Content-Disposition, or several as multipart
 //	HEAD, PATCH, DELETE  /ingest/{id}/{name}?upload={upload}  asks for, goes on with, or gives up an upload that was begun
@@ -37,6 +38,25 @@
 // An answer whose length is announced never has all its bytes before the source has vouched for them, and an answer of unknown length
 // never ends properly before that: a source that fails, a flow that is suspended, or content that is not what its digest says, cut
 // the connection. Whoever reads to the proper end has the whole part.
+//
+// A failure of the source is 404 if there is no such data, 503 with Retry-After if trying again can help, and otherwise 502, with a word of
+// what is wrong.
+//
+// # Proxy
+//
+// A flow is proxied if its source's type hands requests on and its address has one of proxyMethod, proxyPath, proxyQueryParams and proxyBody.
+// Then all requests below its path go to the server: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS. What the address does not let through is
+// not handed on: another method than GET, that of the address, and HEAD beside GET, is 405, a path 404, and a body 400; a query is left out.
+// Path and query are handed on as they are escaped; bytes that have to be escaped in a URL and are not, are escaped. An element of a path that is
+// "." or ".." in any disguise is 400. Header fields go by a list, which an operator extends: those of content and its negotiation, of
+// conditions and ranges, of caches and of traces. Credentials never go. Bodies go as they come, both ways at the same time, whatever their
+// encoding; a client that expects 100 gets it when all else is in order.
+//
+// What comes back is the server's: status, fields, body and trailer. Redirects are for the client to follow. Left out are fields about the
+// connection, and those that would be taken to be of this host: Set-Cookie (unless an operator says otherwise), Alt-Svc,
+// Strict-Transport-Security, Clear-Site-Data. Problems of this host are told from the server's by their type, urn:towpath:problem:...;
+// 502 and 504 are that the server cannot be reached, or does not begin its answer in time. If the server dies in the middle of it, the answer is
+// broken off. Nothing is recorded of parts; the bytes count, both ways, for limits, and for the allowance of the token.
 //
 // # Ingest
 //

@@ -48,6 +48,7 @@ type exchange struct {
 	interrupted bool
 	readStopped bool // before the body was read to its end
 	readWhole   bool
+	unhurried   bool // the body may take its time
 }
 
 func newExchange(w http.ResponseWriter, r *http.Request, idle time.Duration, m *metrics) *exchange {
@@ -232,8 +233,20 @@ func (x *exchange) startReading() error {
 	if x.readStopped {
 		return badRequest.because("the body is no longer read")
 	}
-	x.connection.SetReadDeadline(time.Now().Add(x.idle))
+	if !x.unhurried {
+		x.connection.SetReadDeadline(time.Now().Add(x.idle))
+	}
 	return nil
+}
+
+// unhurry lets the client be silent for as long as it takes the answer.
+func (x *exchange) unhurry() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.readStopped && !x.readWhole {
+		x.unhurried = true
+		x.connection.SetReadDeadline(time.Time{})
+	}
 }
 
 // pauseReading lifts the deadline: it would end the stream in HTTP/2 while we wait for the sink, and in HTTP/1 hit the server's own

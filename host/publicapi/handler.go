@@ -178,6 +178,9 @@ func (h *Handler) serveInside(x *exchange) error {
 		return err
 	}
 	defer s.leave()
+	if x.route.operation.reads() && h.proxies(s.flow) {
+		x.route.operation, x.route.name = proxyFlow, ""
+	}
 	if err = h.admit(x, s); err != nil {
 		s.leave()
 		return s.explain(err)
@@ -210,6 +213,8 @@ type answer struct {
 // perform returns a nil answer if it has written one itself.
 func (h *Handler) perform(x *exchange, s *stay) (*answer, error) {
 	switch x.route.operation {
+	case proxyFlow:
+		return nil, h.proxy(x, s)
 	case pullFlow, pullPart, belowFlow:
 		return nil, h.read(x, s)
 	case ingestFlow, ingestPart, uploadPart, respondFlow, respondPart:

@@ -37,20 +37,6 @@ func (h *Handler) proxies(f *flow.Flow) bool {
 	return sdk.ProxyFlagsOf(f.Local).Any() && h.Proxy.Proxies != nil && h.Proxy.Proxies(f.Local.Type)
 }
 
-// read answers a request for data: with what a server says to it, or with parts.
-func (h *Handler) read(x *exchange, s *stay) error {
-	switch {
-	case h.proxies(s.flow):
-		x.route.operation = proxyFlow
-		return h.proxy(x, s)
-	case x.route.operation == belowFlow:
-		return notFound.because("nothing has this path")
-	case !slices.Contains(methods[x.route.operation], x.r.Method):
-		return wrongMethod.because("%s is not for this path", x.r.Method).with("Allow", allowed(x.route.operation))
-	}
-	return h.pull(x, s)
-}
-
 // proxy hands a request on, and answers with what comes back.
 func (h *Handler) proxy(x *exchange, s *stay) error {
 	data, err := h.Source(s.flow.Local.Type)
@@ -218,6 +204,7 @@ func (p *proxied) answer(rd *reading, begin *sdk.PartBegin) error {
 	if err := begins(status); err != nil {
 		return err
 	}
+	p.unhurry()
 	trailer, err := p.copyBody(rd, length)
 	for name, values := range p.handler.back(trailer) {
 		p.header()[http.TrailerPrefix+name] = values

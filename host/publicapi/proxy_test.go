@@ -2,6 +2,7 @@ package publicapi
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -345,6 +346,23 @@ func TestProxyAnswersEarly(t *testing.T) {
 	})
 }
 
+// Whoever decides about requests knows those that are handed on, and sees the path that is.
+func TestProxyAccess(t *testing.T) {
+	var asked AccessRequest
+	w := newWorld(t, func(w *world, o *Options) {
+		useProxy(w, o)
+		o.Access = func(_ context.Context, r AccessRequest) error {
+			asked = r
+			return &AccessDenied{"not today"}
+		}
+	})
+	a := w.proxied(func(http.ResponseWriter, *http.Request) { t.Error("the server was reached") })
+	w.do(a, a.Endpoint+"/parts/a%2Fb?x=%20", request{method: "PUT"}).wantStatus(t, http.StatusForbidden)
+	if got := [...]string{asked.Operation, asked.Method, asked.Path, asked.Query, asked.Part}; got != [...]string{"proxy", "PUT", "/flows/f/parts/a%2Fb", "x=%20", ""} {
+		t.Errorf("asked about %q", got)
+	}
+}
+
 func TestProxyExpectsContinue(t *testing.T) {
 	w := newWorld(t, useProxy)
 	a := w.proxied(echoes)
@@ -381,6 +399,7 @@ func TestProxyFailures(t *testing.T) {
 	w.get(slow, nil).wantStatus(t, http.StatusGatewayTimeout)
 	w.do(slow, slow.Endpoint, request{method: "POST", body: strings.NewReader("x")}).wantStatus(t, http.StatusGatewayTimeout)
 	close(release)
+	w = newWorld(t, useProxy)
 	nobody := w.add(flow.Flow{Key: key("g"), Role: flow.Provider, Direction: flow.Pull, Local: sdktest.ProxyAddress("http://127.0.0.1:1")})
 	w.get(nobody, nil).wantStatus(t, http.StatusBadGateway)
 	w.source = scripted(func(sdk.ReadOpen) ([]sdk.Frame, error) {
@@ -388,6 +407,50 @@ func TestProxyFailures(t *testing.T) {
 	})
 	w.get(nobody, nil).wantStatus(t, http.StatusBadGateway) // a part without a response
 }
+
+// deadlines is a connection that keeps the deadline of reads.
+type deadlines struct {
+	http.ResponseWriter
+	read time.Time
+}
+
+func (d *deadlines) SetReadDeadline(at time.Time) error {
+	d.read = at
+	return nil
+}
+
+func (d *deadlines) SetWriteDeadline(time.Time) error { return nil }
+
+// A client has the idle timeout for each piece of its body, and all the time it wants once it is answered.
+func TestProxyIsUnhurried(t *testing.T) {
+	d := &deadlines{ResponseWriter: httptest.NewRecorder()}
+	m, err := newMetrics(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var during time.Time
+	body := readFunc(func(p []byte) (int, error) {
+		during = d.read
+		return 1, nil
+	})
+	x := newExchange(d, httptest.NewRequest("POST", "/", body), time.Minute, m)
+	piece := make([]byte, 8)
+	if _, err := x.readPiece(piece); err != nil || during.IsZero() {
+		t.Errorf("%v, deadline %v", err, during)
+	}
+	x.unhurry()
+	if _, err := x.readPiece(piece); err != nil || !during.IsZero() {
+		t.Errorf("%v, deadline %v", err, during)
+	}
+	x.stopReading()
+	if d.read != past {
+		t.Errorf("deadline %v of a body that is not wanted", d.read)
+	}
+}
+
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestProxyLimits(t *testing.T) {
 	w := newWorld(t, func(w *world, o *Options) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +26,17 @@ type pull struct {
 	stay    *stay
 	source  source
 	trails  bool // the answer's digest comes behind it
+}
+
+// read answers a request for data, if it is one for what is not proxied.
+func (h *Handler) read(x *exchange, s *stay) error {
+	switch operation := x.route.operation; {
+	case operation == belowFlow:
+		return notFound.because("nothing has this path")
+	case !slices.Contains(methods[operation], x.r.Method):
+		return wrongMethod.because("%s is not for this path", x.r.Method).with("Allow", allowed(operation))
+	}
+	return h.pull(x, s)
 }
 
 // pull answers with a part, with several, or with their list.

@@ -75,7 +75,7 @@ func allowed(o operation) string { return strings.Join(methods[o], ", ") }
 
 // controls reports whether a request is about an upload, rather than bringing some of it.
 func (r route) controls(method string) bool {
-	return method == http.MethodOptions || r.operation == uploadPart && method != http.MethodPatch
+	return method == http.MethodOptions && !r.operation.reads() || r.operation == uploadPart && method != http.MethodPatch
 }
 
 // routeOf returns what a request is about.
@@ -90,20 +90,6 @@ func (h *Handler) routeOf(r *http.Request) (route, bool) {
 		to.below = behind(path, to.depth)
 	}
 	return to, ok
-}
-
-// responds reports whether the operation is about the flow's response channel.
-func (o operation) responds() bool { return o == respondFlow || o == respondPart }
-
-// names reports whether the path has the name of the part that the request brings.
-func (o operation) names() bool { return o == ingestPart || o == respondPart }
-
-// element is the first of the path at which the flow takes parts.
-func (o operation) element() string {
-	if o.responds() {
-		return responseElement
-	}
-	return ingestElement
 }
 
 // escapedPath returns the path of a request to the byte: what net/url makes of one is not, if some of it should have been escaped and is
@@ -132,6 +118,20 @@ func behind(path string, elements int) string {
 		path = path[at+1:]
 	}
 	return path
+}
+
+// responds reports whether the operation is about the flow's response channel.
+func (o operation) responds() bool { return o == respondFlow || o == respondPart }
+
+// names reports whether the path has the name of the part that the request brings.
+func (o operation) names() bool { return o == ingestPart || o == respondPart }
+
+// element is the first of the path at which the flow takes parts.
+func (o operation) element() string {
+	if o.responds() {
+		return responseElement
+	}
+	return ingestElement
 }
 
 // reads reports whether the operation gives data away, rather than taking it.

@@ -38,6 +38,10 @@ func schemaFields(t *trial) error {
 		if err := checkSchema(fmt.Sprintf("source type %q", typ.Type), typ.Address, false); err != nil {
 			return err
 		}
+		if typ.Proxies && !slices.ContainsFunc(typ.Address.GetFields(), letsThrough) {
+			return fmt.Errorf("source type %q: proxies, but no property lets a request through: declare proxyMethod, proxyPath, proxyQueryParams or proxyBody",
+				typ.Type)
+		}
 	}
 	for _, typ := range t.description.SinkTypes {
 		if err := checkSchema(fmt.Sprintf("sink type %q", typ.Type), typ.Address, false); err != nil {
@@ -45,6 +49,10 @@ func schemaFields(t *trial) error {
 		}
 	}
 	return nil
+}
+
+func letsThrough(f *pluginv1.Field) bool {
+	return slices.Contains([]string{"proxyMethod", "proxyPath", "proxyQueryParams", "proxyBody"}, f.Name)
 }
 
 func checkSchema(where string, p *pluginv1.Schema, configuration bool) error {

@@ -124,7 +124,7 @@ func TestProxiedRequestsThatAreRefused(t *testing.T) {
 	p := newTestPlugin(t, loopback())
 	a := edc(server.URL+"/base", "proxyPath", "true", "proxyMethod", "true")
 	for _, r := range []sdk.ProxyRequest{
-		{Path: "../admin"}, {Path: "a/%2e%2e/b"}, {Path: `a\..\b`}, {Path: "a/%2E"}, {Path: "%zz"}, {Path: "..%2fadmin"}, {Path: "a%5c..%5cb"},
+		{Path: "../admin"}, {Path: "a/%2e%2e/b"}, {Path: `a\..\b`}, {Path: "a/%2E"}, {Path: "%zz"}, {Path: "..%2fadmin"}, {Path: "a%5c..%5cb"}, {Path: "a/..;b/c"}, {Path: ".%3Bx"},
 		{Method: "CONNECT"}, {Method: "TRACE"}, {Method: "GE T"}, {Method: "G\r\nX"},
 	} {
 		_, err := readAll(t.Context(), p, sdk.ReadRequest{Address: a, Request: &r})

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"maps"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
 	"slices"
@@ -27,13 +30,45 @@ func (s *source) proxy(ctx context.Context, req sdk.ReadRequest, yield func(sdk.
 	if err := checkHost(s.env.reader.policy, t.url, baseField(req.Address)); err != nil {
 		return err
 	}
-	resp, err := s.env.proxy.send(ctx, t.proxied(req.Address, p))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	resp, err := s.env.proxy.send(closing(ctx, p.Body), t.proxied(req.Address, p))
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	yield(answerOf(resp), nil)
 	return nil
+}
+
+// closing has a body closed when the connection ends that it is sent on: until then the transport waits for more of it, although nobody
+// would read it.
+func closing(ctx context.Context, body io.ReadCloser) context.Context {
+	if body == nil {
+		return ctx
+	}
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		c, ok := underlying(info.Conn)
+		if !ok {
+			return
+		}
+		go func() {
+			select {
+			case <-c.heard:
+				body.Close()
+			case <-ctx.Done():
+			}
+		}()
+	}})
+}
+
+// underlying is the connection that TLS, if there is any, goes over.
+func underlying(c net.Conn) (*conn, bool) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	plain, ok := c.(*conn)
+	return plain, ok
 }
 
 // take takes over from a counterparty's request where it goes to.

@@ -8,6 +8,7 @@ listen "signaling" {
 }
 
 listen "public" {
+  proxy_headers = ["x-tenant", "X-App-*", "Set-Cookie"]
   address = ":8443"
   url     = "https://data.example.com/public/"
 }
