@@ -390,6 +390,26 @@ profile "HttpData-PULL" {
 #:   provision = "Kafka" # the sink's type
 #: }
 
+# With a response channel: the consumer is given a second address, with a token of its own, for what it has to say about the data. It is
+# open while a flow is STARTED, and what comes on it is written to the response sink of the dataset. EDC's names of the form
+# HttpData-PUSH-HttpData have one by themselves.
+profile "HttpData-PUSH" {
+  type = "HttpData"
+  response {
+    type          = "HttpData" # begins with http: messages come to the public API. Any other is a plugin's, as with provision
+    endpoint_type = "HttpData" # of the channel, as the consumer is told. Default: the type
+    linger        = "30s"      # how long a push that has sent everything waits with its completion, and the channel stays open. Default: 0
+  }
+}
+
+# A channel that a plugin carries: its sink makes a topic, a queue or the like for each flow, and its source reads what is sent there.
+#: profile "telemetry-push" {
+#:   type = "HttpData"
+#:   response {
+#:     provision = "Kafka"
+#:   }
+#: }
+
 # A dataset that we provide from its source, or consume into its sink, or both. The label is the datasetId in messages. The labels
 # in it are types of address that a plugin offers; the attributes are the properties of that type.
 dataset "measurements" {
@@ -410,6 +430,12 @@ dataset "measurements" {
   sink "File" {
     path      = "measurements"
     collision = "rename" # or "replace", or "fail", which is the default
+  }
+
+  # When we provide it: what comes back on the response channel of a profile that has one.
+  response "File" {
+    path      = "answers"
+    collision = "rename"
   }
 
   # What its flows together may move, all together. Default: what limits below says

@@ -22,6 +22,12 @@ profile "HttpData-PULL" {}
 profile "HttpData-PUSH" {
   allow_http = true
 }
+
+profile "HttpData-PULL-HttpData" {}
+
+profile "HttpData-PUSH-HttpData" {
+  allow_http = true
+}
 `
 
 // edcWorld is where an EDC story plays: a data plane, connectors of all dialects that it serves at once, beside its control plane that speaks
@@ -134,6 +140,8 @@ var edcStories = []edcStory{
 	{"start that comes twice", nil, tellEDCStartTwice},
 	{"prepare", func(d dialect) bool { return d.provisions }, tellEDCPrepare},
 	{"prepare that takes its time", func(d dialect) bool { return d.provisions }, tellEDCPrepareSlowly},
+	{"pull with answers", func(d dialect) bool { return d.destination }, tellEDCAnsweredPull},
+	{"push with answers", func(d dialect) bool { return d.destination }, tellEDCAnsweredPush},
 	{"Tractus-X's renewal", func(d dialect) bool { return d.tractusX }, tellTractusXRenewal},
 }
 
@@ -205,7 +213,8 @@ func tellEDCRegistration(t *testing.T, w *edcWorld, c *connector) {
 	if want := w.host.signaling + "/edc/" + c.id + "/v1/dataflows"; p.URL != want || p.ID != "e2e" {
 		t.Errorf("%s at %s, want %s", p.ID, p.URL, want)
 	}
-	if !slices.Equal(p.TransferTypes, []string{"HttpData-PULL", "HttpData-PUSH"}) || !slices.Equal(p.ProvisionTypes, []string{"HttpData"}) {
+	if !slices.Equal(p.TransferTypes, []string{"HttpData-PULL", "HttpData-PULL-HttpData", "HttpData-PUSH", "HttpData-PUSH-HttpData"}) ||
+		!slices.Equal(p.ProvisionTypes, []string{"HttpData"}) {
 		t.Errorf("transfer types %v, provision types %v", p.TransferTypes, p.ProvisionTypes)
 	}
 	for _, kind := range []string{"AmazonS3", "File", "HttpData", "Kafka"} {
@@ -404,7 +413,7 @@ func tellEDCPrepareSlowly(t *testing.T, w *edcWorld, c *connector) {
 	}
 	to := map[string]string{}
 	for name, value := range p.await("PROVISIONED").given {
-		to[strings.TrimPrefix(name, edcNames)] = value
+		to[strings.TrimPrefix(name, edcVocabulary)] = value
 	}
 	if to["type"] != "HttpData" {
 		t.Errorf("%v", to)

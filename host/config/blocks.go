@@ -49,13 +49,16 @@ var (
 	profileSchema = &hcl.BodySchema{
 		Attributes: optional("direction", "endpoint_type", "types", "type", "allow_http", "strict", "mode", "renewal", "provision", "weight",
 			"dataset_in_message"),
+		Blocks: []hcl.BlockHeaderSchema{{Type: "response"}},
 	}
+	responseSchema = &hcl.BodySchema{Attributes: optional("type", "endpoint_type", "provision", "linger")}
 
 	datasetSchema = &hcl.BodySchema{
 		Attributes: optional("participant_context", "mode"),
 		Blocks: []hcl.BlockHeaderSchema{
 			{Type: "source", LabelNames: []string{"type"}},
 			{Type: "sink", LabelNames: []string{"type"}},
+			{Type: "response", LabelNames: []string{"type"}},
 			{Type: "limits"},
 		},
 	}

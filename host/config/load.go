@@ -262,6 +262,10 @@ func (l *loader) profile(b *hcl.Block) Profile {
 	}
 	set(f, "weight", &p.Weight, weight)
 	l.strictness(f, &p)
+	p.Response = responseOf(name, f.header)
+	if r := f.single("response"); r != nil {
+		p.Response = l.response(r, p)
+	}
 	return p
 }
 
@@ -303,6 +307,12 @@ func (l *loader) dataset(b *hcl.Block) Dataset {
 	}
 	if s := f.single("sink"); s != nil {
 		d.Sink = l.address(s)
+	}
+	if r := f.single("response"); r != nil {
+		d.Response = l.address(r)
+		if f.valid && d.Source.Range.Filename == "" {
+			l.report(r.DefRange, "Response without a source", "Who provides a dataset has its response channel, so it needs a source as well.")
+		}
 	}
 	l.ownLimits(f, &d.Limits)
 	if f.valid && !slices.ContainsFunc(f.blocks, func(b *hcl.Block) bool { return b.Type != "limits" }) {

@@ -147,7 +147,7 @@ func TestReferenceShowsEverything(t *testing.T) {
 	schemas := []*hcl.BodySchema{
 		rootSchema, dataPlaneSchema, tlsSchema, storeSchema, pluginsSchema, pluginSchema, profileSchema, datasetSchema, controlPlaneSchema,
 		clientTLSSchema, registrationSchema, participantContextSchema, signalingSchema, outboundSchema, tokenSchema, transferSchema,
-		retrySchema, watchdogSchema, limitsSchema, ownLimitsSchema, telemetrySchema,
+		retrySchema, watchdogSchema, responseSchema, limitsSchema, ownLimitsSchema, telemetrySchema,
 	}
 	schemas = slices.AppendSeq(schemas, maps.Values(limitSchemas))
 	schemas = slices.AppendSeq(schemas, maps.Values(listenSchemas))

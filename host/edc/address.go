@@ -160,9 +160,16 @@ func encodeAddress(a *sdk.DataAddress, dspace string) *dataAddress {
 // issued is an address that this data plane has made, as EDC's connectors want it. One whose type is not the profile's name is left as the
 // operator or a plugin wants it. Otherwise what is read from the public API has the type that EDC's own data planes give it, and where a
 // counterparty writes is an address of the type that its data plane writes to, by HTTP.
+// The endpoint of a response channel is not one for data: where a counterparty is given nothing else, it gets no more than the properties of
+// the channel.
 func issued(profile func(string) (flow.Profile, bool), a *sdk.DataAddress) *sdk.DataAddress {
 	if a == nil || a.Endpoint == "" || profile == nil {
 		return a
+	}
+	if a.Endpoint == a.Get(responseChannel+"-endpoint") {
+		out := a.Clone()
+		out.Endpoint = ""
+		return &out
 	}
 	p, ok := profile(a.Type)
 	if !ok {

@@ -154,6 +154,19 @@ func (e *tokens) Issue(_ context.Context, f *flow.Flow) (sdk.DataAddress, error)
 		Properties: map[string]string{"authorization": token, "authType": "bearer"}}, nil
 }
 
+func (e *tokens) IssueResponse(_ context.Context, f *flow.Flow) (sdk.DataAddress, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.fail != nil {
+		return sdk.DataAddress{}, e.fail
+	}
+	e.issued++
+	token := fmt.Sprint("token-", e.issued)
+	e.live[token] = f.Key
+	return sdk.DataAddress{Type: "HttpData", Endpoint: "https://dp.example/responses/" + f.ID,
+		Properties: map[string]string{"authorization": token, "authType": "bearer"}}, nil
+}
+
 func (e *tokens) Revoke(_ context.Context, key flow.Key) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -119,17 +119,24 @@ func (e *Engine) Resume(ctx context.Context, m Message, address *sdk.DataAddress
 }
 
 // reissue has a flow that is to go on take the counterparty's address, if there is one, and makes the one to hand out.
-func (e *Engine) reissue(ctx context.Context, f *Flow, address *sdk.DataAddress) (err error) {
+func (e *Engine) reissue(ctx context.Context, f *Flow, address *sdk.DataAddress) error {
 	if err := e.takeAddress(ctx, f, address, false); err != nil {
 		return err
 	}
 	f.Redelivery = true
-	f.Issued, err = e.issue(ctx, f)
+	given, err := e.offer(ctx, f)
+	if err != nil && f.opensResponse() { // half of it may be there
+		err = errors.Join(err, e.Endpoint.Revoke(context.WithoutCancel(ctx), f.Key))
+	}
+	f.give(given)
 	return err
 }
 
 func resumed(_ Tx, f *Flow) error {
 	f.recovered()
+	if f.opensResponse() {
+		f.respond(func(r *Response) { r.Fault = "" })
+	}
 	f.Resumed, f.Reason = true, ""
 	return nil
 }
@@ -137,7 +144,8 @@ func resumed(_ Tx, f *Flow) error {
 // Suspend stops a flow until Resume.
 func (e *Engine) Suspend(ctx context.Context, m Message, reason string) (Status, error) {
 	return e.apply(ctx, SignalSuspend, m, nil, func(_ Tx, f *Flow) error {
-		f.Reason, f.Issued = reason, nil
+		f.Reason = reason
+		f.withdraw()
 		return nil
 	})
 }
@@ -145,7 +153,8 @@ func (e *Engine) Suspend(ctx context.Context, m Message, reason string) (Status,
 // Terminate ends a flow for good. Callbacks that were not delivered are withdrawn.
 func (e *Engine) Terminate(ctx context.Context, m Message, reason string) (Status, error) {
 	return e.apply(ctx, SignalTerminate, m, nil, func(tx Tx, f *Flow) error {
-		f.Reason, f.Issued, f.Leftover = reason, nil, true
+		f.Reason, f.Leftover = reason, true
+		f.withdraw()
 		return tx.CancelCallbacks()
 	})
 }
@@ -153,7 +162,8 @@ func (e *Engine) Terminate(ctx context.Context, m Message, reason string) (Statu
 // Completed ends a flow whose counterparty has everything.
 func (e *Engine) Completed(ctx context.Context, m Message) (Status, error) {
 	return e.apply(ctx, SignalCompleted, m, nil, func(tx Tx, f *Flow) error {
-		f.Issued, f.Leftover = nil, true
+		f.Leftover = true
+		f.withdraw()
 		return tx.CancelCallbacks()
 	})
 }
@@ -224,7 +234,7 @@ func (e *Engine) move(ctx context.Context, l *live, f *Flow, op Signal, m Messag
 		return remember(tx, m, op, status, "")
 	})
 	if err != nil {
-		if issues(op) && f.Serves() { // the new token has nobody who knows it, but it works
+		if issues(op) && (f.Serves() || f.opensResponse()) { // the new token has nobody who knows it, but it works
 			err = errors.Join(err, e.Endpoint.Revoke(context.WithoutCancel(ctx), m.Key))
 		}
 		return Status{}, err
@@ -243,6 +253,7 @@ func (f *Flow) refresh(tx Tx, takes bool) error {
 	f.Checkpoint, f.Totals, f.Digest = now.Checkpoint, now.Totals, now.Digest
 	f.Fault, f.FaultPart, f.Reported = now.Fault, now.FaultPart, now.Reported
 	f.NextIndex, f.Sealed = now.NextIndex, now.Sealed
+	f.refreshResponse(now.Response)
 	if !takes {
 		f.Remote, f.RemoteSince, f.RenewalFault, f.RenewalRefused = now.Remote, now.RemoteSince, now.RenewalFault, now.RenewalRefused
 	}
@@ -276,10 +287,16 @@ func (e *Engine) takeAddress(ctx context.Context, f *Flow, a *sdk.DataAddress, s
 		return &RequestError{Field: "profile", Message: fmt.Sprintf("%q is not supported any more", f.Profile)}
 	}
 	if !f.uses() {
+		if f.Role == Consumer && a != nil && hasResponse(*a) {
+			return f.takeResponse(p, *a)
+		}
 		if started && a != nil && p.Strict {
 			return &RequestError{Field: "dataAddress", Message: "must be absent: for push, the consumer's data plane makes the address"}
 		}
 		return nil // on resume, a control plane may give us our own address back
+	}
+	if f.Role == Provider && a != nil && onlyResponse(*a) {
+		a = nil // ours: a control plane gives back what start was answered with
 	}
 	if a == nil {
 		if f.Remote == nil && p.Strict {
@@ -291,6 +308,15 @@ func (e *Engine) takeAddress(ctx context.Context, f *Flow, a *sdk.DataAddress, s
 		return err
 	}
 	f.Remote, f.RemoteSince, f.RenewalFault, f.RenewalRefused = a, e.Clock().UTC(), "", false
+	return nil
+}
+
+// takeResponse takes over the address of the response channel that the provider of a push has opened.
+func (f *Flow) takeResponse(p Profile, a sdk.DataAddress) error {
+	if !p.AllowHTTP && isPlainHTTP(a.Get(responseEndpoint)) {
+		return &RequestError{Field: "dataAddress.endpointProperties", Message: responseEndpoint + " must be https"}
+	}
+	f.respond(func(r *Response) { r.Remote = &a })
 	return nil
 }
 

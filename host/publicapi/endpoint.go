@@ -30,6 +30,8 @@ type EndpointOptions struct {
 	PublicURL string
 	// EndpointType returns the endpointType of the addresses issued for a profile.
 	EndpointType func(profile string) string
+	// ResponseType returns the endpointType of the response channels of a profile. nil: it is HttpData.
+	ResponseType func(profile string) string
 	Tokens       Tokens
 	// Renewable says whether a flow's tokens can be renewed. They never can if its counterparty is not known by a DID that can be
 	// resolved. nil: none can.
@@ -58,6 +60,9 @@ func NewEndpoint(o EndpointOptions) (*Endpoint, error) {
 		return nil, err
 	case o.EndpointType == nil, o.Tokens == nil:
 		return nil, errors.New("an Endpoint needs EndpointType and Tokens")
+	}
+	if o.ResponseType == nil {
+		o.ResponseType = func(string) string { return "HttpData" }
 	}
 	return &Endpoint{EndpointOptions: o, base: base}, nil
 }
@@ -95,6 +100,30 @@ func (e *Endpoint) Issue(ctx context.Context, f *flow.Flow) (sdk.DataAddress, er
 	if f.Direction == flow.Push {
 		access, first = token.Write, ingestElement
 	}
+	a, err := e.issue(ctx, f, access, first)
+	if err != nil {
+		return sdk.DataAddress{}, err
+	}
+	a.Type = e.EndpointType(f.Profile)
+	if access == token.Write {
+		a.Properties["manifestUrl"] = e.base + flowPath(sealElement, f.Key)
+		if list := digestList(e.Digests); list != "" {
+			a.Properties["digests"] = list
+		}
+	}
+	return a, nil
+}
+
+// IssueResponse returns the address at which the flow's counterparty sends what it has to say about the data, with a new token, and what
+// it takes to renew that under the same conditions.
+func (e *Endpoint) IssueResponse(ctx context.Context, f *flow.Flow) (sdk.DataAddress, error) {
+	a, err := e.issue(ctx, f, token.Respond, responseElement)
+	a.Type = e.ResponseType(f.Profile)
+	return a, err
+}
+
+// issue returns an address without a type below one of the first elements, with a new token for an access.
+func (e *Endpoint) issue(ctx context.Context, f *flow.Flow, access token.Access, first string) (sdk.DataAddress, error) {
 	g := token.Grant{Flow: tokenFlow(f.Key), Access: access}
 	var names func(map[string]string, token.Issued)
 	g.Subject, g.Renewable, names = e.renewal(f)
@@ -109,18 +138,11 @@ func (e *Endpoint) Issue(ctx context.Context, f *flow.Flow) (sdk.DataAddress, er
 		return sdk.DataAddress{}, err
 	}
 	a := sdk.DataAddress{
-		Type:       e.EndpointType(f.Profile),
 		Endpoint:   e.base + flowPath(first, f.Key),
 		Properties: map[string]string{"authorization": issued.Access, "authType": "bearer"},
 	}
 	if issued.Refresh != "" {
 		names(a.Properties, issued)
-	}
-	if access == token.Write {
-		a.Properties["manifestUrl"] = e.base + flowPath(sealElement, f.Key)
-		if list := digestList(e.Digests); list != "" {
-			a.Properties["digests"] = list
-		}
 	}
 	return a, nil
 }

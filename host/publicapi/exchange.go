@@ -171,7 +171,7 @@ func (x *exchange) Read(b []byte) (int, error) {
 	defer x.stay.waitsForSink()
 	n, err := x.r.Body.Read(b)
 	x.pauseReading(err == io.EOF)
-	x.metrics.received(n)
+	x.metrics.received(x.route.operation, n)
 	x.count(n)
 	if over := x.allowance.take(n); over != nil {
 		return 0, over

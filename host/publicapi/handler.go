@@ -16,10 +16,12 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// Options are what a Handler needs. All but Renewal, Resume, Digests, Limits, Meter, Registerer and Logger are required.
+// Options are what a Handler needs. All but Responses, Renewal, Resume, Digests, Limits, Meter, Registerer and Logger are required.
 type Options struct {
-	Flows  flow.Service
-	Tokens Verifier
+	Flows flow.Service
+	// Responses are the response channels of flows. nil: none has one.
+	Responses flow.Service
+	Tokens    Verifier
 	// Source and Sink find what reads or writes the data addresses of a type.
 	Source func(typ string) (sdk.DataSource, error)
 	Sink   func(typ string) (sdk.DataSink, error)
@@ -102,7 +104,7 @@ func algorithms(wanted []sdk.Algorithm) []sdk.Algorithm {
 // ServeHTTP answers one request of a counterparty.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	to, known := routeOf(r)
-	if !known || to.operation == renewTokens && h.Renewal.Tokens == nil {
+	if !known || to.operation == renewTokens && h.Renewal.Tokens == nil || to.operation.responds() && h.Responses == nil {
 		to.operation = noOperation
 	}
 	h.answer(w, r, to, h.serve)
@@ -147,7 +149,7 @@ func (h *Handler) serve(x *exchange) error {
 	}
 	claims, err := h.authorize(x)
 	if err != nil {
-		return err
+		return h.untimely(x, claims, err)
 	}
 	x.allowance, err = h.usage.enter(claims.ID, claims.Expires, !x.route.controls(x.r.Method))
 	if err != nil {
@@ -200,7 +202,7 @@ func (h *Handler) perform(x *exchange, s *stay) (*answer, error) {
 	switch x.route.operation {
 	case pullFlow, pullPart:
 		return nil, h.pull(x, s)
-	case ingestFlow, ingestPart, uploadPart:
+	case ingestFlow, ingestPart, uploadPart, respondFlow, respondPart:
 		return h.ingest(x, s)
 	case seal:
 		return h.seal(x, s)
@@ -211,6 +213,9 @@ func (h *Handler) perform(x *exchange, s *stay) (*answer, error) {
 // refuse answers with the problem that err is. Faults of ours and of plugins are logged, under an id that the answer carries.
 func (h *Handler) refuse(x *exchange, err error) {
 	p := problemOf(err)
+	if x.route.operation.responds() {
+		p = responseProblem(p, err)
+	}
 	if p.Status >= http.StatusInternalServerError && p.err != nil {
 		p.Instance = "urn:uuid:" + uuid.NewString()
 		h.Logger.ErrorContext(x.r.Context(), "request failed",

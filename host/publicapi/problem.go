@@ -22,6 +22,8 @@ type problem struct {
 	// Instance is what the log calls a failure of ours.
 	Instance string     `json:"instance,omitempty"`
 	State    flow.State `json:"state,omitempty"`
+	// Retry says of a message on a response channel whether it is of use to send it again later.
+	Retry *bool `json:"retry,omitempty"`
 	// Stored are the parts of a multipart request that are durable nevertheless.
 	Stored []storedPart `json:"stored,omitempty"`
 	// Differences are the first that a manifest has from what is here; More counts the others.

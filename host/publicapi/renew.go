@@ -88,6 +88,11 @@ func (h *Handler) renewFor(ctx context.Context, key flow.Key, p *proof, r token.
 	}
 	// A flow that stops waits for us, and then revokes what we may have issued.
 	joined, err := h.Flows.Join(ctx, key)
+	if err != nil && h.Responses != nil { // of a push, only the response channel is served
+		if other, failure := h.Responses.Join(ctx, key); failure == nil {
+			joined, err = other, nil
+		}
+	}
 	if err != nil {
 		return i, false, joinRefusal(err)
 	}

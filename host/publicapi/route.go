@@ -37,6 +37,8 @@ const (
 	ingestPart  operation = "ingest-part"
 	uploadPart  operation = "upload"
 	seal        operation = "manifest"
+	respondFlow operation = "respond"
+	respondPart operation = "respond-part"
 	publishKeys operation = "jwks"
 	renewTokens operation = "renew"
 )
@@ -49,6 +51,8 @@ var methods = map[operation][]string{
 	ingestPart:  {http.MethodPut, http.MethodPost, http.MethodOptions, http.MethodHead, http.MethodGet, http.MethodPatch, http.MethodDelete},
 	uploadPart:  {http.MethodHead, http.MethodGet, http.MethodPatch, http.MethodDelete},
 	seal:        {http.MethodPost},
+	respondFlow: {http.MethodPost},
+	respondPart: {http.MethodPut, http.MethodPost},
 	publishKeys: {http.MethodGet, http.MethodHead},
 	renewTokens: {http.MethodPost},
 }
@@ -70,6 +74,20 @@ func routeOf(r *http.Request) (route, bool) {
 	return to, ok
 }
 
+// responds reports whether the operation is about the flow's response channel.
+func (o operation) responds() bool { return o == respondFlow || o == respondPart }
+
+// names reports whether the path has the name of the part that the request brings.
+func (o operation) names() bool { return o == ingestPart || o == respondPart }
+
+// element is the first of the path at which the flow takes parts.
+func (o operation) element() string {
+	if o.responds() {
+		return responseElement
+	}
+	return ingestElement
+}
+
 // reads reports whether the operation gives data away, rather than taking it.
 func (o operation) reads() bool { return o == pullFlow || o == pullPart }
 
@@ -81,6 +99,8 @@ const (
 	partElement    = "parts"
 	ingestElement  = "ingest"
 	sealElement    = "manifests"
+
+	responseElement = "responses"
 )
 
 // parseRoute reads the escaped path of a request.
@@ -119,6 +139,10 @@ func parseFlowRoute(key flow.Key, first string, rest []string) (route, bool) {
 		r.operation, r.name = ingestPart, strings.Join(rest, "/")
 	case first == sealElement && len(rest) == 0:
 		r.operation = seal
+	case first == responseElement && len(rest) == 0:
+		r.operation = respondFlow
+	case first == responseElement:
+		r.operation, r.name = respondPart, strings.Join(rest, "/")
 	default:
 		return route{}, false
 	}

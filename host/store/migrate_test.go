@@ -41,6 +41,37 @@ func TestMigrateFromEveryVersion(t *testing.T) {
 	}
 }
 
+// What can be renewed before a flow has a family for each kind of access can be renewed after.
+func TestMigrationKeepsFamilies(t *testing.T) {
+	steps, err := readMigrations(migrations())
+	if err != nil {
+		t.Fatal(err)
+	}
+	history := fstest.MapFS{}
+	for _, s := range steps[:7] {
+		history[s.name] = &fstest.MapFile{Data: []byte(s.sql)}
+	}
+	conn := newConn(t)
+	if err := migrate(t.Context(), conn, history, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = conn.ExecContext(t.Context(), `INSERT INTO token_families
+		(id, context, flow_id, access, generation, token, token_expires, unused, previous, issued, expires, started)
+		VALUES ('A', 'c', 'f', 'read', 3, 't', 4, 1, 'p', 5, 6, 7)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := migrate(t.Context(), conn, migrations(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	got := ""
+	err = conn.QueryRowContext(t.Context(), `SELECT concat_ws(' ', id, context, flow_id, access, generation, token, token_expires, unused,
+		previous, issued, expires, started) FROM token_families`).Scan(&got)
+	if want := "A c f read 3 t 4 1 p 5 6 7"; got != want || err != nil {
+		t.Errorf("the family is %q, %v; want %q", got, err, want)
+	}
+}
+
 func TestMigrateRefusesABrokenHistory(t *testing.T) {
 	for name, files := range map[string][]string{
 		"a gap":           {"0001_a.sql", "0003_c.sql"},

@@ -77,9 +77,9 @@ func New(cfg Config) (*Authority, error) {
 	return &Authority{cfg: cfg, parser: parser, signed: signed, live: newLive(maxLive)}, nil
 }
 
-// Issue returns a new token. Tokens that were issued before for the flow stop working.
+// Issue returns a new token. Tokens that were issued before for the flow, with the same access, stop working.
 func (a *Authority) Issue(ctx context.Context, g Grant) (Issued, error) {
-	if g.Flow.ID == "" || g.Subject == "" || g.Access != Read && g.Access != Write {
+	if g.Flow.ID == "" || g.Subject == "" || !g.Access.known() {
 		return Issued{}, fmt.Errorf("issue token: grant %+v is incomplete", g)
 	}
 	f := Family{Current: Record{Flow: g.Flow, Access: g.Access}}
@@ -130,8 +130,8 @@ func (a *Authority) issued(f Family, subject string) (issued Issued, err error) 
 }
 
 // Verify returns what a token says if it is good now. The error wraps ErrMalformed, ErrSignature, ErrExpired, ErrRevoked or
-// ErrUnknown; any other is a failure of ours. The first time that a renewed token is found good ends the time of the refresh token that
-// it was renewed with.
+// ErrUnknown; any other is a failure of ours. With ErrRevoked comes what the token says, which is ours. The first time that a renewed
+// token is found good ends the time of the refresh token that it was renewed with.
 func (a *Authority) Verify(ctx context.Context, raw string) (Claims, error) {
 	if len(raw) > maxSize {
 		return Claims{}, fmt.Errorf("%w: %d bytes", ErrMalformed, len(raw))
@@ -153,7 +153,7 @@ func (a *Authority) Verify(ctx context.Context, raw string) (Claims, error) {
 		return Claims{}, fmt.Errorf("verify token: %w", err)
 	}
 	if record.Revoked {
-		return Claims{}, ErrRevoked
+		return c, ErrRevoked
 	}
 	if record.Unused {
 		if err := a.cfg.Store.UseToken(ctx, c.Flow, c.ID); err != nil {
@@ -234,7 +234,7 @@ func (a *Authority) parseWith(p *jwt.Parser, raw string) (Claims, error) {
 	if w.ExpiresAt == nil {
 		w.ExpiresAt = &jwt.NumericDate{Time: Never}
 	}
-	if w.ID == "" || w.Flow == "" || w.IssuedAt == nil || w.Access != Read && w.Access != Write {
+	if w.ID == "" || w.Flow == "" || w.IssuedAt == nil || !w.Access.known() {
 		return Claims{}, fmt.Errorf("%w: a claim is missing", ErrMalformed)
 	}
 	return Claims{

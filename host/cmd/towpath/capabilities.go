@@ -145,12 +145,14 @@ func (c *capabilities) look(now time.Time) (differs bool) {
 
 // serve reports whether a profile can be used, as a provider or as a consumer, with some dataset.
 func (o offered) serve(p flow.Profile, datasets []flow.Dataset) bool {
-	return o.serveFrom(p, datasets, slices.ContainsFunc(datasets, func(d flow.Dataset) bool { return o.sources[d.Source.Type] }))
+	return o.serveFrom(p, datasets, slices.ContainsFunc(datasets, func(d flow.Dataset) bool {
+		return o.sources[d.Source.Type] && o.answers(p, d.Response.Type)
+	}))
 }
 
 // serveCarried reports the same for messages that carry the address of the source.
 func (o offered) serveCarried(p flow.Profile, datasets []flow.Dataset) bool {
-	return o.serveFrom(p, datasets, slices.Contains(slices.Collect(maps.Values(o.sources)), true))
+	return o.serveFrom(p, datasets, some(o.sources) && (p.Response == nil || o.carries(p) && some(o.sinks)))
 }
 
 func (o offered) serveFrom(p flow.Profile, datasets []flow.Dataset, reads bool) bool {
@@ -159,6 +161,21 @@ func (o offered) serveFrom(p flow.Profile, datasets []flow.Dataset, reads bool) 
 	}
 	return reads && handles(o.sinks, p) ||
 		slices.ContainsFunc(datasets, func(d flow.Dataset) bool { return o.sinks[d.Sink.Type] })
+}
+
+// answers reports whether the response channel that a profile asks for can be opened for a dataset with a response sink of a type.
+func (o offered) answers(p flow.Profile, sink string) bool {
+	return p.Response == nil || o.carries(p) && o.sinks[sink]
+}
+
+// carries reports whether something can carry the response channel that a profile asks for.
+func (o offered) carries(p flow.Profile) bool {
+	return p.Response.Provision == "" || o.sinks[p.Response.Provision] && o.sources[p.Response.Provision]
+}
+
+// some reports whether there is a type at all.
+func some(types map[string]bool) bool {
+	return slices.Contains(slices.Collect(maps.Values(types)), true)
 }
 
 // handles reports whether a plugin handles the addresses of a profile's counterparties.

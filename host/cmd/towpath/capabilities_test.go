@@ -13,6 +13,8 @@ import (
 func TestCapabilitiesFollowFromPlugins(t *testing.T) {
 	source := flow.Dataset{ID: "s", Source: sdk.DataAddress{Type: "File"}}
 	sink := flow.Dataset{ID: "t", Sink: sdk.DataAddress{Type: "File"}}
+	answered := flow.Dataset{ID: "u", Source: sdk.DataAddress{Type: "File"}, Response: sdk.DataAddress{Type: "Box"}}
+	back, carried := &flow.ResponseProfile{}, &flow.ResponseProfile{Provision: "Queue"}
 	for name, tc := range map[string]struct {
 		sources, sinks []string
 		datasets       []flow.Dataset
@@ -28,6 +30,11 @@ func TestCapabilitiesFollowFromPlugins(t *testing.T) {
 		"consume by pull, type as in addresses": {[]string{"http-pull"}, nil, nil, flow.Profile{Name: "http-pull", Direction: flow.Pull}, true},
 		"provide for push":                      {[]string{"File"}, []string{"Http"}, []flow.Dataset{source}, flow.Profile{Direction: flow.Push, Type: "Http"}, true},
 		"provide for push without a sink":       {[]string{"File"}, nil, []flow.Dataset{source}, flow.Profile{Direction: flow.Push, Type: "Http"}, false},
+		"be answered":                           {[]string{"File"}, []string{"Box"}, []flow.Dataset{source, answered}, flow.Profile{Direction: flow.Pull, Type: "Http", Response: back}, true},
+		"be answered without a response sink":   {[]string{"File"}, []string{"Box"}, []flow.Dataset{source}, flow.Profile{Direction: flow.Pull, Type: "Http", Response: back}, false},
+		"be answered by a sink that is not":     {[]string{"File"}, nil, []flow.Dataset{answered}, flow.Profile{Direction: flow.Pull, Type: "Http", Response: back}, false},
+		"be answered through a queue":           {[]string{"File", "Queue"}, []string{"Box", "Queue"}, []flow.Dataset{answered}, flow.Profile{Direction: flow.Pull, Type: "Http", Response: carried}, true},
+		"be answered through what nobody reads": {[]string{"File"}, []string{"Box", "Queue"}, []flow.Dataset{answered}, flow.Profile{Direction: flow.Pull, Type: "Http", Response: carried}, false},
 		"consume by push":                       {nil, []string{"File"}, []flow.Dataset{sink}, flow.Profile{Direction: flow.Push, Type: "Http"}, true},
 	} {
 		o, _ := typesOf([]pluginhost.Info{

@@ -49,7 +49,9 @@ func newOperated(t *testing.T) *operated {
 			RemoteSince: time.Now(), RenewalFault: "the counterparty knows no such token", Fault: "the sink\nis\x1b[31m full",
 			Totals: sdk.Totals{Parts: 1, Bytes: 3}},
 		{Key: flow.Key{Context: "default", ID: "f2"}, Role: flow.Provider, Direction: flow.Push, State: flow.Suspended, Profile: "http-push",
-			DatasetID: "orders", ControlPlane: "cp", Reason: "a holiday", Local: sdk.DataAddress{Type: "File"}},
+			DatasetID: "orders", ControlPlane: "cp", Reason: "a holiday", Local: sdk.DataAddress{Type: "File"},
+			Response: &flow.Response{Local: sdk.DataAddress{Type: "File", Properties: map[string]string{"path": "planted-secret"}},
+				Totals: sdk.Totals{Parts: 1, Bytes: 5}, Fault: "response channel: the queue is gone"}},
 		{Key: flow.Key{Context: "alice", ID: "f/1"}, Role: flow.Provider, Direction: flow.Pull, State: flow.Completed, Profile: "http-pull",
 			DatasetID: "parts", ControlPlane: "cp"},
 	} {
@@ -66,6 +68,11 @@ func fill(tx flow.Tx, f *flow.Flow) error {
 	}
 	if _, err := tx.AddPart(flow.Part{Name: "a\tb.csv", Size: 3, Digests: sdk.Digests{sdk.CRC32C: {1, 2, 3, 4}}, Location: "inbox"}); err != nil {
 		return err
+	}
+	if f.Response != nil {
+		if _, err := tx.AddPart(flow.Part{Response: true, Name: "late.json", Size: 5, Location: "answers"}); err != nil {
+			return err
+		}
 	}
 	return tx.Enqueue(flow.Callback{Kind: flow.CallbackErrored, ControlPlane: "cp", State: f.State, Status: flow.CallbackPending, Attempts: 3,
 		Next: tx.Now(), Created: tx.Now(), LastErr: "503 Service Unavailable"})
@@ -148,7 +155,8 @@ func (h *operated) Address(ctx context.Context, key flow.Key) (sdk.DataAddress, 
 		return sdk.DataAddress{}, &flow.StateError{Key: key, State: f.State, Signal: "address"}
 	}
 	return sdk.DataAddress{Type: "HttpData", Endpoint: "https://them.example/f", Properties: map[string]string{
-		"https://w3id.org/edc/v0.0.1/ns/authorization": "Bearer the-token", "authType": "bearer"}}, nil
+		"https://w3id.org/edc/v0.0.1/ns/authorization": "Bearer the-token", "authType": "bearer",
+		"responseChannel-authorization": "the-other-token", "responseChannel-endpoint": "https://them.example/responses/f"}}, nil
 }
 
 func (h *operated) Visit(context.Context, flow.Key) (*flow.Joined, error) { return nil, flow.ErrClosed }
@@ -259,6 +267,7 @@ func TestOperatorsCommands(t *testing.T) {
 		"flows watch f/1 -n 1",
 		"flows watch -n 1",
 		"flows watch f/1 -context alice",
+		"flows show f2",
 		"flows watch none",
 		"flows watch f/1 -interval 1ms",
 		"flows watch f/1 f2",
@@ -274,6 +283,7 @@ func TestOperatorsCommands(t *testing.T) {
 		"flows address f/1",
 		"flows address f/1 -json",
 		"flows address -token f/1",
+		"flows address -response f/1",
 		"flows address f/1 -token -json",
 		"flows address f2",
 		"flows agreement f/1",

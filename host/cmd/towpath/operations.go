@@ -94,13 +94,16 @@ func flowsAddressCommand() command {
 Shows the counterparty's address of a started data flow, with a token that is good now: it is renewed first if it
 is about to run out. The token is a secret. With it a local application reads the data itself:
 
-  curl -H "Authorization: Bearer $(towpath flows address ID -token)" URL`,
+  curl -H "Authorization: Bearer $(towpath flows address ID -token)" URL
+
+The address also has the response channel, if the counterparty has opened one; that of a push has nothing else.`,
 		flags: func(fs *flag.FlagSet) func(context.Context, []string, io.Writer, io.Writer) error {
 			to, asJSON, participant := addAdminFlags(fs), jsonFlag(fs), contextFlag(fs)
 			bare := fs.Bool("token", false, "print the token and nothing else")
+			back := fs.Bool("response", false, "print the token of the response channel and nothing else")
 			return func(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-				if *bare && *asJSON {
-					return wrongUsage(stderr, "flows address", "-token and -json exclude each other")
+				if *bare && *asJSON || *back && (*bare || *asJSON) {
+					return wrongUsage(stderr, "flows address", "-token, -response and -json exclude each other")
 				}
 				var a sdk.DataAddress
 				if err := to.get(ctx, flowPath(args[0])+"/address", inContext(*participant), &a); err != nil {
@@ -108,7 +111,9 @@ is about to run out. The token is a secret. With it a local application reads th
 				}
 				switch {
 				case *bare:
-					return printToken(stdout, a)
+					return printToken(stdout, a, "authorization")
+				case *back:
+					return printToken(stdout, a, "responseChannel-authorization")
 				case *asJSON:
 					return printJSON(stdout, a)
 				}
@@ -118,13 +123,13 @@ is about to run out. The token is a secret. With it a local application reads th
 	}
 }
 
-func printToken(w io.Writer, a sdk.DataAddress) error {
-	token := a.Get("authorization")
+func printToken(w io.Writer, a sdk.DataAddress, property string) error {
+	token := a.Get(property)
 	if scheme, rest, ok := strings.Cut(token, " "); ok && strings.EqualFold(scheme, "Bearer") {
 		token = strings.TrimSpace(rest)
 	}
 	if token == "" {
-		return errors.New("the address has no token: it has no property \"authorization\"")
+		return fmt.Errorf("the address has no such token: it has no property %q", property)
 	}
 	fmt.Fprintln(w, token)
 	return nil

@@ -164,7 +164,8 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	}
 	catalog := catalog{profiles(cfg), known}
 	endpoint, err := publicapi.NewEndpoint(publicapi.EndpointOptions{PublicURL: publicURL, EndpointType: catalog.endpointType,
-		Tokens: authority, Digests: cfg.Transfer.Digests, Renewable: catalog.renewable, TractusX: tractusX(cfg), Lifetime: tokenLifetimes(cfg)})
+		ResponseType: catalog.responseType, Tokens: authority, Digests: cfg.Transfer.Digests, Renewable: catalog.renewable,
+		TractusX: tractusX(cfg), Lifetime: tokenLifetimes(cfg)})
 	if err != nil {
 		return err
 	}
@@ -197,7 +198,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	undo.add("close control planes", func(context.Context) error { directory.Close(); return nil })
 	signals := signaling.NewHandler(signaling.Options{Engine: engine, ControlPlanes: directory, BasePath: cfg.Signaling.BasePath,
 		Logger: logger, Registerer: metrics})
-	public, err := publicapi.NewHandler(publicapi.Options{Flows: engine, Tokens: authority, Source: plugins.Source, Sink: plugins.Sink,
+	public, err := publicapi.NewHandler(publicapi.Options{Flows: engine, Responses: engine.Responses(), Tokens: authority, Source: plugins.Source, Sink: plugins.Sink,
 		JWKS: authority.JWKS(), PublicURL: publicURL, Digests: cfg.Transfer.Digests,
 		Limits: publicapi.Limits{MaxConcurrentPerToken: cfg.Token.MaxConcurrent, MaxBytesPerToken: cfg.Token.MaxBytes,
 			MaxDuration: cfg.Token.MaxDuration},
@@ -222,7 +223,8 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		return err
 	}
 	var ready atomic.Bool
-	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Movement: engine.Movement, Metrics: metrics, Logger: logger,
+	operators := admin.NewHandler(admin.Options{Store: db, Waiting: engine.Waiting, Movement: engine.Movement,
+		ResponseWaiting: engine.ResponseWaiting, ResponseMovement: engine.ResponseMovement, Metrics: metrics, Logger: logger,
 		Token: cfg.Admin.Token.Reveal(), Limits: limits, Operations: engine, Read: local.Data, Datasets: known,
 		Agreement: agreement(&signaling.Agreements{ControlPlanes: directory}), ControlPlanes: office{directory, registrar},
 		Plugins: func() []admin.Plugin { return showPlugins(plugins) }, Rescan: plugins.Rescan, Release: releaser(plugins), PluginBuild: readBuild,
