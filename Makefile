@@ -3,6 +3,8 @@
 GOFLAGS     += -trimpath
 export GOFLAGS
 PLUGINS     := file http kafka s3 synthetic
+# Plugins of configs/mail.hcl, in a directory of their own: they do nothing without a configuration, and onefile has a type of file's.
+MAIL        := mail onefile
 BIN         := .towpath/bin
 # The sample configurations trust a directory that nobody else can write to, nor any folder above it. Where the checkout is in a folder
 # that a group can write to, the plugins built here are trusted as they are.
@@ -22,11 +24,18 @@ help: ## list the targets
 build: ## build the host and the plugins
 	@mkdir -p $(BIN) .towpath/plugins && chmod go-w .towpath .towpath/plugins
 	CGO_ENABLED=0 go build -o $(BIN)/towpath ./host/cmd/towpath
-	@for p in $(PLUGINS); do \
-	  echo "CGO_ENABLED=0 go build -o .towpath/plugins/towpath-plugin-$$p ./plugins/$$p"; \
-	  CGO_ENABLED=0 go build -o .towpath/plugins/towpath-plugin-$$p.new ./plugins/$$p && \
-	  mv -f .towpath/plugins/towpath-plugin-$$p.new .towpath/plugins/towpath-plugin-$$p || exit 1; \
-	done
+	@$(call build_plugins,$(PLUGINS),.towpath/plugins)
+	@mkdir -p .towpath/mail/plugins .towpath/mail/files && chmod go-w .towpath/mail .towpath/mail/plugins
+	@$(call build_plugins,$(MAIL),.towpath/mail/plugins)
+
+# Of these plugins, into this directory, where hosts may run them: a file is replaced when it is whole.
+define build_plugins
+for p in $(1); do \
+  echo "CGO_ENABLED=0 go build -o $(2)/towpath-plugin-$$p ./plugins/$$p"; \
+  CGO_ENABLED=0 go build -o $(2)/towpath-plugin-$$p.new ./plugins/$$p && \
+  mv -f $(2)/towpath-plugin-$$p.new $(2)/towpath-plugin-$$p || exit 1; \
+done
+endef
 
 demo: build ## two hosts, real transfers: push, pull, suspend and resume, terminate
 	CGO_ENABLED=0 go build -o $(BIN)/demo ./e2e/demo
@@ -47,7 +56,7 @@ vet:
 	go vet ./...
 
 portable: ## that it builds on macOS, too
-	GOOS=darwin CGO_ENABLED=0 go build -o /dev/null ./host/cmd/towpath $(PLUGINS:%=./plugins/%)
+	GOOS=darwin CGO_ENABLED=0 go build -o /dev/null ./host/cmd/towpath $(PLUGINS:%=./plugins/%) $(MAIL:%=./plugins/%)
 
 static: .bin/staticcheck
 	.bin/staticcheck ./...

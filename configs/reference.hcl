@@ -548,6 +548,43 @@ limits {
   }
 }
 
+# What counterparties may do at the public API with a token that is good: asked about every request, inside its flow and before anything is
+# read or written. The first rule whose condition is true decides; if none is, the decision point does, if there is one; then the default.
+# Default: everything.
+access {
+  default = "allow" # or "deny"
+
+  # Conditions know: participant_context, participant, counterparty, agreement, dataset, flow (its id), role, direction, profile,
+  # control_plane, labels (a list), claims and metadata (what the control plane sent, try(claims.x, "") where it may be missing); and of
+  # the request: method, path (escaped), query (lists of values by name), headers (by names in lower case, without credentials), operation
+  # (pull, pull-part, ingest, ingest-part, upload, manifest), part (as the path names it), remote_address and time (rfc3339, unix,
+  # weekday, hour, minute; UTC). They may call can, contains, endswith, in_network, join, keys, length, lookup, lower, matches, split,
+  # startswith, try, unix and upper. A condition that fails with a request denies it, and the log says why.
+  rule "maintenance" {
+    effect = "deny"
+    when   = time.weekday == "sunday" && time.hour < 4
+  }
+  rule "own network" {
+    effect = "allow"
+    when   = in_network(remote_address, "10.0.0.0/8") && direction == "pull"
+  }
+  rule "members only" {
+    effect = "deny"
+    when   = dataset == "reports" && !contains(try(claims.groups, []), "members")
+  }
+
+  # Gets the same by POST, as a JSON object, and answers 200 with {"allow": true or false, "reason": "for the counterparty"}.
+  decision_point {
+    url        = "https://decisions.example.internal/v1/towpath" # yours, so it may be anywhere
+    timeout    = "2s"                                            # then it has failed. This is the default
+    on_failure = "deny"                                          # or "allow". This is the default
+    headers = {                                                  # credentials have to come from secret()
+      "X-Tenant" = "a"
+      #: "X-Api-Key" = secret("connector.secret")
+    }
+  }
+}
+
 telemetry {
   log_level  = "info" # or "debug", "warn", "error". This is the default
   log_format = "text" # or "json". This is the default

@@ -47,7 +47,8 @@ var rooms = []room{
 	{"host/confine", []string{"sdk"}, "what a process may do does not depend on what it says"},
 	{"host/store", []string{"host/flow", "host/token", "host/keyfile", "sdk"}, "it implements what others declare"},
 	{"host/store/storetest", []string{"host/flow", "sdk"}, "the suite is for every store"},
-	{"host/config", []string{"sdk"}, "plain values: only the command knows what they are for"},
+	{"host/access", nil, "who may do what is decided by words about a request"},
+	{"host/config", []string{"host/access", "sdk"}, "plain values, and conditions: only the command knows what they are for"},
 	{"host/admin", []string{"host/flow", "host/limit", "sdk"}, "operators look through the store"},
 	{"host/verify", []string{"sdk", "sdk/grpcplugin", "proto", "host/pluginhost"}, "it knows a plugin by the protocol alone"},
 	{"host/verify/broken", []string{"sdk", "sdk/grpcplugin", "proto"}, "to break the rules of the protocol, it has to speak it"},
@@ -64,7 +65,8 @@ var forTests = []string{"sdk/sdktest", "host/store/storetest", "host/token/token
 
 // forTestsOf are what the tests of a room may import besides: the command's benchmarks measure against the bare protocol, the pipeline
 // runs on each lane.
-var forTestsOf = map[string][]string{"host/cmd/towpath": {"proto"}, "host/scaffold": {"host/verify"}, "host/pipeline": {"sdk/grpcplugin"}}
+var forTestsOf = map[string][]string{"host/cmd/towpath": {"proto"}, "host/scaffold": {"host/verify"},
+	"host/verify": {"host/confine"}, "host/pipeline": {"sdk/grpcplugin"}}
 
 // plain are the folders that get by with the standard library.
 var plain = []string{"sdk", "sdk/outbound", "host/limit"}

@@ -27,12 +27,14 @@ func TestConfigurationsThatAreWrong(t *testing.T) {
 		"property of the wrong kind": {"dataset \"x\" {\n  source \"Generate\" {\n    size = \"much\"\n  }\n}", "3:12", "much"},
 		"property not in its range":  {"dataset \"x\" {\n  sink \"File\" {\n    collision = \"merge\"\n  }\n}", "3:17", "replace"},
 		"config of a plugin":         {"plugin \"synthetic\" {\n  config {\n    speed = 1\n  }\n}", "3:5", "speed"},
-		"unknown block":              {"datasets \"x\" {}", "1:1", "dataset"},
-		"unknown attribute":          {"dataset \"x\" {\n  sauce = 1\n}", "2:3", "sauce"},
-		"block twice":                {"token {}", "1:1", "token"},
-		"syntax":                     {"dataset \"x\" {", "1:13", ""},
-		"variable is not set":        {"dataset \"x\" {\n  source \"File\" {\n    path = env(\"E2E_NOT_SET\")\n  }\n}", "3:12", "E2E_NOT_SET"},
-		"file is not there":          {"dataset \"x\" {\n  source \"File\" {\n    path = file(\"no-such-file\")\n  }\n}", "3:12", "no-such-file"},
+		"unknown variable in a rule": {"access {\n  default = \"deny\"\n  rule \"r\" {\n    effect = \"deny\"\n    when = rule == \"x\"\n  }\n}",
+			"5:12", "counterparty"},
+		"unknown block":       {"datasets \"x\" {}", "1:1", "dataset"},
+		"unknown attribute":   {"dataset \"x\" {\n  sauce = 1\n}", "2:3", "sauce"},
+		"block twice":         {"token {}", "1:1", "token"},
+		"syntax":              {"dataset \"x\" {", "1:13", ""},
+		"variable is not set": {"dataset \"x\" {\n  source \"File\" {\n    path = env(\"E2E_NOT_SET\")\n  }\n}", "3:12", "E2E_NOT_SET"},
+		"file is not there":   {"dataset \"x\" {\n  source \"File\" {\n    path = file(\"no-such-file\")\n  }\n}", "3:12", "no-such-file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

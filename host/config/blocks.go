@@ -19,6 +19,7 @@ var (
 		{Type: "token"},
 		{Type: "transfer"},
 		{Type: "limits"},
+		{Type: "access"},
 		{Type: "telemetry"},
 	}}
 
@@ -120,6 +121,11 @@ var (
 		"dataset":      {Attributes: optional("bytes", "records", "transfers")},
 		"flow":         {Attributes: optional("bytes", "records")},
 	}
+
+	accessSchema = &hcl.BodySchema{Attributes: required("default"),
+		Blocks: []hcl.BlockHeaderSchema{{Type: "rule", LabelNames: []string{"name"}}, {Type: "decision_point"}}}
+	ruleSchema          = &hcl.BodySchema{Attributes: required("effect", "when")}
+	decisionPointSchema = &hcl.BodySchema{Attributes: append(required("url"), optional("timeout", "on_failure", "headers")...)}
 
 	telemetrySchema = &hcl.BodySchema{Attributes: optional("log_level", "log_format")}
 )

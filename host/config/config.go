@@ -29,6 +29,7 @@ type Config struct {
 	Token         Token
 	Transfer      Transfer
 	Limits        Limits
+	Access        *Access // nil: a token that is good suffices
 	Telemetry     Telemetry
 
 	files         map[string]*hcl.File

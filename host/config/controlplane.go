@@ -122,7 +122,7 @@ func (l *loader) registration(b *hcl.Block, protocol Protocol) *Registration {
 	set(f, "dataplane_endpoint", &r.DataplaneEndpoint, baseURL)
 	r.told = f.has("dataplane_endpoint")
 	set(f, "labels", &r.Labels, nonEmptyTexts)
-	l.headers(f, r)
+	r.Headers = l.headers(f)
 	set(f, "deregister_on_stop", &r.DeregisterOnStop, boolean)
 	if set(f, "destination_provision_types", &r.ProvisionTypes, nonEmptyTexts) && protocol != ProtocolEDC {
 		l.report(f.at("destination_provision_types"), "Unsuitable setting", "It is for control planes with protocol = \"edc\". "+
@@ -143,29 +143,30 @@ func (l *loader) registration(b *hcl.Block, protocol Protocol) *Registration {
 }
 
 // headers reads headers, of which those that carry credentials have to come from secret(). No diagnostic about them shows the source.
-func (l *loader) headers(f fields, r *Registration) {
+func (l *loader) headers(f fields) (into map[string]Secret) {
 	attr, ok := f.attrs["headers"]
 	if !ok {
-		return
+		return nil
 	}
 	defer l.hideFrom(len(l.diags))
 	v, ok := l.eval(attr)
 	if !ok {
-		return
+		return nil
 	}
 	if kindOf(v.Value) != "a map" {
 		l.report(v.at, "Unsuitable value", "headers: %s is not a map: { \"Name\" = \"value\" }.", kindOf(v.Value))
-		return
+		return nil
 	}
-	r.Headers = map[string]Secret{}
+	into = map[string]Secret{}
 	for _, name := range slices.Sorted(maps.Keys(v.AsValueMap())) {
-		l.header(r, name, v.element(name))
+		l.header(into, name, v.element(name))
 	}
+	return into
 }
 
-func (l *loader) header(r *Registration, name string, v value) {
+func (l *loader) header(into map[string]Secret, name string, v value) {
 	canonical := textproto.CanonicalMIMEHeaderKey(name)
-	_, twice := r.Headers[canonical]
+	_, twice := into[canonical]
 	err := checkHeader(name)
 	switch {
 	case err != nil:
@@ -176,7 +177,7 @@ func (l *loader) header(r *Registration, name string, v value) {
 		l.report(v.at, "Secret required", "headers: %s: %s.", canonical, fromSecret)
 	default:
 		if s, ok := l.secret("headers: "+canonical, v, headerValue); ok {
-			r.Headers[canonical] = s
+			into[canonical] = s
 		}
 	}
 }

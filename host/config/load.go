@@ -105,6 +105,8 @@ func (l *loader) block(b *hcl.Block) {
 		l.transfer(b, &c.Transfer)
 	case "limits":
 		l.limits(b, &c.Limits)
+	case "access":
+		c.Access = l.access(b)
 	case "telemetry":
 		l.telemetry(b, &c.Telemetry)
 	}

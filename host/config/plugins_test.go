@@ -77,6 +77,29 @@ func shippedPlugins() []sdk.Description {
 	}
 }
 
+// mailPlugins are those of configs/mail.hcl.
+func mailPlugins() []sdk.Description {
+	return []sdk.Description{
+		{
+			Name: "mail",
+			Config: sdk.Schema{Fields: []sdk.Field{
+				{Name: "server", Required: true},
+				{Name: "port", Kind: sdk.Int},
+				{Name: "tls", Default: "starttls", OneOf: []string{"implicit", "starttls", "optional", "off"}},
+				{Name: "sender", Required: true},
+				{Name: "allow_recipients", Kind: sdk.StringList},
+				{Name: "max_message", Kind: sdk.Size, Default: "25MiB"},
+			}},
+			Sinks: []sdk.AddressType{{Type: "Mail", Address: sdk.Schema{Fields: []sdk.Field{{Name: "recipient", Required: true}}}}},
+		},
+		{
+			Name:    "onefile",
+			Config:  sdk.Schema{Fields: []sdk.Field{{Name: "root", Required: true}}},
+			Sources: []sdk.AddressType{{Type: "File", Address: sdk.Schema{Fields: []sdk.Field{{Name: "sourceFile", Required: true}}}}},
+		},
+	}
+}
+
 func s3Schema(names ...string) sdk.Schema {
 	s := sdk.Schema{Open: true, Fields: []sdk.Field{
 		{Name: "region"},

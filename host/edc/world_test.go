@@ -88,20 +88,25 @@ func (w *world) flow(id string) *flow.Flow {
 	return f
 }
 
-// catalog has the profiles of HttpData and File, and three datasets: slow ones take their time.
+// catalog has the profiles of HttpData and File, and some datasets: what is slow takes its time.
 type catalog struct{}
 
 func (catalog) Profile(name string) (flow.Profile, bool) {
-	dest, flowType, _ := split(name)
+	dest, flowType, response := split(name)
 	p := flow.Profile{Name: name, Direction: flow.Direction(strings.ToLower(flowType)), Type: dest}
+	if response != "" {
+		p.Response = &flow.ResponseProfile{EndpointType: response}
+	}
 	return p, flowType != "" && (dest == httpData || dest == "File")
 }
 
 func (catalog) Dataset(_, id string) (flow.Dataset, bool) {
+	here := sdk.DataAddress{Type: "Here"}
 	switch id {
 	case "declared":
-		here := sdk.DataAddress{Type: "Here"}
 		return flow.Dataset{ID: id, Source: here, Sink: here}, true
+	case "async":
+		return flow.Dataset{ID: id, Source: here, Sink: here, Mode: flow.ModeAsync}, true
 	case "slow":
 		slow := sdk.DataAddress{Type: "Slow"}
 		return flow.Dataset{ID: id, Source: slow, Sink: slow, Mode: flow.ModeAsync}, true

@@ -186,7 +186,7 @@ func (f *Flow) carrier() (sdk.DataAddress, error) {
 
 // runResponse runs the transfer of a response channel that a plugin carries. The flow's lock is held.
 func (e *Engine) runResponse(l *live, f *Flow) {
-	if !f.carriesResponse() {
+	if !f.carriesResponse() || l.response != nil { // it runs on if the flow is started again
 		return
 	}
 	stuck := l.responseStuck

@@ -320,6 +320,28 @@ func TestCarrierOfTheResponseChannel(t *testing.T) {
 	}
 }
 
+// A start that comes again finds the channel carried, and leaves that alone.
+func TestAStartAgainLeavesTheCarrierRunning(t *testing.T) {
+	w := newWorld(t)
+	must(t)(w.Start(bg, unnamed("f", "carried/pull")))
+	first := w.transfer("f/responses")
+	again := must(t)(w.Start(bg, unnamed("f", "carried/pull")))
+	if again.State != flow.Started || again.DataAddress.Get("responseChannel-endpoint") == "" {
+		t.Errorf("answered %+v", again)
+	}
+	if w.transfers.get("f/responses") != first {
+		t.Error("the channel is carried by another transfer")
+	}
+	must(t)(w.Suspend(bg, about("f"), ""))
+	if w.transfers.get("f/responses") != nil {
+		t.Error("suspended, and the channel moves")
+	}
+	must(t)(w.Start(bg, unnamed("f", "carried/pull")))
+	if w.transfer("f/responses") == first {
+		t.Error("resumed, and nothing began")
+	}
+}
+
 // One that is broken does not hold up the other, and what is reported says which it is.
 func TestBrokenCarrierLeavesTheDataAlone(t *testing.T) {
 	w := newWorld(t)

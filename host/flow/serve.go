@@ -43,7 +43,7 @@ func (e *Engine) stay(ctx context.Context, key Key, response bool, check func(*F
 		e.unuse(key, l)
 	}
 	// A signal stores its state first and cuts the stays it finds afterwards: it has found this one, or this reads its state.
-	f, err := e.Store.Flow(ctx, key)
+	f, err := e.Store.View(ctx, key)
 	if err == nil {
 		err = check(f)
 	}

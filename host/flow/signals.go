@@ -108,7 +108,7 @@ type Operations interface {
 type Joined struct {
 	// Context is derived from the caller's and ends when the flow stops serving. The cause is then a *StateError or ErrClosed.
 	Context context.Context
-	Flow    *Flow
+	Flow    *Flow // not to be changed: others may have the same
 	// Moved counts bytes of the request as they come or go, for operators. It may be called concurrently.
 	Moved func(n int)
 	// Read stores that the request has read a part whole, as Service.Record does, but soon rather than before it returns: what is read

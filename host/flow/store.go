@@ -19,6 +19,8 @@ type Store interface {
 	Update(ctx context.Context, key Key, fn func(tx Tx) error) error
 	// Flow returns a flow, or ErrNotFound.
 	Flow(ctx context.Context, key Key) (*Flow, error)
+	// View returns what Flow does, for reading only: others may have the same.
+	View(ctx context.Context, key Key) (*Flow, error)
 	// Flows lists flows, newest first.
 	Flows(ctx context.Context, filter Filter) ([]*Flow, error)
 	// Count returns the number of flows in each state.

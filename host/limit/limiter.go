@@ -147,7 +147,7 @@ func (l *Limiter) Open(who Who) *Meter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.dropIdle()
-	m := &Meter{limiter: l, who: who, waiter: waiter{ready: make(chan struct{}, 1)}}
+	m := &Meter{limiter: l, who: who}
 	for i, s := range who.scopes() {
 		m.gates[i] = l.gate(s)
 		m.gates[i].users++
@@ -224,6 +224,9 @@ func (m *Meter) pass(ctx context.Context, level int, bytes, records int64) error
 		m.classes[level] = c
 	}
 	w := &m.waiter
+	if w.ready == nil {
+		w.ready = make(chan struct{}, 1)
+	}
 	w.asked = amount{max(0, bytes-paid.bytes), max(0, records-paid.records)}
 	if !g.enter(c, w) {
 		if err := m.await(ctx, g, c); err != nil {

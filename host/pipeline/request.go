@@ -44,29 +44,29 @@ func (r *Request) Host() { r.at(atHost) }
 func (r *Request) Sink() { r.at(atSink) }
 
 func (r *Request) at(h hop) {
-	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.atLocked(h, now)
+	r.atLocked(h)
 }
 
-func (r *Request) atLocked(h hop, now time.Time) {
-	if r.hop != h {
-		r.spent[r.hop] += now.Sub(r.since)
-		r.hop, r.since = h, now
+func (r *Request) atLocked(h hop) {
+	if r.hop == h {
+		return
 	}
+	now := time.Now()
+	r.spent[r.hop] += now.Sub(r.since)
+	r.hop, r.since = h, now
 }
 
 // Limited says that the request waits for a limit, or no longer does: it then waits again for what it did before.
 func (r *Request) Limited(now bool) {
-	at := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now {
 		r.behind = r.hop
-		r.atLocked(atLimit, at)
+		r.atLocked(atLimit)
 	} else {
-		r.atLocked(r.behind, at)
+		r.atLocked(r.behind)
 	}
 }
 

@@ -20,6 +20,9 @@
 //
 // Everything but the last two needs the token of the flow's address: "Authorization: Bearer <token>", or the token alone.
 //
+// Options.Access is asked about each of these requests, but for the last two, when its token is good: 403 access-denied says why it may
+// not go on.
+//
 // # Pull
 //
 // A part that carries bytes is answered as it is, with its size, type, validator and modification time, and with ranges (one at a

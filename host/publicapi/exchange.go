@@ -36,10 +36,14 @@ type exchange struct {
 	stay       *stay       // nil outside of a flow
 	moved      func(n int) // tells the flow of bytes that came or went; nil outside of one
 
+	values [12]string // of header fields
+	fields int        // how many of them are in use
+
 	eager  bool // the length is not known: flush whatever is written, so that whoever follows a slow source sees what there is
 	status int  // of the answer, 0 until it has begun
 
 	mu          sync.Mutex // guards what follows
+	due         time.Time  // the deadline of writes; zero: there is none, or not ours
 	begun       bool       // some of the answer may have left
 	interrupted bool
 	readStopped bool // before the body was read to its end
@@ -51,15 +55,32 @@ func newExchange(w http.ResponseWriter, r *http.Request, idle time.Duration, m *
 		w: w, r: r, connection: http.NewResponseController(w), idle: idle, metrics: m,
 		readWhole: r.Body == nil || r.Body == http.NoBody,
 	}
-	// What an earlier request on the connection left behind would hit this one.
-	x.connection.SetWriteDeadline(time.Time{})
+	if !x.readWhole {
+		// What an earlier request on the connection left behind would hit what the server writes to have the body sent.
+		x.connection.SetWriteDeadline(time.Time{})
+	}
 	h := w.Header()
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "private, no-store")
+	h["X-Content-Type-Options"] = noSniff
+	h["Cache-Control"] = noStore
 	return x
 }
 
+// The values of fields that are in every answer. Nobody changes them.
+var noSniff, noStore = []string{"nosniff"}, []string{"private, no-store"}
+
 func (x *exchange) header() http.Header { return x.w.Header() }
+
+// set sets a header field, whose name is in its canonical form, without memory of its own.
+func (x *exchange) set(name, value string) {
+	if x.fields == len(x.values) {
+		x.header().Set(name, value)
+		return
+	}
+	at := x.values[x.fields : x.fields+1 : x.fields+1]
+	x.fields++
+	at[0] = value
+	x.header()[name] = at
+}
 
 // begin sends the status and the header fields. After that, a failure can only be told by breaking the connection.
 func (x *exchange) begin(status int) error {
@@ -144,21 +165,34 @@ func (x *exchange) flush() error {
 
 // startWriting gives the client the idle timeout to take what is written next.
 func (x *exchange) startWriting() error {
+	x.stay.waitsForSink()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.interrupted && x.begun {
 		return errCut
 	}
-	x.connection.SetWriteDeadline(time.Now().Add(x.idle))
+	x.allowWriting()
 	return nil
 }
 
-// pauseWriting lifts the deadline: in HTTP/2 it would end the stream while we wait for the source.
+// allowWriting moves the deadline of writes, if it is worth that. mu is held.
+func (x *exchange) allowWriting() {
+	if now := time.Now(); x.due.Sub(now) < x.idle-x.idle/16 {
+		x.due = now.Add(x.idle)
+		x.connection.SetWriteDeadline(x.due)
+	}
+}
+
+// pauseWriting lifts the deadline where it would end the stream while we wait for the source: in HTTP/2.
 func (x *exchange) pauseWriting() {
+	if x.r.ProtoMajor < 2 {
+		return
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.interrupted {
-		x.connection.SetWriteDeadline(time.Time{})
+		x.due = time.Time{}
+		x.connection.SetWriteDeadline(x.due)
 	}
 }
 
@@ -333,12 +367,11 @@ func (x *exchange) hasBegun() bool {
 func (x *exchange) end() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	soon := time.Now().Add(x.idle)
 	if !x.interrupted || !x.begun {
-		x.connection.SetWriteDeadline(soon)
+		x.allowWriting()
 	}
 	if !x.readWhole && !x.readStopped {
-		x.connection.SetReadDeadline(soon)
+		x.connection.SetReadDeadline(time.Now().Add(x.idle))
 	}
 }
 

@@ -82,7 +82,8 @@ func FuzzDispositionName(f *testing.F) {
 			return
 		}
 		// What we would take, we can give away again.
-		h := contentHeader(sdk.PartInfo{Name: name})
+		h := http.Header{}
+		setContentHeader(h.Set, sdk.PartInfo{Name: name})
 		back, err := dispositionName(h.Get("Content-Disposition"))
 		if err != nil || back != name {
 			t.Errorf("%q came back as %q from %q: %v", name, back, h.Get("Content-Disposition"), err)

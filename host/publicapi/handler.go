@@ -16,7 +16,7 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// Options are what a Handler needs. All but Responses, Renewal, Resume, Digests, Limits, Meter, Registerer and Logger are required.
+// Options are what a Handler needs. All but Responses, Renewal, Resume, Digests, Limits, Meter, Access, Registerer and Logger are required.
 type Options struct {
 	Flows flow.Service
 	// Responses are the response channels of flows. nil: none has one.
@@ -38,6 +38,9 @@ type Options struct {
 	Limits  Limits
 	// Meter opens what a request is held to in a flow. nil: there are no limits but those of tokens.
 	Meter func(f *flow.Flow) Meter
+	// Access is asked once about each request with a good token, inside its flow and before anything is opened, whether it may go on: it
+	// returns nil, an *AccessDenied, or the cause for which ctx ended. nil: all may.
+	Access func(ctx context.Context, r AccessRequest) error
 	// Replaced says of a failure that it lies with a plugin in the place of which there is another by now: it is asked again at once. nil: there
 	// is no such failure.
 	Replaced   func(err error) bool
@@ -115,7 +118,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, to route, serve
 	x := newExchange(w, r, h.Limits.IdleTimeout, h.metrics)
 	defer x.end()
 	x.route = to
-	gauge := h.metrics.inFlight.WithLabelValues(string(x.route.operation))
+	gauge := h.metrics.running(to.operation)
 	gauge.Inc()
 	defer gauge.Dec()
 
@@ -172,6 +175,10 @@ func (h *Handler) serveInside(x *exchange) error {
 		return err
 	}
 	defer s.leave()
+	if err = h.admit(x, s); err != nil {
+		s.leave()
+		return s.explain(err)
+	}
 	a, err := h.perform(x, s)
 	s.leave()
 	if err != nil || a == nil {

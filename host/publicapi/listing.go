@@ -149,7 +149,8 @@ func (p *pull) multipart() error {
 
 // bodyPart sends the part that has begun as one of several.
 func (p *pull) bodyPart(body *multipart.Writer, rd *reading, begin *sdk.PartBegin) error {
-	h := contentHeader(begin.PartInfo)
+	h := http.Header{}
+	setContentHeader(h.Set, begin.PartInfo)
 	length := whole(begin.PartInfo).length
 	if length >= 0 {
 		h.Set("Content-Length", strconv.FormatInt(length, 10))

@@ -1,6 +1,7 @@
 package publicapi
 
 import (
+	"net/http"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +16,8 @@ type metrics struct {
 	bytesIn  prometheus.Counter
 	bytesRes prometheus.Counter // that came on response channels
 	bytesOut prometheus.Counter
+	pulled   prometheus.Counter // of requests: most are of this kind
+	pulling  prometheus.Gauge   // of inFlight, likewise
 }
 
 // newMetrics registers the metrics with r, if that is not nil.
@@ -38,6 +41,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}, []string{"outcome"}),
 		bytesIn: bytes.WithLabelValues("in"), bytesOut: bytes.WithLabelValues("out"), bytesRes: bytes.WithLabelValues("response"),
 	}
+	m.pulling = m.inFlight.WithLabelValues(string(pullFlow))
+	m.pulled = m.requests.WithLabelValues(string(pullFlow), strconv.Itoa(http.StatusOK))
 	if r == nil {
 		return m, nil
 	}
@@ -61,7 +66,18 @@ func (m *metrics) received(o operation, n int) {
 
 func (m *metrics) renewal(outcome string) { m.renewals.WithLabelValues(outcome).Inc() }
 
+func (m *metrics) running(o operation) prometheus.Gauge {
+	if o == pullFlow {
+		return m.pulling
+	}
+	return m.inFlight.WithLabelValues(string(o))
+}
+
 func (m *metrics) answered(o operation, status int) {
+	if o == pullFlow && status == http.StatusOK {
+		m.pulled.Inc()
+		return
+	}
 	m.requests.WithLabelValues(string(o), strconv.Itoa(status)).Inc()
 }
 

@@ -85,6 +85,7 @@ var (
 	revokedToken   = kind{http.StatusForbidden, "revoked-token", "The token was revoked"}
 	foreignToken   = kind{http.StatusForbidden, "foreign-token", "The token is for something else"}
 	exhaustedToken = kind{http.StatusForbidden, "exhausted-token", "The token has moved as many bytes as it may"}
+	accessDenied   = kind{http.StatusForbidden, "access-denied", "Access is denied"}
 	stopped        = kind{http.StatusForbidden, "stopped", "The data flow has stopped"}
 	notFound       = kind{http.StatusNotFound, "not-found", "There is nothing here"}
 	digestMismatch = kind{http.StatusBadRequest, "digest-mismatch", "The content is not what was announced"}

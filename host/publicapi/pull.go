@@ -167,8 +167,21 @@ func (p plan) sends(method string) bool {
 	return method != http.MethodHead && (p.status == http.StatusOK || p.status == http.StatusPartialContent)
 }
 
+// isConditional reports whether a request is for more, or less, than the part as it is.
+func isConditional(h http.Header) bool {
+	for _, name := range [...]string{"Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"} {
+		if len(h[name]) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // planFor evaluates the conditions and the range of a request for a part.
 func planFor(r *http.Request, info sdk.PartInfo, now time.Time) plan {
+	if !isConditional(r.Header) {
+		return whole(info)
+	}
 	v := validators{etag: entityTag(info.Validator), modified: info.Modified}
 	if status := v.status(r.Header); status != 0 {
 		return plan{status: status}
@@ -257,35 +270,31 @@ func takesTrailers(h http.Header) bool {
 
 // describe sets the header fields that tell one version of a part from another.
 func (p *pull) describe(info sdk.PartInfo) {
-	h := p.header()
 	if tag := entityTag(info.Validator); tag != "" {
-		h.Set("ETag", tag)
+		p.set("Etag", tag)
 	}
 	if !info.Modified.IsZero() {
-		h.Set("Last-Modified", info.Modified.UTC().Format(http.TimeFormat))
+		p.set("Last-Modified", info.Modified.UTC().Format(http.TimeFormat))
 	}
 }
 
 // announce sets the header fields of the part's content, or refuses what cannot be sent.
 func (p *pull) announce(info sdk.PartInfo, do plan) error {
-	h := p.header()
-	for name, value := range contentHeader(info) {
-		h[name] = value
-	}
+	setContentHeader(p.set, info)
 	if p.trails {
-		h.Set("Trailer", httpfield.ReprDigest)
+		p.set("Trailer", httpfield.ReprDigest)
 	}
 	if do.length < 0 {
 		p.eager = true
-		h.Set("Accept-Ranges", "none")
+		p.set("Accept-Ranges", "none")
 		return p.needsFraming()
 	}
-	h.Set("Accept-Ranges", "bytes")
+	p.set("Accept-Ranges", "bytes")
 	if !p.trails || p.r.ProtoMajor >= 2 {
-		h.Set("Content-Length", strconv.FormatInt(do.length, 10))
+		p.set("Content-Length", strconv.FormatInt(do.length, 10))
 	}
 	if do.status == http.StatusPartialContent {
-		h.Set("Content-Range", byteRange{do.offset, do.length}.contentRange(info.Size))
+		p.set("Content-Range", byteRange{do.offset, do.length}.contentRange(info.Size))
 	}
 	if !do.sends(p.r.Method) {
 		return nil
@@ -301,15 +310,29 @@ func (p *pull) needsFraming() error {
 	return nil
 }
 
-// contentHeader has the header fields that say what a part's content is.
-func contentHeader(info sdk.PartInfo) http.Header {
-	h := http.Header{"Content-Type": {mediaType(info)}}
-	if sdk.CheckName(info.Name) == nil {
-		if d := mime.FormatMediaType("attachment", map[string]string{"filename": info.Name}); d != "" {
-			h.Set("Content-Disposition", d)
+// setContentHeader sets the header fields that say what a part's content is.
+func setContentHeader(set func(name, value string), info sdk.PartInfo) {
+	set("Content-Type", mediaType(info))
+	if sdk.CheckName(info.Name) != nil {
+		return
+	}
+	if isToken(info.Name) {
+		set("Content-Disposition", "attachment; filename="+info.Name)
+	} else if d := mime.FormatMediaType("attachment", map[string]string{"filename": info.Name}); d != "" {
+		set("Content-Disposition", d)
+	}
+}
+
+// isToken reports whether a name is one that needs no quotes, of the usual letters.
+func isToken(name string) bool {
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		default:
+			return false
 		}
 	}
-	return h
+	return name != ""
 }
 
 func mediaType(info sdk.PartInfo) string {

@@ -99,7 +99,6 @@ func (rd *reading) close() {
 func (rd *reading) recv() (sdk.Frame, error) {
 	rd.stay.waitsForSource()
 	f, err := rd.stream.Recv()
-	rd.stay.waitsForSink()
 	if err == io.EOF {
 		return nil, sdk.Errorf(sdk.Corrupt, "the source stopped before its end")
 	}

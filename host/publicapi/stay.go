@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/towpath-dataplane/towpath/host/flow"
 )
@@ -17,10 +16,15 @@ type stay struct {
 	// read stores that a part was read, nil if nobody does so in the background.
 	read  func(flow.Part)
 	meter Meter // nil without limits, and after leave
-	// leave ends the stay. It can be called again.
-	leave func()
 	// reason says what else ended the stay, nil if nothing did. It is set by leave.
 	reason error
+
+	exchange    *exchange
+	joined      *flow.Joined
+	stopTimer   context.CancelFunc // nil if there is none
+	interrupted chan struct{}      // closed when the exchange was
+	uninterrupt func() bool
+	left        bool
 }
 
 // join enters the flow of the request. The token is verified again inside: a flow that was suspended and resumed in the meantime has
@@ -38,34 +42,42 @@ func (h *Handler) join(x *exchange) (*stay, error) {
 }
 
 func (h *Handler) newStay(x *exchange, joined *flow.Joined) *stay {
-	// It ends also with the request's own, because the client has gone.
-	ctx, stopTimer := joined.Context, func() {}
+	s := &stay{flow: joined.Flow, ctx: joined.Context, read: joined.Read, exchange: x, joined: joined, interrupted: make(chan struct{})}
 	if d := h.Limits.MaxDuration; d > 0 {
-		ctx, stopTimer = context.WithTimeoutCause(ctx, d, tookTooLong(x.route.operation))
+		s.ctx, s.stopTimer = context.WithTimeoutCause(s.ctx, d, tookTooLong(x.route.operation))
 	}
-	interrupted := make(chan struct{})
-	uninterrupt := context.AfterFunc(ctx, func() {
-		x.interrupt()
-		close(interrupted)
-	})
-	s := &stay{flow: joined.Flow, ctx: ctx, read: joined.Read}
+	// It ends also with the request's own, because the client has gone.
+	s.uninterrupt = context.AfterFunc(s.ctx, s.interrupt)
 	if h.Meter != nil {
 		s.meter = h.Meter(joined.Flow)
 	}
 	x.stay, x.moved = s, joined.Moved
-	s.leave = sync.OnceFunc(func() {
-		s.reason = whyEnded(ctx)
-		if !uninterrupt() {
-			<-interrupted
-		}
-		stopTimer()
-		if s.meter != nil {
-			s.meter.Close()
-			s.meter = nil
-		}
-		joined.Leave()
-	})
 	return s
+}
+
+func (s *stay) interrupt() {
+	s.exchange.interrupt()
+	close(s.interrupted)
+}
+
+// leave ends the stay. It can be called again.
+func (s *stay) leave() {
+	if s.left {
+		return
+	}
+	s.left = true
+	s.reason = whyEnded(s.ctx)
+	if !s.uninterrupt() {
+		<-s.interrupted
+	}
+	if s.stopTimer != nil {
+		s.stopTimer()
+	}
+	if s.meter != nil {
+		s.meter.Close()
+		s.meter = nil
+	}
+	s.joined.Leave()
 }
 
 // waitsForSource says whom the request waits for from now on. It does nothing for nil, as its like.

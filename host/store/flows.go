@@ -37,6 +37,14 @@ func (db *DB) Flow(ctx context.Context, key flow.Key) (*flow.Flow, error) {
 	return f, nil
 }
 
+// View returns a flow that is not to be changed.
+func (db *DB) View(ctx context.Context, key flow.Key) (*flow.Flow, error) {
+	if f, _ := db.write.fresh.view(key); f != nil && ctx.Err() == nil {
+		return f, nil
+	}
+	return db.Flow(ctx, key)
+}
+
 // Flows lists flows. One whose secrets do not open is left out and logged, so that it does not hold up the others.
 func (db *DB) Flows(ctx context.Context, filter flow.Filter) ([]*flow.Flow, error) {
 	where, args := conditions(filter)

@@ -20,13 +20,17 @@ type fresh struct {
 
 // get returns a copy of what is remembered. If that is nothing, the epoch is for add.
 func (c *fresh) get(key flow.Key) (f *flow.Flow, epoch uint64) {
-	c.mu.RLock()
-	f, epoch = c.flows[key], c.epoch
-	c.mu.RUnlock()
-	if f != nil {
+	if f, epoch = c.view(key); f != nil {
 		f = clone(f)
 	}
 	return f, epoch
+}
+
+// view is get without the copy.
+func (c *fresh) view(key flow.Key) (f *flow.Flow, epoch uint64) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.flows[key], c.epoch
 }
 
 // add remembers a flow that was looked up after get returned epoch. It does nothing if flows were written in the meantime: this may be

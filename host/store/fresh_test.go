@@ -51,6 +51,9 @@ func TestFlowsAreFresh(t *testing.T) {
 		if f, err := db.Flow(t.Context(), key); err != nil || f.Totals.Parts != n {
 			t.Fatalf("%d parts after an update to %d: %v", f.Totals.Parts, n, err)
 		}
+		if f, err := db.View(t.Context(), key); err != nil || f.Totals.Parts != n {
+			t.Fatalf("%d parts to see after an update to %d: %v", f.Totals.Parts, n, err)
+		}
 	}
 	close(stop)
 	readers.Wait()

@@ -5,6 +5,7 @@ package verify
 import (
 	"bytes"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/emersion/go-smtp"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -34,7 +36,7 @@ func wantPassed(t *testing.T, r *Report) {
 // The plugins that Towpath ships keep the promises of the protocol.
 func TestShipped(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"file", "synthetic"} {
+	for _, name := range []string{"file", "onefile", "synthetic"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			wantPassed(t, verify(t, build(t, "plugins/"+name), name, Options{}, nil))
@@ -88,4 +90,43 @@ func TestShippedKafka(t *testing.T) {
 		}
 	}
 	wantPassed(t, verify(t, build(t, "plugins/kafka"), "kafka", Options{}, map[string]string{"broker": cluster.ListenAddrs()[0]}))
+}
+
+// mailbox is an SMTP server's session that throws mails away.
+type mailbox struct{}
+
+func (mailbox) Reset()                               {}
+func (mailbox) Logout() error                        { return nil }
+func (mailbox) Mail(string, *smtp.MailOptions) error { return nil }
+
+func (mailbox) Rcpt(to string, _ *smtp.RcptOptions) error {
+	if strings.HasPrefix(to, "nobody@") {
+		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "no such user"}
+	}
+	return nil
+}
+
+func (mailbox) Data(r io.Reader) error {
+	_, err := io.Copy(io.Discard, r)
+	return err
+}
+
+func TestShippedMail(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return mailbox{}, nil }))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		server.Serve(l)
+	}()
+	defer func() {
+		server.Close()
+		<-done
+	}()
+	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	wantPassed(t, verify(t, build(t, "plugins/mail"), "mail", Options{}, map[string]string{"port": port}))
 }

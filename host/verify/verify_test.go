@@ -10,9 +10,15 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/towpath-dataplane/towpath/host/confine"
 )
 
+// TestMain is the shim, too, in which a plugin that says what it needs is kept to that.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == confine.Argument {
+		confine.Run(os.Args[2:])
+	}
 	flag.Parse()
 	if flag.Set("test.parallel", "4") != nil { // the tests wait more than they compute
 		os.Exit(2)

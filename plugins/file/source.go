@@ -2,14 +2,15 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"iter"
 	"mime"
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 )
@@ -29,6 +30,11 @@ func (s *source) Validate(_ context.Context, a sdk.DataAddress) error {
 
 func (s *source) Read(ctx context.Context, req sdk.ReadRequest) iter.Seq2[sdk.Part, error] {
 	return func(yield func(sdk.Part, error) bool) {
+		if one := s.single(req); one != nil {
+			defer one.close()
+			yield(one.part(req), nil)
+			return
+		}
 		root, err := s.open()
 		if err != nil {
 			yield(sdk.Part{}, err)
@@ -45,6 +51,57 @@ func (s *source) Read(ctx context.Context, req sdk.ReadRequest) iter.Seq2[sdk.Pa
 				return
 			}
 		}
+	}
+}
+
+// single is a file that is all that is asked for, and open already.
+type single struct {
+	content content // nil when it was handed out
+	identity
+	name, path string
+	open       func(offset int64) (io.ReadCloser, error) // again
+}
+
+// single returns nil if the request is for anything else.
+func (s *source) single(req sdk.ReadRequest) *single {
+	p := path.Clean(req.Address.Get("path"))
+	name := path.Base(p)
+	if req.List || req.After != nil || len(req.Skip) > 0 || req.Part != "" && req.Part != name {
+		return nil
+	}
+	content, id := openSingle(s.path, p)
+	if content == nil {
+		return nil
+	}
+	again := func(offset int64) (io.ReadCloser, error) {
+		root, err := s.volume.open()
+		if err != nil {
+			return nil, err
+		}
+		defer root.Close()
+		return openFile(root, p, id, offset)
+	}
+	return &single{content: content, identity: id, name: name, path: p, open: again}
+}
+
+func (f *single) part(req sdk.ReadRequest) sdk.Part {
+	info := f.info(f.name)
+	if req.Part == "" {
+		info.TotalParts, info.TotalBytes = 1, f.size
+	}
+	return sdk.Part{PartInfo: info, Open: func(_ context.Context, offset int64) (io.ReadCloser, error) {
+		if f.content == nil {
+			return f.open(offset)
+		}
+		c := f.content
+		f.content = nil
+		return newReader(c, f.path, f.identity).from(offset)
+	}}
+}
+
+func (f *single) close() {
+	if f.content != nil {
+		f.content.Close()
 	}
 }
 
@@ -102,19 +159,12 @@ func (l *location) part(f file, total amount) (sdk.Part, error) {
 	if err != nil {
 		return sdk.Part{}, err
 	}
-	return sdk.Part{
-		PartInfo: sdk.PartInfo{
-			Name: f.name, MediaType: mediaType(f.name), Size: info.Size(),
-			Modified: info.ModTime(), Validator: validator(info), TotalParts: total.files, TotalBytes: total.bytes,
-		},
-		Open: func(_ context.Context, offset int64) (io.ReadCloser, error) {
-			r, err := openFile(l.root, f.path, info, offset)
-			if err != nil {
-				return nil, readFailure(err, f.path)
-			}
-			return r, nil
-		},
-	}, nil
+	id := identityOf(info)
+	part := sdk.Part{PartInfo: id.info(f.name), Open: func(_ context.Context, offset int64) (io.ReadCloser, error) {
+		return openFile(l.root, f.path, id, offset)
+	}}
+	part.TotalParts, part.TotalBytes = total.files, total.bytes
+	return part, nil
 }
 
 // look returns what there is to be known of a file, which has to be a regular one.
@@ -136,46 +186,97 @@ func mediaType(name string) string {
 	return "application/octet-stream"
 }
 
-// validator tells two contents of a file apart by what every write changes.
-func validator(info os.FileInfo) string {
-	inode := uint64(0)
+// identity tells two contents of a file apart by what every write changes.
+type identity struct {
+	size     int64
+	modified time.Time
+	inode    uint64
+	regular  bool
+}
+
+func identityOf(info os.FileInfo) identity {
+	id := identity{size: info.Size(), modified: info.ModTime(), regular: info.Mode().IsRegular()}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		inode = uint64(stat.Ino)
+		id.inode = uint64(stat.Ino)
 	}
-	return fmt.Sprintf("%x-%x-%x", info.Size(), info.ModTime().UnixNano(), inode)
+	return id
+}
+
+func (i identity) same(as identity) bool {
+	return i.size == as.size && i.modified.Equal(as.modified) && i.inode == as.inode
+}
+
+// validator is equal for what is the same.
+func (i identity) validator() string {
+	b := make([]byte, 0, 64)
+	b = append(strconv.AppendInt(b, i.size, 16), '-')
+	b = append(strconv.AppendInt(b, i.modified.UnixNano(), 16), '-')
+	return string(strconv.AppendUint(b, i.inode, 16))
+}
+
+func (i identity) info(name string) sdk.PartInfo {
+	return sdk.PartInfo{Name: name, MediaType: mediaType(name), Size: i.size, Modified: i.modified, Validator: i.validator()}
+}
+
+func validator(info os.FileInfo) string { return identityOf(info).validator() }
+
+// content is a file that is open.
+type content interface {
+	io.ReadSeekCloser
+	look() (identity, error)
+}
+
+type osFile struct{ *os.File }
+
+func (f osFile) look() (identity, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return identity{}, err
+	}
+	return identityOf(info), nil
 }
 
 // reader reads a file that has to stay as it was announced.
 type reader struct {
-	file      *os.File
+	file      content
 	name      string
-	announced os.FileInfo
+	announced identity
 	rest      int64
 }
 
 // openFile does not wait for anything, even if a pipe has taken the file's place.
-func openFile(root *os.Root, name string, announced os.FileInfo, offset int64) (io.ReadCloser, error) {
+func openFile(root *os.Root, name string, announced identity, offset int64) (io.ReadCloser, error) {
 	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, err
+		return nil, readFailure(err, name)
 	}
-	r := &reader{file: f, name: name, announced: announced, rest: announced.Size() - offset}
-	if err := r.begin(offset); err != nil {
+	r := newReader(osFile{f}, name, announced)
+	if err := r.check(); err != nil {
 		f.Close()
-		return nil, err
+		return nil, readFailure(err, name)
 	}
-	return r, nil
+	return r.from(offset)
 }
 
-func (r *reader) begin(offset int64) error {
-	if r.rest < 0 {
-		return sdk.Errorf(sdk.Invalid, "%q has %d bytes, none at offset %d", r.name, r.announced.Size(), offset)
+func newReader(f content, name string, announced identity) *reader {
+	return &reader{file: f, name: name, announced: announced, rest: announced.size}
+}
+
+// from has the reader begin at an offset. It closes the file if it fails.
+func (r *reader) from(offset int64) (io.ReadCloser, error) {
+	if offset == 0 {
+		return r, nil
 	}
-	if err := r.check(); err != nil || offset == 0 {
-		return err
+	err := error(sdk.Errorf(sdk.Invalid, "%q has %d bytes, none at offset %d", r.name, r.announced.size, offset))
+	if offset <= r.announced.size {
+		_, err = r.file.Seek(offset, io.SeekStart)
 	}
-	_, err := r.file.Seek(offset, io.SeekStart)
-	return err
+	if err != nil {
+		r.file.Close()
+		return nil, readFailure(err, r.name)
+	}
+	r.rest -= offset
+	return r, nil
 }
 
 // Read gives no more than was announced. With the last bytes it says whether the file has changed meanwhile.
@@ -191,18 +292,21 @@ func (r *reader) Read(b []byte) (int, error) {
 	case err != nil:
 		return n, readFailure(err, r.name)
 	case r.rest == 0:
-		return n, r.check()
+		if err := r.check(); err != nil {
+			return n, err
+		}
+		return n, io.EOF
 	}
 	return n, nil
 }
 
 // check returns an error if the file is not as announced.
 func (r *reader) check() error {
-	info, err := r.file.Stat()
+	now, err := r.file.look()
 	if err != nil {
 		return err
 	}
-	if validator(info) != validator(r.announced) {
+	if !now.same(r.announced) {
 		return r.changed()
 	}
 	return nil

@@ -1,235 +1,278 @@
 package grpcplugin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"sync"
 	"time"
 
-	pluginv1 "github.com/towpath-dataplane/towpath/proto/towpath/plugin/v1"
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// AnswersLaneName is the lane for reads that are many and short, as plugin.proto has it. Linux only.
-const AnswersLaneName = "fd1-answers"
-
 const (
-	maxTalks  = 512              // of one plugin at a time; reads beyond that have calls of their own
-	idleTalks = 64               // are kept
-	idleTime  = 20 * time.Second // for so long at most
+	// maxAsked is how many answers a host waits for on one talk. Reads beyond that have calls of their own.
+	maxAsked = 512
+	// askAgain is how long reads have calls of their own after no talk could be had.
+	askAgain = time.Second
 )
 
-// talk is a connection on which a plugin answers one read after the other. All methods but cut are for one goroutine.
-type talk interface {
-	// ask sends an order. The answer before has ended.
-	ask(open *pluginv1.ReadOpen) error
-	// next returns what comes next of the answer. io.EOF: the plugin has ended the talk.
-	next() (message, error)
-	// pending reports whether next does not have to wait.
-	pending() bool
-	// clean reports whether nothing has come that next has not returned.
-	clean() bool
-	// cut makes next return, and tells the plugin that no more is wanted. It does not wait, and can be called at any time.
-	cut()
-	// close ends the talk and waits, within bounds, until the plugin has let go of what it reads. polite: there is nothing to wait for.
-	close(polite bool)
-}
-
-// talks are those of one plugin that are not in use, the last used last.
+// talks has the talk on which a plugin is asked for reads that are many and short.
 type talks struct {
-	begin func(ctx context.Context) (talk, error)
+	connect func(ctx context.Context) (connection, error)
 
 	mu     sync.Mutex // guards what follows
-	idle   []idleTalk
-	open   map[talk]struct{}
-	timer  *time.Timer // runs as long as there are idle ones
+	talk   *talk      // nil: there was none yet
+	begins bool       // somebody connects
+	not    time.Time  // before that
 	closed bool
 }
 
-type idleTalk struct {
-	talk
-	since time.Time
+func newTalks(connect func(context.Context) (connection, error)) *talks {
+	return &talks{connect: connect}
 }
 
-func newTalks(begin func(context.Context) (talk, error)) *talks {
-	return &talks{begin: begin, open: map[talk]struct{}{}}
-}
-
-// take returns a talk that was used before, or a new one; nil if there are too many, or none can be had.
-func (p *talks) take(ctx context.Context) (t talk, used bool) {
+// get returns the talk, nil if there is none at present.
+func (p *talks) get(ctx context.Context) *talk {
 	p.mu.Lock()
-	if n := len(p.idle); n > 0 {
-		t := p.idle[n-1].talk
-		p.idle[n-1] = idleTalk{}
-		p.idle = p.idle[:n-1]
+	if p.talk != nil && !p.talk.hasEnded() {
+		defer p.mu.Unlock()
+		return p.talk
+	}
+	if p.closed || p.begins || !p.not.IsZero() && time.Now().Before(p.not) {
 		p.mu.Unlock()
-		return t, true
+		return nil
 	}
-	full := p.closed || len(p.open) >= maxTalks
+	p.begins = true
 	p.mu.Unlock()
-	if full {
-		return nil, false
-	}
-	t, err := p.begin(ctx)
-	if err != nil {
-		return nil, false
-	}
-	p.mu.Lock()
-	if !p.closed {
-		p.open[t] = struct{}{}
-		p.mu.Unlock()
-		return t, false
-	}
-	p.mu.Unlock()
-	t.close(true)
-	return nil, false
-}
-
-// put keeps a talk whose answer has ended.
-func (p *talks) put(t talk) {
-	p.mu.Lock()
-	if !p.closed && len(p.idle) < idleTalks {
-		p.idle = append(p.idle, idleTalk{t, time.Now()})
-		if p.timer == nil {
-			p.timer = time.AfterFunc(idleTime, p.sweep)
-		}
-		p.mu.Unlock()
-		return
-	}
-	p.mu.Unlock()
-	p.drop(t, true)
-}
-
-// drop closes a talk.
-func (p *talks) drop(t talk, polite bool) {
-	t.close(polite)
+	c, err := p.connect(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.open, t)
+	p.begins = false
+	switch {
+	case err != nil:
+		p.not = time.Now().Add(askAgain)
+		return nil
+	case p.closed:
+		c.close()
+		return nil
+	}
+	p.talk = newTalk(c)
+	return p.talk
 }
 
-// sweep closes the talks that were idle for long.
-func (p *talks) sweep() {
-	p.mu.Lock()
-	n, now := 0, time.Now()
-	for n < len(p.idle) && now.Sub(p.idle[n].since) >= idleTime {
-		n++
-	}
-	old := append([]idleTalk(nil), p.idle[:n]...)
-	p.idle = append(p.idle[:0], p.idle[n:]...)
-	p.timer = nil
-	if len(p.idle) > 0 {
-		p.timer = time.AfterFunc(idleTime-now.Sub(p.idle[0].since), p.sweep)
-	}
-	p.mu.Unlock()
-	for _, t := range old {
-		p.drop(t.talk, true)
-	}
-}
-
-// close ends all talks. No new ones begin.
+// close ends the talk. No new one begins.
 func (p *talks) close() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.closed = true
-	idle := p.idle
-	p.idle = nil
-	if p.timer != nil {
-		p.timer.Stop()
-	}
-	for t := range p.open {
-		t.cut()
-	}
-	p.mu.Unlock()
-	for _, t := range idle {
-		p.drop(t.talk, true)
+	if p.talk != nil {
+		p.talk.conn.close()
 	}
 }
+
+// talk is the host's side of a connection on which a plugin answers.
+type talk struct {
+	conn connection
+	out  *outbox
+
+	mu    sync.Mutex // guards what follows
+	asked map[uint64]*answer
+	last  uint64 // number of an order
+	ended error  // why nothing comes any more; nil: it does
+}
+
+func newTalk(c connection) *talk {
+	t := &talk{conn: c, out: newOutbox(c), asked: map[uint64]*answer{}}
+	// Both end with the connection.
+	go t.out.run()
+	go t.listen()
+	return t
+}
+
+func (t *talk) hasEnded() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ended != nil
+}
+
+// ask sends an order, or reports false: the read needs a call of its own.
+func (t *talk) ask(ctx context.Context, open *sdk.ReadOpen, goOn goOn) (*answer, bool) {
+	a := &answer{ctx: ctx, talk: t, came: make(chan struct{}), goOn: goOn}
+	if !t.enter(a) {
+		return nil, false
+	}
+	fits := true
+	t.out.add(func(b []byte) []byte {
+		out, at := openField(b, elementField)
+		out = appendNumber(out, numberField, a.number)
+		out, in := openField(out, orderField)
+		out = closeField(closeField(appendReadOpen(out, open), in), at)
+		if fits = len(out)-at <= maxElement; fits {
+			return out
+		}
+		return b
+	})
+	if !fits {
+		t.forget(a)
+	}
+	return a, fits
+}
+
+func (t *talk) enter(a *answer) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended != nil || len(t.asked) >= maxAsked {
+		return false
+	}
+	t.last++
+	a.number = t.last
+	t.asked[a.number] = a
+	return true
+}
+
+func (t *talk) forget(a *answer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.asked, a.number)
+}
+
+// giveUp says that an answer is not wanted any more. It comes all the same.
+func (t *talk) giveUp(a *answer) {
+	t.out.add(func(b []byte) []byte {
+		b, at := openField(b, elementField)
+		return closeField(appendNumber(b, numberField, a.number), at)
+	})
+}
+
+// listen hands out the answers until the talk has ended.
+func (t *talk) listen() {
+	var err error
+	for err == nil {
+		err = t.conn.receive(t.take)
+	}
+	t.conn.close()
+	t.out.close()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ended = err
+	for _, a := range t.asked {
+		a.lost = err
+		close(a.came)
+	}
+	clear(t.asked)
+}
+
+// take hands out an answer. One that nobody waits for was given up.
+func (t *talk) take(element []byte) error {
+	number, err := numberOf(element)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	a := t.asked[number]
+	delete(t.asked, number)
+	t.mu.Unlock()
+	if a != nil {
+		a.rest = bytes.Clone(element)
+		close(a.came)
+	}
+	return nil
+}
+
+// numberOf returns the number of an order or an answer.
+func numberOf(element []byte) (uint64, error) {
+	for f := (fields{rest: element}); f.next(framesField); {
+		if f.field == numberField {
+			return f.number, nil
+		}
+	}
+	return 0, errors.New("an order or an answer without a number")
+}
+
+// goOn opens a read that a plugin has answered with.
+type goOn = func(ctx context.Context, number uint64) (sdk.ReadStream, error)
 
 // answer is a ReadStream of a read that says Once.
 type answer struct {
-	ctx   context.Context // the caller's
-	talks *talks
-	talk  talk
-	stop  func() bool // of the AfterFunc on the caller's context
-	again func() (sdk.ReadStream, error)
+	ctx    context.Context // the caller's
+	talk   *talk
+	number uint64
+	goOn   goOn
 
-	begun   bool // something has come, or would have
-	inside  bool // something of the answer has come
-	ended   bool // End or the error has come: the talk is as good as new
-	failed  error
+	came chan struct{} // closed when one of what follows is set
+	rest []byte        // of the Answer
+	lost error         // why it never comes
+
+	failed  error          // what Recv says from now on
+	instead sdk.ReadStream // goes on with the answer
 	closing sync.Once
-	instead sdk.ReadStream // takes over if the talk turned out to have ended before the order came
-}
-
-// ask opens a read on a talk. It returns nil if that cannot be. again opens it in another way.
-func (p *talks) ask(ctx context.Context, open sdk.ReadOpen, again func() (sdk.ReadStream, error)) *answer {
-	t, used := p.take(ctx)
-	if t == nil {
-		return nil
-	}
-	if err := t.ask(readOpenToProto(open)); err != nil {
-		p.drop(t, true)
-		return nil
-	}
-	a := &answer{ctx: ctx, talks: p, talk: t, begun: !used, again: again}
-	a.stop = context.AfterFunc(ctx, t.cut)
-	return a
 }
 
 func (a *answer) Recv() (sdk.Frame, error) {
-	switch {
-	case a.instead != nil:
+	if a.instead != nil {
 		return a.instead.Recv()
-	case a.failed != nil:
-		return nil, a.failed
 	}
-	m, err := a.talk.next()
+	select {
+	case <-a.came:
+	case <-a.ctx.Done():
+	}
 	if a.ctx.Err() != nil {
-		sdk.Release(m.frame)
 		return nil, context.Cause(a.ctx)
 	}
-	if err != nil {
-		return a.lost(err)
-	}
-	first := !a.inside
-	a.begun, a.inside = true, true
-	if m.err != nil {
-		a.ended, a.failed = true, m.err
+	if a.failed != nil {
 		return nil, a.failed
 	}
-	switch m.frame.(type) {
-	case nil:
-		return a.lost(sdk.Errorf(sdk.Internal, "the source sent a frame that does not belong in an answer"))
-	case *sdk.End:
-		a.ended, a.failed = true, io.EOF
-	case *sdk.PartBegin:
+	m, err := a.next()
+	switch {
+	case err != nil:
+		a.failed = err
+	case a.instead != nil:
+		return a.instead.Recv()
+	case m.err != nil:
+		a.failed = m.err
 	default:
-		if first {
-			sdk.Release(m.frame)
-			return a.lost(sdk.Errorf(sdk.Internal, "the source sent the rest of an answer"))
+		if _, last := m.frame.(*sdk.End); last {
+			a.failed = io.EOF
 		}
+		return m.frame, nil
 	}
-	return m.frame, nil
+	return nil, a.failed
 }
 
-// lost deals with the end of a talk that comes before that of the answer. One that was idle may have ended unseen: nothing is lost then.
-func (a *answer) lost(err error) (sdk.Frame, error) {
-	if e := (*sdk.Error)(nil); errors.As(err, &e) {
-		a.failed = e
-		return nil, e
+// next takes the next frame, or what goes on in its place. The answer has come.
+func (a *answer) next() (m message, err error) {
+	if a.lost != nil {
+		return m, sdk.Retryf(sdk.Unavailable, "the plugin ended an answer before it was whole: %w", a.lost)
 	}
-	if !a.begun {
-		if again, failed := a.again(); failed != nil {
-			a.failed = failed
-		} else {
-			a.instead = again
-			return again.Recv()
+	for f := (fields{rest: a.rest}); f.next(framesField); {
+		switch f.field {
+		case framesField:
+			if m, err = decodeFrame(f.content()); err != nil {
+				return m, sdk.Errorf(sdk.Internal, "a frame of an answer: %w", err)
+			}
+			a.rest = f.rest
+			return m, a.check(m)
+		case goesOnField:
+			a.rest = nil
+			a.instead, err = a.goOn(a.ctx, f.varint())
+			return m, err
 		}
-		return nil, a.failed
 	}
-	a.failed = sdk.Retryf(sdk.Unavailable, "the plugin ended an answer before it was whole: %w", err)
-	return nil, a.failed
+	return m, sdk.Errorf(sdk.Internal, "the source sent an answer without an end")
+}
+
+// check says whether a frame belongs in an answer, at this place.
+func (a *answer) check(m message) error {
+	_, last := m.frame.(*sdk.End)
+	switch {
+	case m.frame == nil && m.err == nil:
+		return sdk.Errorf(sdk.Internal, "the source sent a frame that does not belong in an answer")
+	case (last || m.err != nil) && len(a.rest) > 0:
+		return sdk.Errorf(sdk.Internal, "the source sent something behind the end of an answer")
+	}
+	return nil
 }
 
 // RequestCheckpoint does nothing: the read says Once.
@@ -240,28 +283,46 @@ func (a *answer) Acknowledge(uint64) error { return nil }
 
 func (a *answer) Close() (err error) {
 	a.closing.Do(func() {
+		if a.instead == nil && a.awaitEnd() {
+			if number := goesOn(a.rest); number != 0 {
+				a.instead, _ = a.goOn(a.ctx, number) // the plugin lets go when that ends
+			}
+		}
 		if a.instead != nil {
 			err = a.instead.Close()
 		}
-		// What lies behind the end must not be taken for an answer to someone else.
-		if a.stop() && a.finish() && a.talk.clean() {
-			a.talks.put(a.talk)
-			return
-		}
-		a.talk.cut()
-		a.talks.drop(a.talk, false)
 	})
 	return err
 }
 
-// finish skips what has come already, and reports whether that is the end.
-func (a *answer) finish() bool {
-	for !a.ended && a.failed == nil && a.talk.pending() {
-		f, err := a.Recv()
-		if err != nil {
-			break
-		}
-		sdk.Release(f)
+// awaitEnd reports whether the answer has come. One that has not is given up: the plugin answers when it has let go.
+func (a *answer) awaitEnd() bool {
+	select {
+	case <-a.came:
+		return true
+	default:
 	}
-	return a.ended
+	a.talk.giveUp(a)
+	timer := time.NewTimer(hangUpWait)
+	defer timer.Stop()
+	select {
+	case <-a.came:
+		return true
+	case <-timer.C:
+		a.talk.forget(a)
+		return false
+	}
+}
+
+// goesOn returns the number with which what is left of an answer says that it goes on, 0 if it does not.
+func goesOn(rest []byte) uint64 {
+	for f := (fields{rest: rest}); f.next(framesField); {
+		if f.field == framesField {
+			return 0
+		}
+		if f.field == goesOnField {
+			return f.number
+		}
+	}
+	return 0
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"os"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -21,113 +20,166 @@ import (
 )
 
 const (
-	// smallPayload is the most that is copied, to be sent together with what is before and behind it.
-	smallPayload = 16 << 10
-	// maxHeld is how much waits for what comes behind it, at most.
-	maxHeld = 32 << 10
-	// holdTime is how long it waits.
-	holdTime = 2 * time.Millisecond
+	// maxAnswer is the most bytes of frames that are kept to go together.
+	maxAnswer = maxElement - 64
+	// holdTime is how often answers are looked at that have begun. One that has not ended by the second time goes on in a call.
+	holdTime = 10 * time.Millisecond
+	// idleWorkers are kept for orders to come.
+	idleWorkers = 64
 )
 
-// answering is how a plugin sends one answer after the other: small frames together, none of them late. send and end are for one
-// goroutine.
-type answering struct {
-	wire answerWire
+// desk is where a plugin takes orders on one connection.
+type desk struct {
+	server *pluginServer
+	out    *outbox
+	ctx    context.Context // ends with the connection
+	orders chan *reply     // for idle workers, with room for all of them
 
-	mu    sync.Mutex // guards what follows, and the wire
-	held  bool       // something waits
-	timer *time.Timer
-	err   error // of the timer's flush
+	mu      sync.Mutex // guards what follows
+	open    map[uint64]*reply
+	idle    int         // workers
+	timer   *time.Timer // of look
+	looking bool        // the timer runs
 }
 
-// answerWire is what frames are sent on.
-type answerWire interface {
-	// add keeps a frame until flush, and reports how many bytes wait. It sees to the frame's memory.
-	add(m *message) (size int, err error)
-	// pass sends what waits, and behind it the payload of a frame. It sees to the frame's memory.
-	pass(f sdk.Frame) error
-	flush() error
+// attend answers on a connection until it ends.
+func (s *pluginServer) attend(c connection) error {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	d := &desk{server: s, out: newOutbox(c), ctx: ctx, orders: make(chan *reply, idleWorkers), open: map[uint64]*reply{}}
+	go d.out.run() // ends with the connection
+	var err error
+	for err == nil {
+		err = c.receive(d.take)
+	}
+	cancel(sdk.ErrInterrupted)
+	close(d.orders)
+	d.out.close()
+	c.close()
+	return err
 }
 
-// emit sends a frame.
-func (a *answering) emit(f sdk.Frame) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.err != nil {
-		sdk.Release(f)
-		return a.err
+// take begins a reply, or gives one up.
+func (d *desk) take(element []byte) error {
+	number, err := numberOf(element)
+	if err != nil {
+		return err
 	}
-	if isLarge(f) {
-		a.held = false
-		return a.wire.pass(f)
+	for f := (fields{rest: element}); f.next(0); {
+		if f.field == orderField {
+			open, err := d.server.orders.decode(f.content())
+			if err != nil {
+				return err
+			}
+			return d.begin(number, open)
+		}
 	}
-	return a.addLocked(&message{frame: f})
+	d.mu.Lock()
+	r := d.open[number]
+	d.mu.Unlock()
+	if r != nil {
+		r.cancel(sdk.ErrInterrupted)
+	}
+	return nil
 }
 
-func isLarge(f sdk.Frame) bool {
-	switch f := f.(type) {
-	case *sdk.Data:
-		return f.Len() > smallPayload
-	case *sdk.RecordBatch:
-		return true
+func (d *desk) begin(number uint64, open *pluginv1.ReadOpen) error {
+	r := &reply{desk: d, number: number, open: open}
+	r.ctx, r.cancel = context.WithCancelCause(d.ctx)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.open[number] != nil {
+		return sdk.Errorf(sdk.Invalid, "an order has the number of another one")
 	}
-	return false
-}
-
-func (a *answering) addLocked(m *message) error {
-	size, err := a.wire.add(m)
-	if err != nil || size > maxHeld {
-		a.held = false
-		return errors.Join(err, a.wire.flush())
+	d.open[number] = r
+	if d.idle > 0 {
+		d.idle--
+		d.orders <- r
+	} else {
+		go d.work(r)
 	}
-	if !a.held {
-		a.held = true
-		if a.timer == nil {
-			a.timer = time.AfterFunc(holdTime, a.late)
+	if !d.looking {
+		d.looking = true
+		if d.timer == nil {
+			d.timer = time.AfterFunc(holdTime, d.look)
 		} else {
-			a.timer.Reset(holdTime)
+			d.timer.Reset(holdTime)
 		}
 	}
 	return nil
 }
 
-// late sends what the source takes long to go on from.
-func (a *answering) late() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.held && a.err == nil {
-		a.held = false
-		a.err = a.wire.flush()
-	}
-}
-
-// end sends what waits; failure, if not nil, is the last that is said. over is called before the host can see that it was the last.
-func (a *answering) end(failure error, over func()) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.timer != nil {
-		a.timer.Stop()
-	}
-	a.held = false
-	if a.err != nil {
-		return a.err
-	}
-	if failure != nil {
-		if _, err := a.wire.add(&message{err: sdk.AsError(failure)}); err != nil {
-			return err
+// work makes replies, for as long as it is kept. It ends with the connection at the latest.
+func (d *desk) work(r *reply) {
+	var memory []byte
+	for ok := true; ok; r, ok = <-d.orders {
+		memory = r.make(memory[:0])
+		if !d.rest(r) {
+			return
 		}
 	}
-	over()
-	return a.wire.flush()
 }
 
-// answer serves one read.
-func (s *pluginServer) answer(ctx context.Context, p *pluginv1.ReadOpen, out *answering, over func()) error {
-	failure := s.readInto(ctx, p, out.emit)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+// rest takes a reply off the desk, and reports whether its worker is kept.
+func (d *desk) rest(r *reply) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.open, r.number)
+	if d.idle == idleWorkers {
+		return false
 	}
-	return out.end(failure, over)
+	d.idle++
+	return true
+}
+
+// look has the replies that take long go on in a call.
+func (d *desk) look() {
+	d.mu.Lock()
+	open := slices.Collect(maps.Values(d.open))
+	d.looking = len(open) > 0 && d.ctx.Err() == nil
+	if d.looking {
+		d.timer.Reset(holdTime)
+	}
+	d.mu.Unlock()
+	for _, r := range open {
+		r.age()
+	}
+}
+
+// reply is a read that is under way at a desk.
+type reply struct {
+	desk   *desk
+	number uint64
+	open   *pluginv1.ReadOpen // shared: nobody changes it
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu    sync.Mutex // guards what follows
+	body  []byte     // frames that wait for the end, encoded
+	old   bool       // some have for a while
+	moved bool       // to a call: the host was told so, and body does not change any more
+	ended bool       // was sent
+
+	attached chan struct{} // closed when there is a call
+	to       *frameSender  // of the call
+	done     chan struct{} // closed when nothing comes any more, if it was moved
+	failure  error         // the last thing to say then
+}
+
+// make reads, and sends what comes. It works in memory, and gives it back.
+func (r *reply) make(memory []byte) []byte {
+	defer r.cancel(nil)
+	r.mu.Lock()
+	r.body = memory
+	r.mu.Unlock()
+	leave, failure := r.desk.server.enter()
+	if failure == nil {
+		defer leave()
+		failure = r.desk.server.readInto(r.ctx, r.open, r.emit)
+	}
+	if r.ctx.Err() != nil {
+		failure = context.Cause(r.ctx)
+	}
+	return r.end(failure)
 }
 
 func (s *pluginServer) readInto(ctx context.Context, p *pluginv1.ReadOpen, emit func(sdk.Frame) error) (err error) {
@@ -137,11 +189,6 @@ func (s *pluginServer) readInto(ctx context.Context, p *pluginv1.ReadOpen, emit 
 			err = sdk.Errorf(sdk.Internal, "the plugin panicked: %v", r)
 		}
 	}()
-	leave, err := s.enter()
-	if err != nil {
-		return err
-	}
-	defer leave()
 	open := readOpenFromProto(p)
 	// What the order is shared with stays as it is, whatever the author changes.
 	open.Address.Properties, open.Flow.Labels = maps.Clone(open.Address.Properties), slices.Clone(open.Flow.Labels)
@@ -157,61 +204,195 @@ func (s *pluginServer) readInto(ctx context.Context, p *pluginv1.ReadOpen, emit 
 	return server.Serve(ctx, open, emit)
 }
 
-// Attend takes up a lane for answers.
-func (s sourceServer) Attend(ctx context.Context, offer *pluginv1.LaneOffer) (*pluginv1.Attendance, error) {
-	if offer.GetName() != AnswersLaneName {
-		return nil, statusOf(sdk.Errorf(sdk.Unsupported, "this plugin does not speak the lane %q", offer.GetName()))
+// emit keeps a frame, or sends it in the call.
+func (r *reply) emit(f sdk.Frame) error {
+	if kept, err := r.keep(f); kept || err != nil {
+		return err
 	}
-	offer.Name = LaneName
-	dialing, stop := context.WithCancel(context.WithoutCancel(ctx))
-	lane, err := dialLane(dialing, offer)
-	if err != nil {
-		stop()
-		return nil, statusOf(err)
+	select {
+	case <-r.attached:
+	case <-r.ctx.Done():
 	}
-	// Ends with the lane, which the host closes.
-	go func() {
-		defer stop()
-		s.attend(lane)
-	}()
-	return &pluginv1.Attendance{}, nil
+	if r.ctx.Err() != nil {
+		sdk.Release(f)
+		return context.Cause(r.ctx)
+	}
+	err := r.to.send(f)
+	if err == io.EOF {
+		return sdk.ErrInterrupted
+	}
+	return err
 }
 
-// attend answers on a lane until the host has closed it.
-func (s *pluginServer) attend(lane *laneConn) {
-	defer lane.Close()
-	ctx, cancel := context.WithCancelCause(context.Background())
-	defer cancel(nil)
-	in := &itemReader{from: lane}
-	out, w := &answering{wire: &laneWire{conn: lane}}, watch{lane: lane, in: in, gone: func() { cancel(sdk.ErrInterrupted) }}
-	for {
-		open, err := s.nextOrder(in)
-		if err != nil {
-			slog.Warn("a lane for answers is given up", "err", err)
+// keep reports false if there is to be a call for the frame, and what was kept before.
+func (r *reply) keep(f sdk.Frame) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.moved && len(r.body)+sizeOf(f) > maxAnswer {
+		r.moveLocked()
+	}
+	if r.moved {
+		return false, nil
+	}
+	return true, r.keepLocked(&message{frame: f})
+}
+
+func (r *reply) keepLocked(m *message) (err error) {
+	out, at := openField(r.body, framesField)
+	if out, err = appendFrame(out, m); err != nil {
+		return err
+	}
+	r.body = closeField(out, at)
+	if len(r.body) > maxAnswer {
+		r.moveLocked() // the frame was larger than it looked
+	}
+	return nil
+}
+
+// sizeOf is how much a frame takes, more or less.
+func sizeOf(f sdk.Frame) int {
+	switch f := f.(type) {
+	case *sdk.Data:
+		return f.Len()
+	case *sdk.RecordBatch:
+		return f.Size()
+	}
+	return 0
+}
+
+// moveLocked tells the host to make a call.
+func (r *reply) moveLocked() {
+	r.moved, r.attached, r.done = true, make(chan struct{}), make(chan struct{})
+	number := r.desk.server.waiting.add(r)
+	r.desk.out.add(func(b []byte) []byte {
+		b, at := openField(b, elementField)
+		return closeField(appendNumber(appendNumber(b, numberField, r.number), goesOnField, number), at)
+	})
+	// Ends by itself.
+	time.AfterFunc(laneWait, func() {
+		if r.desk.server.waiting.take(number) != nil {
+			r.cancel(sdk.ErrInterrupted)
 		}
-		if open == nil {
-			return
-		}
-		w.begin()
-		err = s.answer(ctx, open, out, func() {})
-		w.end()
-		if err != nil {
-			return
-		}
+	})
+}
+
+// age moves a reply whose frames wait for the second time.
+func (r *reply) age() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.moved || r.ended || len(r.body) == 0:
+	case r.old:
+		r.moveLocked()
+	default:
+		r.old = true
 	}
 }
 
-// nextOrder returns what the host asks for next, nil if that is nothing.
-func (s *pluginServer) nextOrder(in *itemReader) (open *pluginv1.ReadOpen, err error) {
-	h, err := in.header()
+// end says what is last, and returns memory that is used no more.
+func (r *reply) end(failure error) []byte {
+	if r.endAtDesk(failure) {
+		return r.body
+	}
+	close(r.done)
+	select {
+	case <-r.attached:
+	case <-r.ctx.Done():
+	}
+	return nil
+}
+
+// endAtDesk sends the answer, or reports false if it ends in a call.
+func (r *reply) endAtDesk(failure error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if failure != nil && !r.moved {
+		r.keepLocked(&message{err: sdk.AsError(failure)})
+		failure = nil
+	}
+	if r.moved {
+		r.failure = failure
+		return false
+	}
+	r.desk.out.add(func(b []byte) []byte {
+		b, at := openField(b, elementField)
+		return closeField(append(appendNumber(b, numberField, r.number), r.body...), at)
+	})
+	r.ended = true
+	return true
+}
+
+// goOn sends what a reply has kept, and lets it go on, in a call.
+func (s *pluginServer) goOn(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame], open *pluginv1.ReadOpen) error {
+	r := s.waiting.take(open.GoesOn)
+	if r == nil {
+		return sdk.Retryf(sdk.Unavailable, "there is no read to go on with")
+	}
+	// Ends with the stream, which ends when this function has returned.
+	go func() { r.cancel(listen(stream, once{})) }()
+	r.to = newFrameSender(stream, open.GetLane())
+	err := r.sendKept()
 	if err != nil {
-		return nil, nil // closed
+		r.cancel(err)
+	} else {
+		close(r.attached)
 	}
-	i, err := parseOrder(h)
-	if err == nil {
-		err = in.body(i.size, func(b []byte) error { open, err = s.orders.decode(b); return err })
+	<-r.done
+	if err != nil {
+		return err
 	}
-	return open, err
+	return r.failure
+}
+
+func (r *reply) sendKept() error {
+	for f := (fields{rest: r.body}); f.next(framesField); {
+		m, err := decodeFrame(f.content())
+		switch {
+		case err != nil:
+			return err
+		case m.err != nil:
+			return m.err
+		}
+		if err := r.to.send(m.frame); err == io.EOF {
+			return sdk.ErrInterrupted
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// once is told nothing: there are no checkpoints.
+type once struct{}
+
+func (once) RequestCheckpoint() error { return nil }
+func (once) Acknowledge(uint64) error { return nil }
+
+// replies are those that wait for a call.
+type replies struct {
+	mu     sync.Mutex // guards what follows
+	last   uint64
+	number map[uint64]*reply
+}
+
+func (w *replies) add(r *reply) uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.number == nil {
+		w.number = map[uint64]*reply{}
+	}
+	w.last++
+	w.number[w.last] = r
+	return w.last
+}
+
+// take returns the reply of that number to the first who asks for it, otherwise nil.
+func (w *replies) take(number uint64) *reply {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r := w.number[number]
+	delete(w.number, number)
+	return r
 }
 
 // orders remembers what hosts ask for again and again.
@@ -243,170 +424,33 @@ func (o *orders) decode(b []byte) (*pluginv1.ReadOpen, error) {
 	return open, nil
 }
 
-// watchAfter is how long an answer takes before someone looks whether the host has gone. Most have ended by then.
-const watchAfter = 5 * time.Millisecond
-
-// watch looks whether the host has closed its half of a lane while an answer is under way. begin and end are for one goroutine.
-type watch struct {
-	lane *laneConn
-	in   *itemReader
-	gone func()
-
-	timer *time.Timer
-	over  chan struct{} // gets a value when a look is over
-}
-
-func (w *watch) begin() {
-	if w.timer == nil {
-		w.over = make(chan struct{}, 1)
-		w.timer = time.AfterFunc(watchAfter, w.look)
-		return
+// Attend takes up a lane for answers.
+func (s sourceServer) Attend(ctx context.Context, offer *pluginv1.LaneOffer) (*pluginv1.Attendance, error) {
+	if offer.GetName() != AnswersLaneName {
+		return nil, statusOf(sdk.Errorf(sdk.Unsupported, "this plugin does not speak the lane %q", offer.GetName()))
 	}
-	w.timer.Reset(watchAfter)
-}
-
-// look waits for whatever comes. If that is not the end, it is the beginning of the next order.
-func (w *watch) look() {
-	err := w.in.more()
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		w.gone()
-		w.lane.SetWriteDeadline(time.Unix(1, 0)) // the source may be about to send what nobody takes any more
+	offer.Name = LaneName
+	dialing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	lane, err := dialLane(dialing, offer)
+	if err != nil {
+		stop()
+		return nil, statusOf(err)
 	}
-	w.over <- struct{}{}
-}
-
-func (w *watch) end() {
-	if w.timer.Stop() {
-		return
-	}
-	w.lane.SetReadDeadline(time.Unix(1, 0))
-	<-w.over
-	w.lane.SetReadDeadline(time.Time{})
-}
-
-// laneWire sends answers on a lane.
-type laneWire struct {
-	conn *laneConn
-	out  []byte
-}
-
-func (w *laneWire) add(m *message) (int, error) {
-	data, ok := m.frame.(*sdk.Data)
-	if !ok {
-		var err error
-		w.out, err = appendMessage(w.out, frameItem, frameToProto(m))
-		return len(w.out), err
-	}
-	defer data.Release()
-	h := item{kind: dataItem, size: data.Len()}.header()
-	w.out = append(w.out, h[:]...)
-	_, err := data.WriteTo((*appendWriter)(&w.out))
-	return len(w.out), err
-}
-
-func (w *laneWire) pass(f sdk.Frame) error {
-	if err := w.flush(); err != nil {
-		sdk.Release(f)
-		return err
-	}
-	if d, ok := f.(*sdk.Data); ok {
-		return w.conn.sendPayload(d.Payload)
-	}
-	return w.conn.sendBatch(f.(*sdk.RecordBatch).Batch)
-}
-
-func (w *laneWire) flush() error {
-	if len(w.out) == 0 {
-		return nil
-	}
-	_, err := w.conn.Write(w.out)
-	w.out = w.out[:0]
-	if cap(w.out) > 2*maxHeld {
-		w.out = nil
-	}
-	return err
+	// Ends with the lane, which the host closes.
+	go func() {
+		defer stop()
+		if err := s.attend(&laneConnection{lane, elementReader{from: patientLane{lane}}}); !errors.Is(err, io.EOF) {
+			slog.Warn("a lane for answers is given up", "err", err)
+		}
+	}()
+	return &pluginv1.Attendance{}, nil
 }
 
 // Answer answers on gRPC.
-func (s sourceServer) Answer(stream grpc.BidiStreamingServer[pluginv1.ReadOpen, pluginv1.Frame]) error {
-	ctx, cancel := context.WithCancelCause(stream.Context())
-	defer cancel(nil)
-	orders := make(chan *pluginv1.ReadOpen)
-	ready := make(chan struct{}, 1)
-	ready <- struct{}{}
-	// Ends with the stream, which ends when this function has returned.
-	go func() {
-		defer close(orders)
-		for {
-			open, err := stream.Recv()
-			if err != nil {
-				cancel(sdk.ErrInterrupted)
-				return
-			}
-			select {
-			case <-ready:
-			default:
-				cancel(sdk.Errorf(sdk.Invalid, "an order came before the answer to the last one had ended"))
-				return
-			}
-			select {
-			case orders <- open:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	out := &answering{wire: &streamWire{stream: stream}}
-	for open := range orders {
-		if err := s.answer(ctx, open, out, func() { ready <- struct{}{} }); err != nil {
-			return statusOf(err)
-		}
-	}
-	return nil
-}
-
-// streamWire sends answers on gRPC.
-type streamWire struct {
-	stream sender
-	bundle []*pluginv1.Frame
-	size   int
-}
-
-func (w *streamWire) add(m *message) (int, error) {
-	f := &pluginv1.Frame{}
-	if data, ok := m.frame.(*sdk.Data); ok {
-		defer data.Release()
-		out := make(appendWriter, 0, data.Len())
-		if _, err := data.WriteTo(&out); err != nil {
-			return w.size, err
-		}
-		f.Kind = &pluginv1.Frame_Data{Data: out}
-		w.size += len(out)
-	} else {
-		f = frameToProto(m)
-		w.size += 256 // more or less
-	}
-	w.bundle = append(w.bundle, f)
-	return w.size, nil
-}
-
-func (w *streamWire) pass(f sdk.Frame) error {
-	if err := w.flush(); err != nil {
-		sdk.Release(f)
-		return err
-	}
-	return sendFrame(w.stream, f)
-}
-
-func (w *streamWire) flush() error {
-	if len(w.bundle) == 0 {
+func (s sourceServer) Answer(stream grpc.BidiStreamingServer[pluginv1.Orders, pluginv1.Answers]) error {
+	err := s.attend(&streamConnection{stream: stream, cancel: func() {}})
+	if err == io.EOF {
 		return nil
 	}
-	f := &pluginv1.Frame{Kind: &pluginv1.Frame_Bundle{Bundle: &pluginv1.Bundle{Frames: w.bundle}}}
-	w.bundle, w.size = nil, 0
-	err := w.stream.SendMsg(f)
-	if err == io.EOF {
-		return sdk.ErrInterrupted
-	}
-	return err
+	return statusOf(err)
 }

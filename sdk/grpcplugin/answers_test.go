@@ -8,12 +8,12 @@ import (
 	"io"
 	"iter"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	pluginv1 "github.com/towpath-dataplane/towpath/proto/towpath/plugin/v1"
 	"github.com/towpath-dataplane/towpath/sdk"
 	"github.com/towpath-dataplane/towpath/sdk/sdktest"
 )
@@ -39,7 +39,7 @@ func onEachTalk(t *testing.T, test func(t *testing.T, client newClient)) {
 // until waits for a condition, for a bounded time.
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for !done() {
 		if time.Now().After(deadline) {
 			t.Fatal("never: " + what)
@@ -48,12 +48,39 @@ func until(t *testing.T, what string, done func() bool) {
 	}
 }
 
-// countTalks returns the number of talks that wait, and of all.
-func (c *Client) countTalks() (idle, open int) {
-	p := c.talks.Load()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.idle), len(p.open)
+// asked returns how many answers are waited for.
+func (c *Client) asked() int {
+	t := c.talks.Load().talk
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.asked)
+}
+
+// The suite for sources, with reads that are answered.
+func TestSourceThatAnswers(t *testing.T) {
+	onEachTalk(t, func(t *testing.T, client newClient) {
+		sourceOverTheWire(t, func(t *testing.T, p sdk.Plugin) *Client {
+			c := client(t, p)
+			warm(t, c)
+			return c
+		}, true)
+	})
+}
+
+// warm has a talk, and as many workers at its other end as a test needs: they stay, and are not left behind.
+func warm(t *testing.T, c *Client) {
+	t.Helper()
+	for range 4 {
+		stream, err := c.Source(sdktest.MemoryType).Read(t.Context(), sdk.ReadOpen{Once: true,
+			Address: sdk.DataAddress{Type: sdktest.MemoryType}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+		if _, err := stream.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // everything reads a stream to its end, and tells what came as lines, with the payload of each part together.
@@ -95,13 +122,13 @@ func everything(t *testing.T, source sdk.DataSource, open sdk.ReadOpen) (lines [
 	}
 }
 
-// What is read on a talk is what is read in a call of its own, whatever is asked for, and one talk does for all.
+// What is answered is what is read in a call of its own, whatever is asked for.
 func TestAnswersAreWhole(t *testing.T) { onEachTalk(t, answersAreWhole) }
 
 func answersAreWhole(t *testing.T, client newClient) {
 	before := sdk.OutstandingBuffers()
 	memory := &sdktest.Memory{}
-	for i, size := range []int{0, 1, 1 << 10, smallPayload, smallPayload + 1, 70_000, 3<<20 + 17} {
+	for i, size := range []int{0, 1, 1 << 10, maxAnswer, 50_000, 70_000, 3<<20 + 17} {
 		memory.Put(fmt.Sprintf("d/%d ü", size), sdktest.Pattern(i, size))
 	}
 	memory.PutRecords("records", []sdk.Record{{Key: []byte("k"), Value: []byte("v"), Headers: map[string][]byte{"h": {0}}}, {},
@@ -131,33 +158,100 @@ func answersAreWhole(t *testing.T, client newClient) {
 			}
 		}
 	}
-	if idle, open := c.countTalks(); idle != 1 || open != 1 {
-		t.Errorf("%d talks, of which %d wait", open, idle)
+	if n := c.asked(); n != 0 {
+		t.Errorf("%d answers are waited for", n)
 	}
 	until(t, "all buffers are released", func() bool { return sdk.OutstandingBuffers() == before })
 }
 
-// A read that is closed when what is left of it has come already leaves a talk that is as good as new.
+// Many reads at a time, each with something else, get what is theirs.
+func TestManyAnswersAtATime(t *testing.T) { onEachTalk(t, manyAnswersAtATime) }
+
+func manyAnswersAtATime(t *testing.T, client newClient) {
+	memory := &sdktest.Memory{}
+	for i := range 50 {
+		memory.Put(fmt.Sprint("part-", i), sdktest.Pattern(i, i*1000))
+	}
+	source := client(t, memory.Plugin()).Source(sdktest.MemoryType)
+	var readers sync.WaitGroup
+	for i := range 50 {
+		readers.Go(func() {
+			want := sdk.NewDigester(sdk.CRC32C)
+			want.Write(sdktest.Pattern(i, i*1000))
+			for range 20 {
+				lines, err := everything(t, source, sdk.ReadOpen{Address: memory.Address(""), Once: true,
+					Select: &sdk.Selection{Name: fmt.Sprint("part-", i), Length: -1}})
+				if err != nil || len(lines) != 4 || lines[1] != fmt.Sprintf("%d bytes, %s", i*1000, want.Sum()) {
+					t.Errorf("part %d: %q, %v", i, lines, err)
+				}
+			}
+		})
+	}
+	readers.Wait()
+}
+
+// Neither a source that takes its time, nor readers that take nothing, hold up the answers of others.
+func TestAnswersDoNotWaitForEachOther(t *testing.T) { onEachTalk(t, answersDoNotWaitForEachOther) }
+
+func answersDoNotWaitForEachOther(t *testing.T, client newClient) {
+	h := hesitant{make(chan struct{})}
+	memory := &sdktest.Memory{}
+	memory.Put("large", sdktest.Pattern(1, 4<<20))
+	memory.Put("small", []byte("abc"))
+	p := memory.Plugin()
+	p.Sources = append(p.Sources, sdk.SourceType{AddressType: sdk.AddressType{Type: "Slow"}, Source: h})
+	c := client(t, p)
+	for range 20 {
+		for _, a := range []sdk.DataAddress{{Type: "Slow"}, memory.Address("")} {
+			stream, err := c.Source(a.Type).Read(t.Context(), sdk.ReadOpen{Address: a, Once: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stream.Close()
+		}
+		small := sdk.ReadOpen{Address: memory.Address(""), Once: true, Select: &sdk.Selection{Name: "small", Length: -1}}
+		if lines, err := everything(t, c.Source(sdktest.MemoryType), small); err != nil || len(lines) != 4 {
+			t.Errorf("%q, %v", lines, err)
+		}
+	}
+	close(h.goOn)
+}
+
+// A read that is closed early is let go, wherever it is: not answered, answered, or about to go on in a call.
 func TestAnswerThatIsLeftEarly(t *testing.T) { onEachTalk(t, answerThatIsLeftEarly) }
 
 func answerThatIsLeftEarly(t *testing.T, client newClient) {
+	before := sdk.OutstandingBuffers()
 	memory := &sdktest.Memory{}
-	memory.Put("small", []byte("abc"))
+	memory.Put("a", []byte("abc"))
+	memory.Put("b", sdktest.Pattern(1, 1<<20))
 	c := client(t, memory.Plugin())
-	stream, err := c.Source(sdktest.MemoryType).Read(t.Context(), sdk.ReadOpen{Address: memory.Address(""), List: true, Once: true})
-	if err != nil {
-		t.Fatal(err)
+	for _, list := range []bool{false, true} {
+		for frames := range 4 {
+			stream, err := c.Source(sdktest.MemoryType).Read(t.Context(), sdk.ReadOpen{Address: memory.Address(""), List: list, Once: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range frames {
+				f, err := stream.Recv()
+				if err != nil {
+					t.Fatal(err)
+				}
+				sdk.Release(f)
+			}
+			if frames == 0 {
+				until(t, "it is answered", func() bool { return c.asked() == 0 })
+			}
+			stream.Close()
+		}
 	}
-	if _, err := stream.Recv(); err != nil {
-		t.Fatal(err)
+	if flows, err := c.Drain(t.Context(), time.Minute); err != nil || flows != 0 {
+		t.Errorf("%d reads are left, %v", flows, err)
 	}
-	stream.Close()
-	if idle, open := c.countTalks(); idle != open {
-		t.Errorf("%d talks, of which %d wait", open, idle)
-	}
+	until(t, "all buffers are released", func() bool { return sdk.OutstandingBuffers() == before })
 }
 
-// A read that is cut ends with the cause; its talk is used no more, and others are not touched.
+// A read that is cut ends with the cause, and others are not touched.
 func TestAnswerThatIsCut(t *testing.T) { onEachTalk(t, answerThatIsCut) }
 
 func answerThatIsCut(t *testing.T, client newClient) {
@@ -202,8 +296,8 @@ func answerThatIsCut(t *testing.T, client newClient) {
 		sdk.Release(f)
 	}
 	other.Close()
-	if idle, open := c.countTalks(); idle != 1 || open != 1 {
-		t.Errorf("%d talks, of which %d wait", open, idle)
+	if n := c.asked(); n != 0 {
+		t.Errorf("%d answers are waited for", n)
 	}
 	until(t, "all buffers are released", func() bool { return sdk.OutstandingBuffers() == before })
 }
@@ -335,47 +429,21 @@ func TestPluginThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// FuzzAnswer feeds both decoders of a lane for answers what they would never be sent.
-func FuzzAnswer(f *testing.F) {
-	begin, err := appendMessage(nil, frameItem, frameToProto(&message{frame: &sdk.PartBegin{PartInfo: sdk.PartInfo{Name: "a", Size: 3}}}))
-	if err != nil {
-		f.Fatal(err)
+// A read that was to go on in a call, which nobody makes, is given up.
+func TestAnswerThatNobodyTakes(t *testing.T) {
+	t.Parallel()
+	memory := &sdktest.Memory{}
+	memory.Put("b", sdktest.Pattern(1, 1<<20))
+	s := newPluginServer(memory.Plugin())
+	d := &desk{server: s, out: newOutbox(nil), ctx: t.Context(), orders: make(chan *reply, idleWorkers), open: map[uint64]*reply{}}
+	defer close(d.orders)
+	if err := d.begin(7, readOpenToProto(sdk.ReadOpen{Address: memory.Address("")})); err != nil {
+		t.Fatal(err)
 	}
-	order, err := appendMessage(nil, orderItem, &pluginv1.ReadOpen{Address: &pluginv1.DataAddress{Type: "a"}})
-	if err != nil {
-		f.Fatal(err)
+	flows := func() int { s.mu.Lock(); defer s.mu.Unlock(); return s.flows }
+	until(t, "it is read", func() bool { return flows() == 1 })
+	until(t, "it is let go", func() bool { return flows() == 0 })
+	if len(s.waiting.number) != 0 {
+		t.Error("it waits for a call")
 	}
-	f.Add(begin)
-	f.Add(order)
-	f.Add(append(begin, dataItem, 0, 0, 0, 0, 0, 0, 3, 'a', 'b', 'c'))
-	f.Add([]byte{frameItem, 0, 0, 0, 0xff, 0xff, 0xff, 0xff})
-	f.Add([]byte{recordsItem, 0, 0, 1, 0, 0, 0, 1, 0})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		before := sdk.OutstandingBuffers()
-		in := itemReader{from: bytes.NewReader(b)}
-		for {
-			m, err := in.frame()
-			if err != nil {
-				if err == io.EOF && len(in.have) > 0 {
-					t.Errorf("an end in the middle of %x was taken for one", b)
-				}
-				break
-			}
-			if m.frame == nil && m.err == nil {
-				t.Fatalf("nothing was read from %x", b)
-			}
-			sdk.Release(m.frame)
-		}
-		if n := sdk.OutstandingBuffers(); n != before {
-			t.Errorf("%d buffers are left", n-before)
-		}
-		s := &pluginServer{}
-		for in := (&itemReader{from: bytes.NewReader(b)}); ; {
-			open, err := s.nextOrder(in)
-			if err != nil || open == nil {
-				break
-			}
-			readOpenFromProto(open)
-		}
-	})
 }

@@ -2,6 +2,7 @@ package grpcplugin
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"sync/atomic"
@@ -28,15 +29,18 @@ type Client struct {
 
 	answersOnLane atomic.Bool           // the plugin has said that it attends to lanes
 	talks         atomic.Pointer[talks] // nil: each read is a call of its own
+	goOn          goOn
 }
 
 // NewClient returns a Client on a connection made with DialOptions. The connection stays the caller's.
 func NewClient(conn grpc.ClientConnInterface) *Client {
-	return &Client{
+	c := &Client{
 		plugin: pluginv1.NewPluginClient(conn),
 		source: pluginv1.NewDataSourceClient(conn),
 		sink:   pluginv1.NewDataSinkClient(conn),
 	}
+	c.goOn = sourceClient{c, c.source}.goOn
+	return c
 }
 
 // Describe asks the plugin what it is.
@@ -92,6 +96,38 @@ func (c *Client) Drain(ctx context.Context, deadline time.Duration) (flows int, 
 	return int(d.GetFlows()), fromStatus(ctx, err)
 }
 
+// attend has the plugin connect a lane for answers.
+func (c *Client) attend(ctx context.Context) (connection, error) {
+	offer := c.offer()
+	if offer == nil {
+		return nil, errors.New("there are no lanes")
+	}
+	ctx, cancel := context.WithTimeout(ctx, laneWait)
+	defer cancel()
+	p := offer.proto()
+	p.Name = AnswersLaneName
+	_, err := c.source.Attend(ctx, p)
+	if err == nil {
+		var lane *laneConn
+		if lane, err = offer.await(ctx); err == nil {
+			return &laneConnection{lane, elementReader{from: lane}}, nil
+		}
+	}
+	offer.close()
+	return nil, err
+}
+
+// converse calls Answer.
+func (c *Client) converse(context.Context) (connection, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	stream, err := c.source.Answer(ctx)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return &streamConnection{stream: stream, cancel: cancel}, nil
+}
+
 // Source returns the plugin's source. Which type is read is said by the addresses it is given.
 func (c *Client) Source(typ string) sdk.DataSource { return sourceClient{c, c.source} }
 
@@ -126,13 +162,14 @@ func (s sourceClient) Read(ctx context.Context, open sdk.ReadOpen) (sdk.ReadStre
 	if open.Digests, ours = s.plugin.share(open.Digests); open.List {
 		ours = nil
 	}
-	r := reading{open: open, former: former, ours: ours}
-	if p := s.plugin.talks.Load(); p != nil && open.Once && open.Request == nil && len(ours) == 0 {
-		if a := p.ask(ctx, open, func() (sdk.ReadStream, error) { return s.read(ctx, r) }); a != nil {
-			return a, nil
+	if p := s.plugin.talks.Load(); p != nil && open.Once && open.Request == nil && !open.Unread && len(ours) == 0 {
+		if t := p.get(ctx); t != nil {
+			if a, ok := t.ask(ctx, &open, s.plugin.goOn); ok {
+				return a, nil
+			}
 		}
 	}
-	return s.read(ctx, r)
+	return s.read(ctx, reading{open: open, former: former, ours: ours})
 }
 
 // reading is a read with the digests that this host computes of it.
@@ -142,19 +179,30 @@ type reading struct {
 	ours   []sdk.Algorithm
 }
 
-// read opens a call of its own.
+// read makes a call of its own.
 func (s sourceClient) read(ctx context.Context, asked reading) (sdk.ReadStream, error) {
-	open := asked.open
+	// What this host computes digests of, it has to read.
+	return s.call(ctx, asked.open.Unread && len(asked.ours) == 0, func(r *readClient) error {
+		r.tally = newTally(asked.ours, asked.former)
+		return r.open(asked.open)
+	})
+}
+
+// goOn takes up a read that the plugin has begun.
+func (s sourceClient) goOn(ctx context.Context, number uint64) (sdk.ReadStream, error) {
+	return s.call(ctx, false, func(r *readClient) error { return r.begin(&pluginv1.ReadOpen{GoesOn: number}) })
+}
+
+// call makes a call of Read, which begin begins.
+func (s sourceClient) call(ctx context.Context, unread bool, begin func(*readClient) error) (sdk.ReadStream, error) {
 	streamCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stream, err := s.client.Read(streamCtx)
 	if err != nil {
 		cancel()
 		return nil, fromStatus(ctx, err)
 	}
-	// What this host computes digests of, it has to read.
-	r := newReadClient(ctx, stream, cancel, s.plugin.offer(), open.Unread && len(asked.ours) == 0)
-	r.tally = newTally(asked.ours, asked.former)
-	if err := r.open(open); err != nil {
+	r := newReadClient(ctx, stream, cancel, s.plugin.offer(), unread)
+	if err := begin(r); err != nil {
 		cancel()
 		r.offer.close()
 		return nil, fromStatus(ctx, err)

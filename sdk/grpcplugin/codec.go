@@ -27,9 +27,7 @@ type message struct {
 	open  *pluginv1.WriteOpen // instead of frame: the first message to a sink
 	lane  bool                // instead of frame: the lane begins
 	err   *sdk.Error          // instead of frame: the last message of a source that failed
-	// bundle, instead of frame, is what came together.
-	bundle []*pluginv1.Frame
-	taken  bool // Marshal has taken over the frame's memory
+	taken bool                // Marshal has taken over the frame's memory
 }
 
 // codec passes Data and RecordBatch frames through as the buffers they came in. It keeps the name of protobuf's codec: on the wire
@@ -41,6 +39,9 @@ func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	m, ok := v.(*message)
 	if !ok {
+		if e, ok := v.(*rawMessage); ok {
+			return e.marshal(), nil
+		}
 		return c.CodecV2.Marshal(v)
 	}
 	m.taken = true
@@ -130,6 +131,10 @@ func encodedBatch(b sdk.Batch) (sdk.Payload, error) {
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	m, ok := v.(*message)
 	if !ok {
+		if e, ok := v.(*rawMessage); ok {
+			e.bytes = data.Materialize()
+			return nil
+		}
 		return c.CodecV2.Unmarshal(data, v)
 	}
 	field, header, body := peek(data)

@@ -51,8 +51,6 @@ func (m *message) fromProto(f *pluginv1.Frame) error {
 		m.lane = true
 	case *pluginv1.Frame_Error:
 		m.err = errorFromProto(k.Error)
-	case *pluginv1.Frame_Bundle:
-		m.bundle = k.Bundle.GetFrames()
 	default:
 		// A Data or Records frame gets here only if something else was packed into the same message.
 		return fmt.Errorf("a frame without a kind that this side knows")

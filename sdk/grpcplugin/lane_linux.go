@@ -3,6 +3,8 @@ package grpcplugin
 import (
 	"fmt"
 	"io"
+	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -46,6 +48,44 @@ func peekHeader(fd uintptr, h *[itemHeader]byte) (bool, error) {
 			return true, io.ErrUnexpectedEOF
 		default:
 			return false, nil
+		}
+	}
+}
+
+// patientLane is read by one who reads again and again, whenever a little has come. It waits in the kernel, with a thread and a place in
+// the scheduler: to be woken by way of epoll, as others are, costs a process that does little else more than what it does. Whatever else
+// there is to run runs first. Only the other end closes the lane meanwhile.
+type patientLane struct{ *laneConn }
+
+func (l patientLane) Read(b []byte) (n int, err error) {
+	runtime.Gosched()
+	var failure error
+	err = l.raw.Read(func(fd uintptr) bool {
+		n, failure = readOrWait(int(fd), b)
+		return true
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case failure != nil:
+		return 0, os.NewSyscallError("read", failure)
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+func readOrWait(fd int, b []byte) (int, error) {
+	for {
+		n, err := unix.Read(fd, b)
+		if err == unix.EAGAIN {
+			_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+			if err == nil {
+				continue
+			}
+		}
+		if err != unix.EINTR {
+			return n, err
 		}
 	}
 }

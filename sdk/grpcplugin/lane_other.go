@@ -12,6 +12,8 @@ func (c *laneConn) peek() (h [itemHeader]byte, err error) { return h, errNoLane 
 
 func (c *laneConn) awaitHangUp() {}
 
+type patientLane struct{ *laneConn }
+
 func move(from, to *laneConn, n int) error { return errNoLane }
 
 func (c *laneConn) sameUser() bool { return false }

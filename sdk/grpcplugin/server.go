@@ -25,6 +25,7 @@ type pluginServer struct {
 	sinks   map[string]sdk.DataSink
 	orders  orders
 	hosts   *hosts // nil if the host launched it
+	waiting replies
 
 	mu       sync.Mutex // guards what follows
 	flows    int
@@ -203,12 +204,21 @@ func (s sourceServer) Read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, plug
 }
 
 func (s sourceServer) read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame]) error {
+	first, err := stream.Recv()
+	switch {
+	case err != nil:
+		return err
+	case first.GetOpen() == nil:
+		return errNotOpened
+	case first.GetOpen().GoesOn != 0:
+		return s.goOn(stream, first.GetOpen())
+	}
 	leave, err := s.enter()
 	if err != nil {
 		return err
 	}
 	defer leave()
-	open, offer, err := receiveOpen(stream)
+	open, err := receiveOpen(stream, first.GetOpen())
 	if err != nil {
 		return err
 	}
@@ -226,7 +236,7 @@ func (s sourceServer) read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, plug
 	defer frames.Close()
 	// Ends with the stream, which ends when this function has returned.
 	go func() { cancel(listen(stream, frames)) }()
-	if err := sendFrames(stream, offer, frames); err != nil {
+	if err := sendFrames(newFrameSender(stream, first.GetOpen().GetLane()), frames); err != nil {
 		return err
 	}
 	if s, ok := frames.(interface{ Settled() <-chan struct{} }); ok {
@@ -235,35 +245,32 @@ func (s sourceServer) read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, plug
 	return nil
 }
 
-func receiveOpen(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame]) (sdk.ReadOpen, *pluginv1.LaneOffer, error) {
-	first, err := stream.Recv()
-	if err != nil {
-		return sdk.ReadOpen{}, nil, err
-	}
-	if first.GetOpen() == nil {
-		return sdk.ReadOpen{}, nil, errNotOpened
-	}
-	open, offer := readOpenFromProto(first.GetOpen()), first.GetOpen().GetLane()
-	if !first.GetOpen().GetRequest().GetHasBody() {
-		return open, offer, nil
+// receiveOpen returns what first opens, with the body that follows if there is one.
+func receiveOpen(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame], first *pluginv1.ReadOpen) (sdk.ReadOpen, error) {
+	open := readOpenFromProto(first)
+	if !first.GetRequest().GetHasBody() {
+		return open, nil
 	}
 	for {
 		up, err := stream.Recv()
 		if err != nil {
-			return open, offer, err
+			return open, err
 		}
 		open.Request.Body = append(open.Request.Body, up.GetBody().GetData()...)
 		if len(open.Request.Body) > maxRequestBody {
-			return open, offer, sdk.Errorf(sdk.Exhausted, "the body of the request has more than %d bytes", maxRequestBody)
+			return open, sdk.Errorf(sdk.Exhausted, "the body of the request has more than %d bytes", maxRequestBody)
 		}
 		if up.GetBody().GetLast() {
-			return open, offer, nil
+			return open, nil
 		}
 	}
 }
 
 // listen hands on what the host says, until it says no more: then the flow is cut.
-func listen(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame], frames sdk.ReadStream) error {
+func listen(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame], to interface {
+	Acknowledge(sequence uint64) error
+	RequestCheckpoint() error
+}) error {
 	for {
 		up, err := stream.Recv()
 		if err != nil {
@@ -271,9 +278,9 @@ func listen(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame], fr
 		}
 		switch k := up.Kind.(type) {
 		case *pluginv1.ReadUp_Acknowledge:
-			err = frames.Acknowledge(k.Acknowledge.Sequence)
+			err = to.Acknowledge(k.Acknowledge.Sequence)
 		case *pluginv1.ReadUp_Checkpoint:
-			err = frames.RequestCheckpoint()
+			err = to.RequestCheckpoint()
 		}
 		if err != nil {
 			return err
@@ -281,12 +288,17 @@ func listen(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame], fr
 	}
 }
 
-func sendFrames(stream grpc.ServerStream, offer *pluginv1.LaneOffer, frames sdk.ReadStream) error {
-	out := frameSender{stream: stream}
+// newFrameSender sends on the stream, and on the lane that is offered if there is one.
+func newFrameSender(stream grpc.ServerStream, offer *pluginv1.LaneOffer) *frameSender {
+	out := &frameSender{stream: stream}
 	if offer != nil {
 		out.after = int64(offer.After)
 		out.attach = func() (*laneConn, error) { return beginLane(stream, offer) }
 	}
+	return out
+}
+
+func sendFrames(out *frameSender, frames sdk.ReadStream) error {
 	for {
 		f, err := frames.Recv()
 		if err == io.EOF {

@@ -118,9 +118,7 @@ func newReadClient(ctx context.Context, stream grpc.BidiStreamingClient[pluginv1
 }
 
 func (r *readClient) open(open sdk.ReadOpen) error {
-	first := readOpenToProto(open)
-	first.Lane = r.offer.proto()
-	if err := r.say(&pluginv1.ReadUp{Kind: &pluginv1.ReadUp_Open{Open: first}}); err != nil {
+	if err := r.begin(readOpenToProto(open)); err != nil {
 		return err
 	}
 	if open.Request == nil {
@@ -135,6 +133,11 @@ func (r *readClient) open(open sdk.ReadOpen) error {
 		body = body[n:]
 	}
 	return nil
+}
+
+func (r *readClient) begin(first *pluginv1.ReadOpen) error {
+	first.Lane = r.offer.proto()
+	return r.say(&pluginv1.ReadUp{Kind: &pluginv1.ReadUp_Open{Open: first}})
 }
 
 func (r *readClient) say(up *pluginv1.ReadUp) error {

@@ -103,9 +103,11 @@ func onEachLane(t *testing.T, test func(t *testing.T, client newClient)) {
 	}
 }
 
-func TestSourceOverTheWire(t *testing.T) { onEachLane(t, sourceOverTheWire) }
+func TestSourceOverTheWire(t *testing.T) {
+	onEachLane(t, func(t *testing.T, client newClient) { sourceOverTheWire(t, client, false) })
+}
 
-func sourceOverTheWire(t *testing.T, client newClient) {
+func sourceOverTheWire(t *testing.T, client newClient, once bool) {
 	parts := []sdktest.Content{
 		{Name: "a.bin", Bytes: sdktest.Pattern(1, 1)},
 		{Name: "b/empty", Bytes: []byte{}},
@@ -128,6 +130,7 @@ func sourceOverTheWire(t *testing.T, client newClient) {
 		New:     func(t *testing.T) sdk.DataSource { return client(t, memory.Plugin()).Source(sdktest.MemoryType) },
 		Address: memory.Address(""),
 		Parts:   parts,
+		Once:    once,
 		Bad: []sdktest.BadAddress{
 			{Name: "no such folder", Address: memory.Address("out"), Code: sdk.NotFound},
 			{Name: "unknown type", Address: sdk.DataAddress{Type: "Other"}, Code: sdk.Invalid},

@@ -75,7 +75,11 @@ func FormatDigests(d sdk.Digests) string {
 // Wanted returns the algorithms that a field such as Want-Repr-Digest asks for, the one it likes best first. Those that the SDK does
 // not compute are left out, and so is a field that is malformed: it is a wish.
 func Wanted(h http.Header, field string) []sdk.Algorithm {
-	dictionary, err := httpsfv.UnmarshalDictionary(h.Values(field))
+	values := h.Values(field)
+	if len(values) == 0 {
+		return nil
+	}
+	dictionary, err := httpsfv.UnmarshalDictionary(values)
 	if err != nil {
 		return nil
 	}

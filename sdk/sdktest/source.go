@@ -21,6 +21,8 @@ type SourceCase struct {
 	Parts   []Content
 	// Bad are addresses that cannot be read.
 	Bad []BadAddress
+	// Once has the suite read as requests do: nothing but the tests of checkpoints asks for any.
+	Once bool
 }
 
 // BadAddress is an address that is refused, by Validate or when it is used.
@@ -63,7 +65,14 @@ func TestSource(t *testing.T, c SourceCase) {
 }
 
 func (c SourceCase) open() sdk.ReadOpen {
-	return sdk.ReadOpen{Flow: flow("flow-1"), Address: c.Address, Digests: sdk.Algorithms()}
+	return sdk.ReadOpen{Flow: flow("flow-1"), Address: c.Address, Digests: sdk.Algorithms(), Once: c.Once}
+}
+
+// withCheckpoints is open for a reading whose checkpoints matter.
+func (c SourceCase) withCheckpoints() sdk.ReadOpen {
+	open := c.open()
+	open.Once = false
+	return open
 }
 
 // totals are those of all parts.
@@ -80,7 +89,7 @@ func sourceValidates(t *testing.T, c SourceCase, source sdk.DataSource) {
 	other := c.Address.Clone()
 	other.Type = "no-such-type"
 	wantCode(t, "Validate of another type", source.Validate(t.Context(), other), sdk.Invalid)
-	_, err := readAll(t.Context(), source, sdk.ReadOpen{Flow: flow("flow-1"), Address: other})
+	_, err := readAll(t.Context(), source, sdk.ReadOpen{Flow: flow("flow-1"), Address: other, Once: c.Once})
 	wantCode(t, "Read of another type", err, sdk.Invalid)
 }
 
@@ -90,7 +99,7 @@ func sourceRefuses(t *testing.T, c SourceCase, source sdk.DataSource) {
 			if err := source.Validate(t.Context(), bad.Address); err != nil {
 				wantCode(t, "Validate", err, bad.Code)
 			}
-			_, err := readAll(t.Context(), source, sdk.ReadOpen{Flow: flow("flow-1"), Address: bad.Address})
+			_, err := readAll(t.Context(), source, sdk.ReadOpen{Flow: flow("flow-1"), Address: bad.Address, Once: c.Once})
 			wantCode(t, "Read", err, bad.Code)
 		})
 	}
@@ -283,7 +292,7 @@ func sourceSkips(t *testing.T, c SourceCase, source sdk.DataSource) {
 	if len(c.Parts) == 0 {
 		return // there is nothing to skip
 	}
-	whole, err := readWith(t.Context(), source, c.open(), func(s sdk.ReadStream, f sdk.Frame) error {
+	whole, err := readWith(t.Context(), source, c.withCheckpoints(), func(s sdk.ReadStream, f sdk.Frame) error {
 		if _, ok := f.(*sdk.Data); ok {
 			return s.RequestCheckpoint()
 		}
@@ -335,7 +344,7 @@ func (c SourceCase) checkWithout(t *testing.T, r *reading, skipped, least int) {
 
 // sourceResumes reads with many checkpoints, and then goes on from each of them.
 func sourceResumes(t *testing.T, c SourceCase, source sdk.DataSource) {
-	r, err := readWith(t.Context(), source, c.open(), func(s sdk.ReadStream, f sdk.Frame) error {
+	r, err := readWith(t.Context(), source, c.withCheckpoints(), func(s sdk.ReadStream, f sdk.Frame) error {
 		switch f := f.(type) {
 		case *sdk.Checkpoint:
 			return s.Acknowledge(f.Sequence)

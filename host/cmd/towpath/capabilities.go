@@ -145,14 +145,17 @@ func (c *capabilities) look(now time.Time) (differs bool) {
 
 // serve reports whether a profile can be used, as a provider or as a consumer, with some dataset.
 func (o offered) serve(p flow.Profile, datasets []flow.Dataset) bool {
-	return o.serveFrom(p, datasets, slices.ContainsFunc(datasets, func(d flow.Dataset) bool {
-		return o.sources[d.Source.Type] && o.answers(p, d.Response.Type)
-	}))
+	return o.serveFrom(p, datasets, slices.ContainsFunc(datasets, func(d flow.Dataset) bool { return o.sources[d.Source.Type] && o.answers(p, d) }))
 }
 
-// serveCarried reports the same for messages that carry the address of the source.
+// serveCarried reports the same for messages that carry the address of the source, and of the sink for what comes back.
 func (o offered) serveCarried(p flow.Profile, datasets []flow.Dataset) bool {
-	return o.serveFrom(p, datasets, some(o.sources) && (p.Response == nil || o.carries(p) && some(o.sinks)))
+	return o.serveFrom(p, datasets, some(o.sources) && (p.Response == nil || o.carries(p.Response) && some(o.sinks)))
+}
+
+// some reports whether there is a type at all.
+func some(types map[string]bool) bool {
+	return slices.Contains(slices.Collect(maps.Values(types)), true)
 }
 
 func (o offered) serveFrom(p flow.Profile, datasets []flow.Dataset, reads bool) bool {
@@ -163,19 +166,14 @@ func (o offered) serveFrom(p flow.Profile, datasets []flow.Dataset, reads bool) 
 		slices.ContainsFunc(datasets, func(d flow.Dataset) bool { return o.sinks[d.Sink.Type] })
 }
 
-// answers reports whether the response channel that a profile asks for can be opened for a dataset with a response sink of a type.
-func (o offered) answers(p flow.Profile, sink string) bool {
-	return p.Response == nil || o.carries(p) && o.sinks[sink]
+// answers reports whether the response channel that a profile asks for can be opened for a dataset.
+func (o offered) answers(p flow.Profile, d flow.Dataset) bool {
+	return p.Response == nil || o.carries(p.Response) && o.sinks[d.Response.Type]
 }
 
-// carries reports whether something can carry the response channel that a profile asks for.
-func (o offered) carries(p flow.Profile) bool {
-	return p.Response.Provision == "" || o.sinks[p.Response.Provision] && o.sources[p.Response.Provision]
-}
-
-// some reports whether there is a type at all.
-func some(types map[string]bool) bool {
-	return slices.Contains(slices.Collect(maps.Values(types)), true)
+// carries reports whether what the messages of a response channel travel on can be made.
+func (o offered) carries(r *flow.ResponseProfile) bool {
+	return r.Provision == "" || o.sinks[r.Provision] && o.sources[r.Provision]
 }
 
 // handles reports whether a plugin handles the addresses of a profile's counterparties.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/towpath-dataplane/towpath/host/config"
@@ -118,12 +119,17 @@ func (d *door) serve(ctx context.Context, h http.Handler, logger *slog.Logger) e
 
 // freshConns are connections on which no request has come yet: clients dial ahead. A server that shuts down would wait for them.
 type freshConns struct {
+	any atomic.Bool // there are some: most requests come when there are none
+
 	mu     sync.Mutex // guards what follows
 	conns  map[net.Conn]bool
 	closed bool
 }
 
 func (f *freshConns) note(c net.Conn, state http.ConnState) {
+	if state != http.StateNew && !f.any.Load() {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
@@ -134,6 +140,7 @@ func (f *freshConns) note(c net.Conn, state http.ConnState) {
 	default:
 		f.conns[c] = true
 	}
+	f.any.Store(len(f.conns) > 0)
 }
 
 func (f *freshConns) close() {

@@ -198,6 +198,10 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 	undo.add("close control planes", func(context.Context) error { directory.Close(); return nil })
 	signals := signaling.NewHandler(signaling.Options{Engine: engine, ControlPlanes: directory, BasePath: cfg.Signaling.BasePath,
 		Logger: logger, Registerer: metrics})
+	mayAccess, err := accessHook(cfg.Access, metrics, logger)
+	if err != nil {
+		return fmt.Errorf("access: %w", err)
+	}
 	public, err := publicapi.NewHandler(publicapi.Options{Flows: engine, Responses: engine.Responses(), Tokens: authority, Source: plugins.Source, Sink: plugins.Sink,
 		JWKS: authority.JWKS(), PublicURL: publicURL, Digests: cfg.Transfer.Digests,
 		Limits: publicapi.Limits{MaxConcurrentPerToken: cfg.Token.MaxConcurrent, MaxBytesPerToken: cfg.Token.MaxBytes,
@@ -206,6 +210,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 			Interval: cfg.Transfer.CheckpointInterval},
 		Renewal:    publicapi.RenewalOptions{Tokens: authority, Keys: resolver.Keys, Audiences: signers.dids(), TractusX: tractusX(cfg)},
 		Meter:      share.meterOfRequest,
+		Access:     mayAccess,
 		Replaced:   replaced,
 		Registerer: metrics, Logger: logger})
 	if err != nil {

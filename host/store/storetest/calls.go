@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/towpath-dataplane/towpath/host/flow"
 )
 
@@ -25,6 +27,11 @@ func read(t *testing.T, s Store, k flow.Key) *flow.Flow {
 	f, err := s.Flow(t.Context(), k)
 	if err != nil {
 		t.Fatalf("read flow %v: %v", k, err)
+	}
+	v, err := s.View(t.Context(), k)
+	must(t, err)
+	if diff := cmp.Diff(f, v); diff != "" {
+		t.Errorf("View is not Flow: %s", diff)
 	}
 	return f
 }

@@ -95,6 +95,9 @@ func (m *Memory) Flow(ctx context.Context, key flow.Key) (*flow.Flow, error) {
 	return nil, flow.ErrNotFound
 }
 
+// View returns a flow.
+func (m *Memory) View(ctx context.Context, key flow.Key) (*flow.Flow, error) { return m.Flow(ctx, key) }
+
 // Flows lists flows, newest first.
 func (m *Memory) Flows(ctx context.Context, filter flow.Filter) ([]*flow.Flow, error) {
 	m.mu.Lock()

@@ -210,6 +210,9 @@ func testKeys(t *testing.T, s Store) {
 		if _, err := s.Flow(t.Context(), other); !errors.Is(err, flow.ErrNotFound) {
 			t.Errorf("Flow(%v): %v, want ErrNotFound", other, err)
 		}
+		if _, err := s.View(t.Context(), other); !errors.Is(err, flow.ErrNotFound) {
+			t.Errorf("View(%v): %v, want ErrNotFound", other, err)
+		}
 		update(t, s, other, func(tx flow.Tx) error {
 			if _, err := tx.Flow(); !errors.Is(err, flow.ErrNotFound) {
 				return fmt.Errorf("Tx.Flow of %v: %w, want ErrNotFound", other, err)

@@ -236,11 +236,9 @@ var breaches = map[string]breach{
 		}
 	})},
 	"answers-once": {answer: func(s *flow, f *pluginv1.Frame) {
-		for _, inner := range append(f.GetBundle().GetFrames(), f) {
-			if b := inner.GetPartBegin(); b != nil {
-				b.Index += uint64(s.parts)
-				s.parts++
-			}
+		if b := f.GetPartBegin(); b != nil {
+			b.Index += uint64(s.parts)
+			s.parts++
 		}
 	}},
 	"never-again": {

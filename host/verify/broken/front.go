@@ -159,35 +159,39 @@ func (s sourceFront) Attend(ctx context.Context, offer *pluginv1.LaneOffer) (*pl
 	return s.source.Attend(ctx, offer)
 }
 
-func (s sourceFront) Answer(outer grpc.BidiStreamingServer[pluginv1.ReadOpen, pluginv1.Frame]) error {
+func (s sourceFront) Answer(outer grpc.BidiStreamingServer[pluginv1.Orders, pluginv1.Answers]) error {
 	inner, err := s.source.Answer(outer.Context())
 	if err != nil {
 		return err
 	}
 	go func() {
 		for {
-			open, err := outer.Recv()
+			orders, err := outer.Recv()
 			if err != nil {
 				inner.CloseSend()
 				return
 			}
-			if inner.Send(open) != nil {
+			if inner.Send(orders) != nil {
 				return
 			}
 		}
 	}()
 	for f := new(flow); ; {
-		frame, err := inner.Recv()
+		answers, err := inner.Recv()
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if s.answer != nil {
-			s.answer(f, frame)
+		for _, a := range answers.GetAnswers() {
+			for _, frame := range a.Frames {
+				if s.answer != nil {
+					s.answer(f, frame)
+				}
+			}
 		}
-		if err := outer.Send(frame); err != nil {
+		if err := outer.Send(answers); err != nil {
 			return err
 		}
 	}
