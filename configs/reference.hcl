@@ -29,6 +29,10 @@ listen "signaling" {
 listen "public" {
   address = "127.0.0.1:18081"               # the default
   url     = "https://dataplane.example.com" # what they are told. Default: the address, with https:// if there is a tls block
+  # Header fields that requests for a proxied flow (an HttpData source with proxyMethod and its like) hand on to the server besides the usual
+  # ones: Accept*, Cache-Control, Content-*, Idempotency-Key, If-*, Last-Event-ID, Prefer, Range, User-Agent, traceparent, tracestate, and
+  # those of digests. A * at the end stands for any. "Set-Cookie" lets that of answers come back. Credentials never go on. Default: none
+  #: proxy_headers = ["X-Tenant", "X-App-*"]
   # Without this block the listener speaks plain HTTP; then something in front of it should end TLS. Every listen block can have one.
   #: tls {
   #:   certificate = "tls/public.pem" # with its chain

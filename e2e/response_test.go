@@ -43,9 +43,6 @@ dataset "answered" {
 }
 `
 
-// edcNames is what the names of a response channel's properties begin with in messages.
-const edcNames = "https://w3id.org/edc/v0.0.1/ns/"
-
 // channel is a response channel as its address tells of it.
 type channel struct {
 	t                     *testing.T
@@ -137,7 +134,7 @@ func (d *dataspace) expectAnswers(want map[string]string) {
 func TestAnswersToAPush(t *testing.T) {
 	t.Parallel()
 	d := answered(t, 16*mib)
-	d.consumer.network.rate.Store(mib)
+	d.consumer.network.rate.Store(mib / 16) // it goes on for as long as the story does
 	f := newTransfer("push")
 	prepared := d.consumer.signal("prepare", creation(f.consumer, "HttpData-PUSH-HttpData", "answered", nil))
 	started := d.provider.signal("start", creation(f.provider, "HttpData-PUSH-HttpData", "answered", prepared.DataAddress))

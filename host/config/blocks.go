@@ -28,7 +28,7 @@ var (
 	// By the label of the listen block.
 	listenSchemas = map[string]*hcl.BodySchema{
 		"signaling": {Attributes: optional("address", "url", "base_path"), Blocks: tlsBlock},
-		"public":    {Attributes: optional("address", "url"), Blocks: tlsBlock},
+		"public":    {Attributes: optional("address", "url", "proxy_headers"), Blocks: tlsBlock},
 		"admin":     {Attributes: optional("address", "token"), Blocks: tlsBlock},
 	}
 	tlsBlock  = []hcl.BlockHeaderSchema{{Type: "tls"}}

@@ -65,6 +65,9 @@ type Listener struct {
 	BasePath string
 	// Token is what a request has to bring as bearer (admin only). None: it needs nothing.
 	Token Secret
+	// ProxyHeaders are fields of requests that are handed on to servers behind a source besides the usual ones (public only), in their
+	// canonical form.
+	ProxyHeaders []string
 	// TLS is nil for plain HTTP.
 	TLS *TLS
 

@@ -155,6 +155,7 @@ func (l *loader) listen(b *hcl.Block) {
 	}
 	set(f, "base_path", &into.BasePath, basePath)
 	setSecret(f, "token", &into.Token, bearerToken)
+	set(f, "proxy_headers", &into.ProxyHeaders, headerFields)
 	if t := f.single("tls"); t != nil {
 		into.TLS = l.tls(t)
 	}

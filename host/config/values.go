@@ -24,6 +24,7 @@ import (
 	"github.com/zclconf/go-cty/cty/convert"
 
 	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/httpfield"
 )
 
 // The functions of this file read one kind of value each, for set. Their errors end without a full stop.
@@ -274,6 +275,18 @@ func variables(v cty.Value) ([]string, error) {
 		if err := checkVariable(name); err != nil {
 			return nil, err
 		}
+	}
+	return names, err
+}
+
+// headerFields reads a list of header fields that can be handed on. "Set-Cookie" is one of answers.
+func headerFields(v cty.Value) ([]string, error) {
+	names, err := texts(v)
+	for i, name := range names {
+		if err := httpfield.CheckForwarded(name); err != nil {
+			return nil, err
+		}
+		names[i] = textproto.CanonicalMIMEHeaderKey(name)
 	}
 	return names, err
 }

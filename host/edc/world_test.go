@@ -159,6 +159,7 @@ func (e *tokens) Issue(_ context.Context, f *flow.Flow) (sdk.DataAddress, error)
 		Properties: map[string]string{"authorization": token, "authType": "bearer"}}, nil
 }
 
+// IssueResponse is what Issue is, for the response channel; its token is one more.
 func (e *tokens) IssueResponse(_ context.Context, f *flow.Flow) (sdk.DataAddress, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -313,8 +313,8 @@ func (e *Engine) takeAddress(ctx context.Context, f *Flow, a *sdk.DataAddress, s
 
 // takeResponse takes over the address of the response channel that the provider of a push has opened.
 func (f *Flow) takeResponse(p Profile, a sdk.DataAddress) error {
-	if !p.AllowHTTP && isPlainHTTP(a.Get(responseEndpoint)) {
-		return &RequestError{Field: "dataAddress.endpointProperties", Message: responseEndpoint + " must be https"}
+	if err := p.checkResponse(a); err != nil {
+		return err
 	}
 	f.respond(func(r *Response) { r.Remote = &a })
 	return nil

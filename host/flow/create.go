@@ -318,6 +318,9 @@ func (p Profile) checkAddress(a sdk.DataAddress) error {
 	if !p.AllowHTTP && isPlainHTTP(a.Endpoint) {
 		return &RequestError{Field: "dataAddress.endpoint", Message: "must be https"}
 	}
+	if err := p.checkResponse(a); err != nil {
+		return err
+	}
 	if !p.Strict {
 		return nil
 	}

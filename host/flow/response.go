@@ -79,6 +79,14 @@ func withoutResponse(a sdk.DataAddress) sdk.DataAddress {
 	return a
 }
 
+// checkResponse holds the response channel of a counterparty's address against the profile.
+func (p Profile) checkResponse(a sdk.DataAddress) error {
+	if !p.AllowHTTP && isPlainHTTP(a.Get(responseEndpoint)) {
+		return &RequestError{Field: "dataAddress.endpointProperties", Message: responseEndpoint + " must be https"}
+	}
+	return nil
+}
+
 // opensResponse reports whether this side has opened a response channel, or is to.
 func (f *Flow) opensResponse() bool { return f.Role == Provider && f.Response != nil }
 

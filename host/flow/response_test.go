@@ -44,7 +44,7 @@ func TestResponseChannelFollowsTheState(t *testing.T) {
 	abort := func(w *world) error { return w.Abort(bg, key("f"), "") }
 	finished := func(w *world) error {
 		w.transfer("f").end <- nil
-		w.eventually("the end", func() bool { return w.flow("f").State == flow.Completed })
+		w.eventually("the end", func() bool { return w.flow("f").State == flow.Completed && !w.flow("f").Leftover })
 		return nil
 	}
 	for _, direction := range []string{"pull", "push"} {
@@ -452,6 +452,12 @@ func TestConsumerKeepsTheResponseChannel(t *testing.T) {
 	plain.Endpoint, plain.Properties["responseChannel-endpoint"] = "http://there", "http://there"
 	if _, err := w.Started(bg, message("insecure"), plain); !errors.As(err, new(*flow.RequestError)) {
 		t.Errorf("a channel over plain HTTP: %v", err)
+	}
+
+	must(t)(w.Prepare(bg, create("insecure pull", "pull")))
+	plain.Endpoint = "https://there/data"
+	if _, err := w.Started(bg, message("insecure pull"), plain); !errors.As(err, new(*flow.RequestError)) {
+		t.Errorf("a channel over plain HTTP beside data over HTTPS: %v", err)
 	}
 
 	both := channel(1)

@@ -16,7 +16,8 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// Options are what a Handler needs. All but Responses, Renewal, Resume, Digests, Limits, Meter, Access, Registerer and Logger are required.
+// Options are what a Handler needs. All but Responses, Renewal, Proxy, Resume, Digests, Limits, Meter, Access, Registerer and Logger are
+// required.
 type Options struct {
 	Flows flow.Service
 	// Responses are the response channels of flows. nil: none has one.
@@ -29,6 +30,8 @@ type Options struct {
 	JWKS []byte
 	// Renewal lets counterparties renew tokens. Without its Tokens and Keys none are.
 	Renewal RenewalOptions
+	// Proxy lets counterparties speak with the servers behind some sources.
+	Proxy ProxyOptions
 	// Resume lets counterparties go on with uploads that were cut.
 	Resume ResumeOptions
 	// PublicURL is as in EndpointOptions. The paths that reach the Handler begin behind it.
@@ -106,7 +109,7 @@ func algorithms(wanted []sdk.Algorithm) []sdk.Algorithm {
 
 // ServeHTTP answers one request of a counterparty.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	to, known := routeOf(r)
+	to, known := h.routeOf(r)
 	if !known || to.operation == renewTokens && h.Renewal.Tokens == nil || to.operation.responds() && h.Responses == nil {
 		to.operation = noOperation
 	}
@@ -141,7 +144,7 @@ func (h *Handler) serve(x *exchange) error {
 	if operation == noOperation {
 		return notFound.because("nothing has this path")
 	}
-	if !slices.Contains(methods[operation], x.r.Method) {
+	if !operation.takes(x.r.Method) {
 		return wrongMethod.because("%s is not for this path", x.r.Method).with("Allow", allowed(operation))
 	}
 	switch operation {
@@ -207,8 +210,8 @@ type answer struct {
 // perform returns a nil answer if it has written one itself.
 func (h *Handler) perform(x *exchange, s *stay) (*answer, error) {
 	switch x.route.operation {
-	case pullFlow, pullPart:
-		return nil, h.pull(x, s)
+	case pullFlow, pullPart, belowFlow:
+		return nil, h.read(x, s)
 	case ingestFlow, ingestPart, uploadPart, respondFlow, respondPart:
 		return h.ingest(x, s)
 	case seal:

@@ -82,7 +82,7 @@ func newWorld(t testing.TB, change func(*world, *Options)) *world {
 	t.Cleanup(func() {
 		w.client.CloseIdleConnections()
 		w.server.Close()
-		// A world that began before this one may have had some at that time.
+		// Fewer, if another world had some when this one began.
 		w.eventually("all buffers are released", func() bool { return sdk.OutstandingBuffers() <= before })
 	})
 	return w

@@ -229,6 +229,11 @@ func isOwnHeader(name string) bool {
 	return false
 }
 
+func isTrue(a sdk.DataAddress, property string) bool {
+	set, err := strconv.ParseBool(a.Get(property))
+	return err == nil && set
+}
+
 func isToken(s string) bool {
 	const special = "!#$%&'*+-.^_`|~"
 	for i := range len(s) {

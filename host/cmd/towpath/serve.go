@@ -209,6 +209,7 @@ func serve(ctx context.Context, cfg *config.Config, stdout, stderr io.Writer) (e
 		Resume: publicapi.ResumeOptions{Uploads: db, Sink: plugins.ResumesInside, Lifetime: cfg.Transfer.UploadLifetime,
 			Interval: cfg.Transfer.CheckpointInterval},
 		Renewal:    publicapi.RenewalOptions{Tokens: authority, Keys: resolver.Keys, Audiences: signers.dids(), TractusX: tractusX(cfg)},
+		Proxy:      publicapi.ProxyOptions{Proxies: plugins.Proxies, Headers: cfg.Public.ProxyHeaders},
 		Meter:      share.meterOfRequest,
 		Access:     mayAccess,
 		Replaced:   replaced,
