@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-const tractusXVocabulary = "https://w3id.org/tractusx/auth/"
+const tractusXNames = "https://w3id.org/tractusx/auth/"
 
 // tellTractusXRenewal renews as the connectors of Tractus-X do: with all that is asked for in the query, and addressed to itself.
 func tellTractusXRenewal(t *testing.T, w *edcWorld, c *connector) {
@@ -23,9 +23,9 @@ func tellTractusXRenewal(t *testing.T, w *edcWorld, c *connector) {
 	consumer.did, consumer.kid = didKey(public)
 	p := c.begin("renewed", 0)
 	x := w.pull(c, p)
-	x.properties = message{tractusXVocabulary + "audience": consumer.did, "https://w3id.org/catenax/credentials/bpn": "BPNL000000000001"}
+	x.properties = message{tractusXNames + "audience": consumer.did, "https://w3id.org/catenax/credentials/bpn": "BPNL000000000001"}
 	first := p.start(x)
-	if first[tractusXVocabulary+"refreshAudience"] != consumer.did || first[tractusXVocabulary+"expiresIn"] != "3600" {
+	if first[tractusXNames+"refreshAudience"] != consumer.did || first[tractusXNames+"expiresIn"] != "3600" {
 		t.Fatalf("%v", first)
 	}
 	first.expect(t, http.StatusOK, "content of /"+p.id)
@@ -40,7 +40,7 @@ func tellTractusXRenewal(t *testing.T, w *edcWorld, c *connector) {
 	second.expect(t, http.StatusForbidden, "")
 
 	other := c.begin("not-renewed", 0)
-	if given := other.start(w.pull(c, other)); given[tractusXVocabulary+"refreshToken"] != "" || given["authorization"] == "" {
+	if given := other.start(w.pull(c, other)); given[tractusXNames+"refreshToken"] != "" || given["authorization"] == "" {
 		t.Errorf("without an audience: %v", given)
 	}
 	other.terminate()
@@ -49,12 +49,12 @@ func tellTractusXRenewal(t *testing.T, w *edcWorld, c *connector) {
 // renew returns an address with new tokens.
 func (a edr) renew(t *testing.T, p *party) edr {
 	t.Helper()
-	query := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {a[tractusXVocabulary+"refreshToken"]}}.Encode()
-	r, err := http.NewRequest(http.MethodPost, a[tractusXVocabulary+"refreshEndpoint"]+"/token?"+query, nil)
+	query := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {a[tractusXNames+"refreshToken"]}}.Encode()
+	r, err := http.NewRequest(http.MethodPost, a[tractusXNames+"refreshEndpoint"]+"/token?"+query, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+p.assertion(t, a[tractusXVocabulary+"refreshAudience"], a["authorization"], nil))
+	r.Header.Set("Authorization", "Bearer "+p.assertion(t, a[tractusXNames+"refreshAudience"], a["authorization"], nil))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	response, err := client.Do(r)
 	if err != nil {
@@ -76,6 +76,6 @@ func (a edr) renew(t *testing.T, p *party) edr {
 	for name, value := range a {
 		b[name] = value
 	}
-	b["authorization"], b[tractusXVocabulary+"refreshToken"] = got.Access, got.Refresh
+	b["authorization"], b[tractusXNames+"refreshToken"] = got.Access, got.Refresh
 	return b
 }

@@ -13,7 +13,7 @@ import (
 func (w *edcWorld) answeredSource(c *connector, p *transferProcess) message {
 	source := c.address("HttpData", "baseUrl", w.web.url+"/"+p.id, "method", "GET")
 	list := source["dspace:endpointProperties"].([]any)
-	source["dspace:endpointProperties"] = append(list, message{"@type": "dspace:EndpointProperty", "dspace:name": edcVocabulary + "responseChannel",
+	source["dspace:endpointProperties"] = append(list, message{"@type": "dspace:EndpointProperty", "dspace:name": edcNames + "responseChannel",
 		"dspace:value": c.address("HttpData", "baseUrl", w.web.url+"/answers/"+p.id)})
 	return source
 }

@@ -413,7 +413,7 @@ func tellEDCPrepareSlowly(t *testing.T, w *edcWorld, c *connector) {
 	}
 	to := map[string]string{}
 	for name, value := range p.await("PROVISIONED").given {
-		to[strings.TrimPrefix(name, edcVocabulary)] = value
+		to[strings.TrimPrefix(name, edcNames)] = value
 	}
 	if to["type"] != "HttpData" {
 		t.Errorf("%v", to)
