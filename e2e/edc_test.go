@@ -138,6 +138,7 @@ var edcStories = []edcStory{
 	{"terminate", nil, tellEDCTerminate},
 	{"failure", nil, tellEDCFailure},
 	{"start that comes twice", nil, tellEDCStartTwice},
+	{"start that takes its time", func(d dialect) bool { return d.start != "" }, tellEDCStartSlowly},
 	{"prepare", func(d dialect) bool { return d.provisions }, tellEDCPrepare},
 	{"prepare that takes its time", func(d dialect) bool { return d.provisions }, tellEDCPrepareSlowly},
 	{"pull with answers", func(d dialect) bool { return d.destination }, tellEDCAnsweredPull},
@@ -342,6 +343,21 @@ func tellEDCStartTwice(t *testing.T, w *edcWorld, c *connector) {
 	}
 	first.expect(t, http.StatusForbidden, "")
 	p.terminate()
+}
+
+// A start that goes on after its answer is told by a callback, and the control plane then starts once more.
+func tellEDCStartSlowly(t *testing.T, w *edcWorld, c *connector) {
+	p := c.begin("later", 1)
+	x := w.pull(c, p)
+	x.asset = "slow-" + c.id
+	if given := p.start(x); given["provisioning"] != "true" || given["endpoint"] != "" {
+		t.Fatalf("%v", given)
+	}
+	p.await("PROVISIONED")
+	given := p.start(x)
+	given.expect(t, http.StatusOK, "content of /"+p.id)
+	p.terminate()
+	given.expect(t, http.StatusForbidden, "")
 }
 
 // destination is where a consumer wants data, which the data plane says.
