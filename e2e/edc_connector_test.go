@@ -39,10 +39,10 @@ var dialects = []dialect{
 		destination: true, transferType: true, typeAsID: true, tractusX: true},
 }
 
-const edcVocabulary = "https://w3id.org/edc/v0.0.1/ns/"
+const edcNames = "https://w3id.org/edc/v0.0.1/ns/"
 
 func (d dialect) message(kind string, members message) message {
-	m := message{"@type": kind, "@context": message{"odrl": "http://www.w3.org/ns/odrl/2/", "dspace": d.dspace, "@vocab": edcVocabulary}}
+	m := message{"@type": kind, "@context": message{"odrl": "http://www.w3.org/ns/odrl/2/", "dspace": d.dspace, "@vocab": edcNames}}
 	for name, value := range members {
 		m[name] = value
 	}
@@ -55,7 +55,7 @@ func (d dialect) address(kind string, properties ...string) message {
 	for i := 0; i < len(properties); i += 2 {
 		name := properties[i]
 		if !strings.Contains(name, ":") {
-			name = edcVocabulary + name
+			name = edcNames + name
 		}
 		list = append(list, message{"@type": "dspace:EndpointProperty", "dspace:name": name, "dspace:value": properties[i+1]})
 	}
@@ -158,7 +158,7 @@ control_plane %q {
 func (c *connector) register(w http.ResponseWriter, r *http.Request) {
 	p := &dataPlane{}
 	if err := json.NewDecoder(r.Body).Decode(p); err != nil || p.ID == "" || p.URL == "" || len(p.SourceTypes) == 0 || len(p.TransferTypes) == 0 ||
-		p.Type != "DataPlaneInstance" || p.Context["@vocab"] != edcVocabulary {
+		p.Type != "DataPlaneInstance" || p.Context["@vocab"] != edcNames {
 		http.Error(w, `[{"message":"not valid","type":"ValidationFailure"}]`, http.StatusBadRequest)
 		return
 	}
@@ -223,7 +223,7 @@ func (p *transferProcess) heard(what string, body []byte) int {
 		p.state, p.failed = "TERMINATED", *said.ErrorMessage
 	case "provisioned":
 		var said struct{ Properties map[string]string }
-		if json.Unmarshal(body, &said) != nil || said.Properties[edcVocabulary+"type"] == "" {
+		if json.Unmarshal(body, &said) != nil || said.Properties[edcNames+"type"] == "" {
 			return http.StatusBadRequest
 		}
 		p.state, p.given = "PROVISIONED", said.Properties
@@ -414,7 +414,7 @@ func (c *connector) read(answer []byte) edr {
 			Properties []map[string]any `json:"dspace:endpointProperties"`
 		}
 	}
-	if err := json.Unmarshal(answer, &m); err != nil || m.Type != "DataFlowResponseMessage" || m.Context["@vocab"] != edcVocabulary {
+	if err := json.Unmarshal(answer, &m); err != nil || m.Type != "DataFlowResponseMessage" || m.Context["@vocab"] != edcNames {
 		c.t.Fatalf("%s: answer %s: %v", c.id, answer, err)
 	}
 	said := edr{"provisioning": fmt.Sprint(m.Provisioning)}
@@ -433,7 +433,7 @@ func (c *connector) read(answer []byte) edr {
 		if !ok {
 			c.t.Errorf("%s: property %v", c.id, p)
 		}
-		said[strings.TrimPrefix(name, edcVocabulary)] = value
+		said[strings.TrimPrefix(name, edcNames)] = value
 	}
 	return said
 }

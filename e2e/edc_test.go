@@ -22,6 +22,12 @@ profile "HttpData-PULL" {}
 profile "HttpData-PUSH" {
   allow_http = true
 }
+
+profile "HttpData-PULL-HttpData" {}
+
+profile "HttpData-PUSH-HttpData" {
+  allow_http = true
+}
 `
 
 // edcWorld is where an EDC story plays: a data plane, connectors of all dialects that it serves at once, beside its control plane that speaks
@@ -132,8 +138,11 @@ var edcStories = []edcStory{
 	{"terminate", nil, tellEDCTerminate},
 	{"failure", nil, tellEDCFailure},
 	{"start that comes twice", nil, tellEDCStartTwice},
+	{"start that takes its time", func(d dialect) bool { return d.start != "" }, tellEDCStartSlowly},
 	{"prepare", func(d dialect) bool { return d.provisions }, tellEDCPrepare},
 	{"prepare that takes its time", func(d dialect) bool { return d.provisions }, tellEDCPrepareSlowly},
+	{"pull with answers", func(d dialect) bool { return d.destination }, tellEDCAnsweredPull},
+	{"push with answers", func(d dialect) bool { return d.destination }, tellEDCAnsweredPush},
 	{"Tractus-X's renewal", func(d dialect) bool { return d.tractusX }, tellTractusXRenewal},
 }
 
@@ -205,7 +214,8 @@ func tellEDCRegistration(t *testing.T, w *edcWorld, c *connector) {
 	if want := w.host.signaling + "/edc/" + c.id + "/v1/dataflows"; p.URL != want || p.ID != "e2e" {
 		t.Errorf("%s at %s, want %s", p.ID, p.URL, want)
 	}
-	if !slices.Equal(p.TransferTypes, []string{"HttpData-PULL", "HttpData-PUSH"}) || !slices.Equal(p.ProvisionTypes, []string{"HttpData"}) {
+	if !slices.Equal(p.TransferTypes, []string{"HttpData-PULL", "HttpData-PULL-HttpData", "HttpData-PUSH", "HttpData-PUSH-HttpData"}) ||
+		!slices.Equal(p.ProvisionTypes, []string{"HttpData"}) {
 		t.Errorf("transfer types %v, provision types %v", p.TransferTypes, p.ProvisionTypes)
 	}
 	for _, kind := range []string{"AmazonS3", "File", "HttpData", "Kafka"} {
@@ -335,6 +345,21 @@ func tellEDCStartTwice(t *testing.T, w *edcWorld, c *connector) {
 	p.terminate()
 }
 
+// A start that goes on after its answer is told by a callback, and the control plane then starts once more.
+func tellEDCStartSlowly(t *testing.T, w *edcWorld, c *connector) {
+	p := c.begin("later", 1)
+	x := w.pull(c, p)
+	x.asset = "slow-" + c.id
+	if given := p.start(x); given["provisioning"] != "true" || given["endpoint"] != "" {
+		t.Fatalf("%v", given)
+	}
+	p.await("PROVISIONED")
+	given := p.start(x)
+	given.expect(t, http.StatusOK, "content of /"+p.id)
+	p.terminate()
+	given.expect(t, http.StatusForbidden, "")
+}
+
 // destination is where a consumer wants data, which the data plane says.
 func (w *edcWorld) destination(c *connector, asset string) edcTransfer {
 	return edcTransfer{flow: "PUSH", asset: asset, destination: c.address("HttpData")}
@@ -404,7 +429,7 @@ func tellEDCPrepareSlowly(t *testing.T, w *edcWorld, c *connector) {
 	}
 	to := map[string]string{}
 	for name, value := range p.await("PROVISIONED").given {
-		to[strings.TrimPrefix(name, edcVocabulary)] = value
+		to[strings.TrimPrefix(name, edcNames)] = value
 	}
 	if to["type"] != "HttpData" {
 		t.Errorf("%v", to)

@@ -131,3 +131,16 @@ func TestVerdict(t *testing.T) {
 		}
 	}
 }
+
+// Where a counterparty is given nothing but a response channel, its endpoint is not taken for one of data.
+func TestAddressOfAResponseChannelAlone(t *testing.T) {
+	channel := map[string]string{"responseChannel-endpoint": "https://dp/responses/f", "responseChannel-endpointType": "HttpData"}
+	c := &Client{Profile: func(string) (flow.Profile, bool) { return flow.Profile{}, false }}
+	_, body := c.Callback(endpoint, flow.Callback{Kind: flow.CallbackStarted,
+		DataAddress: &sdk.DataAddress{Type: "HttpData", Endpoint: "https://dp/responses/f", Properties: channel}})
+	want := `{"properties":{"https://w3id.org/edc/v0.0.1/ns/responseChannel-endpoint":"https://dp/responses/f",` +
+		`"https://w3id.org/edc/v0.0.1/ns/responseChannel-endpointType":"HttpData","https://w3id.org/edc/v0.0.1/ns/type":"HttpData"}}`
+	if diff := cmp.Diff(want, string(body)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

@@ -242,6 +242,41 @@ func TestTerminateOfWhatHasCompleted(t *testing.T) {
 	}
 }
 
+// EDC up to 0.14 does not know a start that goes on after its answer.
+func TestWhenAStartIsAnswered(t *testing.T) {
+	w := newWorld(t, nil)
+	for path, provisioning := range map[string]bool{"": false, "/start": true} {
+		a := w.want(200, path, `{"@type":"DataFlowStartMessage","processId":"f`+strings.Trim(path, "/")+`","datasetId":"async","transferType":"HttpData-PULL"}`)
+		var m responseMessage
+		if err := json.Unmarshal(a.Body.Bytes(), &m); err != nil || m.Provisioning != provisioning || (m.DataAddress == nil) != provisioning {
+			t.Errorf("at %q: %s, %v", path, a.Body, err)
+		}
+	}
+}
+
+func TestAnswersAreInTheNamespaceOfTheRequest(t *testing.T) {
+	w := newWorld(t, nil)
+	const source = `"@type":"DataFlowStartMessage","datasetId":"declared","transferType":"HttpData-PULL"`
+	tests := []struct{ context, more, want string }{
+		{`{"dspace":"` + dspace08 + `"}`, "", dspace08},
+		{`{"dspace":"` + dspace2024 + `"}`, "", dspace2024},
+		{`{"x":"` + dspace2025 + `"}`, "", dspace2025},
+		{`"https://w3id.org/dspace/2025/1/context.jsonld"`, "", dspace2025},
+		{`["https://w3id.org/dspace/2024/1/context.json"]`, "", dspace2024},
+		{`{}`, `,"sourceDataAddress":{"` + dspace2025 + `endpointType":"File"}`, dspace2025},
+		{`{}`, ``, dspace08},
+	}
+	for i, tt := range tests {
+		a := w.want(200, "/start", fmt.Sprintf(`{"@context":%s,"processId":"f%d",%s%s}`, tt.context, i, source, tt.more))
+		var m responseMessage
+		err := json.Unmarshal(a.Body.Bytes(), &m)
+		_, byID := m.DataAddress.EndpointType.(map[string]any)
+		if err != nil || m.Context["dspace"] != tt.want || m.Context["@vocab"] != namespace || byID != (tt.want == dspace2025) {
+			t.Errorf("to %s: %s, %v", tt.context, a.Body, err)
+		}
+	}
+}
+
 // Addresses that a plugin or an operator has given a type keep it.
 func TestTypesOfIssuedAddresses(t *testing.T) {
 	profile := catalog{}.Profile

@@ -88,7 +88,7 @@ func (w *world) flow(id string) *flow.Flow {
 	return f
 }
 
-// catalog has the profiles of HttpData and File, and three datasets: slow ones take their time.
+// catalog has the profiles of HttpData and File, and some datasets: what is slow takes its time.
 type catalog struct{}
 
 func (catalog) Profile(name string) (flow.Profile, bool) {
@@ -101,10 +101,12 @@ func (catalog) Profile(name string) (flow.Profile, bool) {
 }
 
 func (catalog) Dataset(_, id string) (flow.Dataset, bool) {
+	here := sdk.DataAddress{Type: "Here"}
 	switch id {
 	case "declared":
-		here := sdk.DataAddress{Type: "Here"}
 		return flow.Dataset{ID: id, Source: here, Sink: here}, true
+	case "async":
+		return flow.Dataset{ID: id, Source: here, Sink: here, Mode: flow.ModeAsync}, true
 	case "slow":
 		slow := sdk.DataAddress{Type: "Slow"}
 		return flow.Dataset{ID: id, Source: slow, Sink: slow, Mode: flow.ModeAsync}, true
