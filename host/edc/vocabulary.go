@@ -36,13 +36,3 @@ func full(name string) string {
 	}
 	return namespace + name
 }
-
-// local returns the name of a term of EDC's or of one of the Dataspace Protocol's namespaces.
-func local(iri string) (name string, ok bool) {
-	for _, ns := range append([]string{namespace}, dspaces...) {
-		if name, ok = strings.CutPrefix(iri, ns); ok {
-			return name, true
-		}
-	}
-	return "", false
-}
