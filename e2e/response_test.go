@@ -6,11 +6,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -230,6 +234,68 @@ func TestAnswersToAPull(t *testing.T) {
 	c.say("late", "x", http.StatusGone, "false")
 	d.provider.expectNothingLeft(f.provider)
 	d.expectAnswers(map[string]string{"a/b": "one"})
+}
+
+// Answers come from several senders while the provider is killed again and again. Each that was answered is there, whole and once: who heard
+// nothing sends it again under its name.
+func TestAnswersSurviveKills(t *testing.T) {
+	t.Parallel()
+	const senders, each, size = 4, 20, 200_000
+	d := &dataspace{t: t, provider: newHost(t, "provider", answeredConfiguration)}
+	makeTree(t, d.provider.outbox(), 9, 1000)
+	d.provider.start()
+	c := channelOf(t, d.provider.signal("start", creation("f", "answered-pull", "answered", nil)).DataAddress, false)
+	content := func(sender, n int) string { return strings.Repeat(fmt.Sprintf("%d/%d ", sender, n), size/4) }
+	want := map[string]string{}
+	for sender := range senders {
+		for n := range each {
+			want[fmt.Sprintf("%d/%d", sender, n)] = content(sender, n)
+		}
+	}
+	var wg sync.WaitGroup
+	var done atomic.Int64
+	for sender := range senders {
+		wg.Go(func() {
+			for n := range each {
+				if !c.insist(fmt.Sprintf("%d/%d", sender, n), content(sender, n)) {
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 3 {
+		next := min(done.Load()+1+random.Int64N(senders*each/4), senders*each)
+		eventually(t, "some have been answered", func() bool { return done.Load() >= next || t.Failed() })
+		d.provider.kill()
+		d.provider.start()
+	}
+	wg.Wait()
+	d.expectAnswers(want)
+	if n := d.provider.responses("f"); n != senders*each {
+		t.Errorf("%d answers are counted, of %d", n, senders*each)
+	}
+	d.provider.signal("f/terminate", nil)
+	d.provider.expectNothingLeft("f")
+}
+
+// insist sends a message until it is durable, for as long as there is nobody, or a refusal says to.
+func (c channel) insist(name, content string) bool {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		code, text, err := request(http.MethodPut, c.endpoint+"/"+name, c.access, content)
+		var p struct{ Retry bool }
+		switch {
+		case err != nil:
+		case code == http.StatusCreated || code == http.StatusOK:
+			return true
+		case json.Unmarshal([]byte(text), &p) != nil || !p.Retry:
+			c.t.Errorf("message %s: %d %s", name, code, text)
+			return false
+		}
+	}
+	c.t.Errorf("message %s was never taken", name)
+	return false
 }
 
 // carriedConfiguration has flows whose answers come through a topic of their own.
