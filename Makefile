@@ -99,15 +99,16 @@ kafka: ## the plugin kafka against a broker of Apache Kafka; where Java 17 and M
 	TOWPATH_KAFKA_JARS=$(CURDIR)/$$jars go test -tags broker -timeout 3m -count 1 ./plugins/kafka
 
 PYTHON ?= python3
-python: ## the plugin in Python of e2e/python: the suites and whole-program stories; where Python 3.11 with venv and pip is, elsewhere it says so
+python: ## the plugin in Python of e2e/python: the suites and whole-program stories; EDC's messages, read by another processor; where Python 3.11 with venv and pip is, elsewhere it says so
 	@if ! $(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
-	  echo "make python: there is no Python 3.11 with venv and pip here: the plugin in Python was NOT built and NOT tested"; exit 0; fi; \
+	  echo "make python: there is no Python 3.11 with venv and pip here: the plugin in Python was NOT built and NOT tested, nor EDC's messages read by another processor"; exit 0; fi; \
 	set -e; libraries=$$(cksum < e2e/python/requirements.txt | cut -d ' ' -f 1); venv=.bin/python-$$libraries; \
 	if ! [ -e $$venv/complete ]; then \
 	  echo "pip install -r e2e/python/requirements.txt"; rm -rf $$venv; \
 	  { $(PYTHON) -m venv $$venv && $$venv/bin/pip install --quiet --disable-pip-version-check --only-binary :all: -r e2e/python/requirements.txt; } || \
-	    { echo "make python: gRPC for Python cannot be fetched: the plugin in Python was NOT built and NOT tested"; exit 0; }; \
+	    { echo "make python: gRPC and PyLD for Python cannot be fetched: the plugin in Python was NOT built and NOT tested, nor EDC's messages read by another processor"; exit 0; }; \
 	  touch $$venv/complete; fi; \
+	$$venv/bin/python e2e/python/jsonld.py; \
 	$$venv/bin/python e2e/python/build.py .towpath/python/towpath-plugin-pyfile; \
 	$$venv/bin/python e2e/python/build.py --no-digests .towpath/python/towpath-plugin-pyplain; \
 	go vet -tags python ./e2e ./host/pluginhost; \

@@ -29,6 +29,10 @@ listen "signaling" {
 listen "public" {
   address = "127.0.0.1:18081"               # the default
   url     = "https://dataplane.example.com" # what they are told. Default: the address, with https:// if there is a tls block
+  # Header fields that requests for a proxied flow (an HttpData source with proxyMethod and its like) hand on to the server besides the usual
+  # ones: Accept*, Cache-Control, Content-*, Idempotency-Key, If-*, Last-Event-ID, Prefer, Range, User-Agent, traceparent, tracestate, and
+  # those of digests. A * at the end stands for any. "Set-Cookie" lets that of answers come back. Credentials never go on. Default: none
+  #: proxy_headers = ["X-Tenant", "X-App-*"]
   # Without this block the listener speaks plain HTTP; then something in front of it should end TLS. Every listen block can have one.
   #: tls {
   #:   certificate = "tls/public.pem" # with its chain
@@ -73,9 +77,10 @@ participant_context "alice" {
 control_plane "connector" {
   participant_context = "default"                                 # the default
   endpoint            = "https://connector.example.com/signaling" # base URL of its callbacks
-  protocol            = "dps"                                     # the only one in this version
+  protocol            = "dps"                                     # or "edc", see below. This is the default
   give_up_after       = "24h"                                     # how long a callback is tried. This is the default
   timeout             = "10s"                                     # of each request to it. This is the default
+  token_lifetime      = "1h"                                      # of the tokens issued to its flows. Default: that of the token block
 
   # For calling it.
   #: tls {
@@ -164,6 +169,29 @@ control_plane "broker" {
 #:     outbound = secret("connector.secret")
 #:   }
 #: }
+
+# A connector of Eclipse EDC 0.6 to 0.18, or Tractus-X, that speaks EDC's own signaling. Its orders come in at a path of its own, with the
+# signaling API: /api/v1/edc/edc/v1/dataflows for this one, which is base_path, "/edc/", the label, "/v1/dataflows".
+control_plane "edc" {
+  protocol           = "edc"
+  endpoint           = "http://edc.example.com:9191/api/control"     # its control context
+  callback_addresses = ["http://edc-0.example.com:9191/api/control"] # other origins that callbackAddress may have. Default: none; all else goes to endpoint
+  token_lifetime     = "24h"                                         # default: until they are revoked, unless they can be renewed
+  renewal            = "tractusx"                                    # tokens can be renewed as Tractus-X's connectors do it. Default: not
+
+  # "static" is the only kind, with the header that it is set to. Default: none, since EDC sends nothing by itself
+  #: authorization "static" {
+  #:   header   = "X-Api-Key"
+  #:   inbound  = secret("gateway.secret")
+  #:   outbound = secret("connector.secret") # web.http.control.auth.key of the connector
+  #: }
+
+  # POST <endpoint>/v1/dataplanes, with all profiles named as EDC's transfer types are, DEST-PUSH or DEST-PULL
+  registration {
+    deregister_on_stop          = false
+    destination_provision_types = ["HttpData"] # destinations to have prepared here, of EDC 0.14 or later. Default: none
+  }
+}
 
 # Keys that are not fetched.
 #: control_plane "offline" {
@@ -366,6 +394,26 @@ profile "HttpData-PULL" {
 #:   provision = "Kafka" # the sink's type
 #: }
 
+# With a response channel: the consumer is given a second address, with a token of its own, for what it has to say about the data. It is
+# open while a flow is STARTED, and what comes on it is written to the response sink of the dataset. EDC's names of the form
+# HttpData-PUSH-HttpData have one by themselves.
+profile "HttpData-PUSH" {
+  type = "HttpData"
+  response {
+    type          = "HttpData" # begins with http: messages come to the public API. Any other is a plugin's, as with provision
+    endpoint_type = "HttpData" # of the channel, as the consumer is told. Default: the type
+    linger        = "30s"      # how long a push that has sent everything waits with its completion, and the channel stays open. Default: 0
+  }
+}
+
+# A channel that a plugin carries: its sink makes a topic, a queue or the like for each flow, and its source reads what is sent there.
+#: profile "telemetry-push" {
+#:   type = "HttpData"
+#:   response {
+#:     provision = "Kafka"
+#:   }
+#: }
+
 # A dataset that we provide from its source, or consume into its sink, or both. The label is the datasetId in messages. The labels
 # in it are types of address that a plugin offers; the attributes are the properties of that type.
 dataset "measurements" {
@@ -386,6 +434,12 @@ dataset "measurements" {
   sink "File" {
     path      = "measurements"
     collision = "rename" # or "replace", or "fail", which is the default
+  }
+
+  # When we provide it: what comes back on the response channel of a profile that has one.
+  response "File" {
+    path      = "answers"
+    collision = "rename"
   }
 
   # What its flows together may move, all together. Default: what limits below says

@@ -48,7 +48,7 @@ var rooms = []room{
 	{"host/store", []string{"host/flow", "host/token", "host/keyfile", "sdk"}, "it implements what others declare"},
 	{"host/store/storetest", []string{"host/flow", "sdk"}, "the suite is for every store"},
 	{"host/access", nil, "who may do what is decided by words about a request"},
-	{"host/config", []string{"host/access", "sdk"}, "plain values, and conditions: only the command knows what they are for"},
+	{"host/config", []string{"host/access", "sdk", "sdk/httpfield"}, "plain values, and conditions: only the command knows what they are for"},
 	{"host/admin", []string{"host/flow", "host/limit", "sdk"}, "operators look through the store"},
 	{"host/verify", []string{"sdk", "sdk/grpcplugin", "proto", "host/pluginhost"}, "it knows a plugin by the protocol alone"},
 	{"host/verify/broken", []string{"sdk", "sdk/grpcplugin", "proto"}, "to break the rules of the protocol, it has to speak it"},

@@ -48,6 +48,7 @@ dataset "small" {
     size = "1KiB"
   }
   sink "Discard" {}
+  response "Discard" {}
 }
 
 # That of the examples in the OpenAPI documents.

@@ -37,6 +37,8 @@ type PartInfo struct {
 	// their store. A Source sets it when it is asked for references, of parts of bytes whose Size it knows. It is opaque to all others,
 	// has no secrets, and at most MaxReference bytes.
 	Reference []byte
+	// Response is the head of the answer to a ProxyRequest, nil without one.
+	Response *Response
 }
 
 // MaxReference is the most bytes of a Reference.
@@ -51,6 +53,8 @@ type Part struct {
 	// Digests are what the origin says of the whole content, nil if it says nothing. A part that is read to its end and has others fails
 	// with Corrupt, retryable, however often it was cut in between.
 	Digests Digests
+	// Trailer, if not nil, returns what stood behind the content of a part with a Response. It is called when that was read to its end.
+	Trailer func() []HeaderField
 	// OpenRecords returns the records of the part after the place that token marks, nil for the beginning.
 	OpenRecords func(ctx context.Context, token []byte) (RecordReader, error)
 }

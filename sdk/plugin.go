@@ -37,6 +37,8 @@ type AddressType struct {
 	Provisions bool
 	// Copies: a Copier. Description sets it.
 	Copies bool
+	// Proxies: a source that hands requests on to a server and gives back what it answers, see ProxyRequest.
+	Proxies bool
 }
 
 // SourceType is a Source with the type it reads.
@@ -171,7 +173,7 @@ type ReadRequest struct {
 	// After is the place to go on from, nil for the beginning. A source may use it to skip what lies before, or yield from the
 	// first part; the SDK skips the rest.
 	After *Position
-	// Request is what a counterparty asked for, for sources that hand requests on to a server. nil if there is none.
+	// Request is what a counterparty asked for, of a source whose type proxies. nil if there is none.
 	Request *ProxyRequest
 }
 
@@ -182,18 +184,6 @@ type Position struct {
 	Offset   int64  // bytes of it that were sent, if it was not
 	Token    []byte // of its RecordReader, if it carries records
 }
-
-// ProxyRequest is a request that reached the host for an address. Path and Query are still escaped.
-type ProxyRequest struct {
-	Method string
-	Path   string
-	Query  string
-	Header []HeaderField
-	Body   []byte
-}
-
-// HeaderField is one header field of a ProxyRequest.
-type HeaderField struct{ Name, Value string }
 
 // WriteRequest tells a Sink about the parts it is given.
 type WriteRequest struct {

@@ -47,6 +47,9 @@ func (d dataSource) Read(ctx context.Context, open ReadOpen) (ReadStream, error)
 	if err := d.Validate(ctx, open.Address); err != nil {
 		return nil, err
 	}
+	if open.Request != nil && !d.Proxies {
+		return nil, Errorf(Unsupported, "a source of %q hands no request on", d.Type)
+	}
 	place, err := parseReadToken(open.ResumeToken)
 	if err != nil {
 		return nil, err
@@ -54,6 +57,10 @@ func (d dataSource) Read(ctx context.Context, open ReadOpen) (ReadStream, error)
 	ctx, cancel := context.WithCancel(ctx)
 	s := &readStream{ctx: ctx, cancel: cancel, source: d.Source, open: open, place: place,
 		frames: make(chan Frame, ahead), done: make(chan struct{})}
+	if open.Request != nil && open.Request.Body != nil {
+		// Beside the author's code, which may wait for the body.
+		s.body = context.AfterFunc(ctx, func() { open.Request.Body.Close() })
+	}
 	go s.run()
 	return s, nil
 }
@@ -94,6 +101,7 @@ type readStream struct {
 
 	wantCheckpoint atomic.Bool
 	closing        sync.Once
+	body           func() bool // keeps the end of ctx from closing the body of the request; nil if there is none
 	gathered       gathered
 
 	told told
@@ -172,6 +180,7 @@ func (s *readStream) drain() error {
 func (s *readStream) run() {
 	defer close(s.done)
 	defer s.told.close()
+	defer s.closeBody()
 	err := s.sendAll()
 	if flushErr := s.flush(); err == nil {
 		err = flushErr
@@ -187,6 +196,13 @@ func (s *readStream) run() {
 	close(s.frames)
 	if err == nil {
 		s.told.await(s.ctx)
+	}
+}
+
+// closeBody lets go of the body of the request that was handed on.
+func (s *readStream) closeBody() {
+	if s.body != nil && s.body() {
+		s.open.Request.Body.Close()
 	}
 }
 
@@ -254,7 +270,7 @@ func (s *readStream) sendParts() error {
 		if err != nil {
 			return err
 		}
-		if err := checkPart(part); err != nil {
+		if err := s.checkPart(part); err != nil {
 			return err
 		}
 		if resumeAt != "" {
@@ -293,12 +309,20 @@ func (s *readStream) sendParts() error {
 	return s.send(&End{s.place.Totals})
 }
 
-func checkPart(p Part) error {
+func (s *readStream) checkPart(p Part) error {
 	if err := CheckName(p.Name); err != nil {
 		return err
 	}
 	if (p.Open == nil) == (p.OpenRecords == nil) {
 		return Errorf(Internal, "part %q has to have one of Open and OpenRecords", p.Name)
+	}
+	switch r := p.Response; {
+	case (r == nil) != (s.open.Request == nil):
+		return Errorf(Internal, "part %q has to have a Response if, and only if, a request was handed on", p.Name)
+	case r != nil && (s.sent > 0 || p.Open == nil):
+		return Errorf(Internal, "the answer to a request is not one part of bytes")
+	case r != nil && (r.Status < 200 || r.Status > 599):
+		return Errorf(Internal, "the answer to a request has status %d", r.Status)
 	}
 	return nil
 }
@@ -382,7 +406,11 @@ func (s *readStream) sendPart(p Part) error {
 	if err != nil {
 		return err
 	}
-	if err := s.send(&PartEnd{Size: digest.Size(), Records: s.place.Records, Digests: digest.Sum()}); err != nil {
+	end := &PartEnd{Size: digest.Size(), Records: s.place.Records, Digests: digest.Sum()}
+	if p.Trailer != nil {
+		end.Trailer = p.Trailer()
+	}
+	if err := s.send(end); err != nil {
 		return err
 	}
 	return s.finish(p, digest.Size())
@@ -395,7 +423,7 @@ func (s *readStream) finish(p Part, size int64) error {
 	s.place.Totals.Parts++
 	s.place.Totals.Bytes += size
 	s.place.Totals.Records += s.place.Records
-	if s.open.Once {
+	if s.open.Once || s.open.Request != nil {
 		return nil
 	}
 	return s.sendCheckpoint()
@@ -437,7 +465,7 @@ func (s *readStream) sendBytes(p Part) (*Digester, error) {
 		}
 		return nil
 	}, func() error {
-		if !s.wantCheckpoint.Load() {
+		if !s.wantCheckpoint.Load() || s.open.Request != nil {
 			return nil
 		}
 		s.place.Offset, s.place.Digest = digest.Size(), digest.State()

@@ -80,7 +80,8 @@ type ReadOpen struct {
 	// List asks for PartBegin and PartEnd only.
 	List bool
 	// Select asks for one part, or a piece of it.
-	Select  *Selection
+	Select *Selection
+	// Request is a request to hand on, to a source whose type proxies. The part that it answers with is read once, whole, and as it comes.
 	Request *ProxyRequest
 	// Skip names parts that are not to be sent, nor read. The others keep their indexes.
 	Skip []string
@@ -175,6 +176,8 @@ type PartEnd struct {
 	Size    int64
 	Records int64
 	Digests Digests
+	// Trailer is what stood behind the content of a part with a Response.
+	Trailer []HeaderField
 }
 
 // Checkpoint marks a place from which the stream can be taken up again.

@@ -109,6 +109,47 @@ func sample(id string, state flow.State) *flow.Flow {
 		Claims: json.RawMessage(`{"a":"planted-secret"}`), Totals: sdk.Totals{Parts: 1, Bytes: 3}}
 }
 
+// What came on a response channel is shown apart from the data, without a secret.
+func TestResponseChannel(t *testing.T) {
+	w := newWorld(t, func(o *admin.Options) {
+		o.ResponseWaiting = func(flow.Key) string { return "the queue is starting" }
+		o.ResponseMovement = func(flow.Key) (flow.Movement, bool) { return flow.Movement{Requests: 2, Rate: 10}, true }
+	})
+	f := sample("f", flow.Started)
+	f.Response = &flow.Response{Local: sdk.DataAddress{Type: "Box", Properties: map[string]string{"key": "planted-secret"}},
+		Issued: &sdk.DataAddress{Type: "HttpData", Endpoint: "https://here/responses/f", Properties: map[string]string{"authorization": "planted-secret"}},
+		Totals: sdk.Totals{Parts: 2, Bytes: 7, Records: 1}, Fault: "response channel: the queue is gone"}
+	consumer := sample("c", flow.Started)
+	consumer.Role = flow.Consumer
+	consumer.Response = &flow.Response{Remote: &sdk.DataAddress{Type: "HttpData", Endpoint: "https://there/responses/c",
+		Properties: map[string]string{"responseChannel-authorization": "planted-secret"}}}
+	w.put(consumer)
+	w.put(f, func(tx flow.Tx) error {
+		_, err := tx.AddPart(flow.Part{Response: true, Name: "m", Size: 7})
+		return err
+	})
+	for id, want := range map[string]string{"f": "https://here/responses/f", "c": "https://there/responses/c"} {
+		status, body := w.get("/api/v1/flows/" + id)
+		shown := decode[admin.FlowDetail](t, status, body)
+		if strings.Contains(body, "planted-secret") || shown.ResponseChannel == nil || shown.ResponseChannel.Endpoint != want {
+			t.Errorf("%s: %s", id, body)
+		}
+		if id == "c" {
+			if shown.Response != nil {
+				t.Errorf("what the counterparty counts: %s", body)
+			}
+			continue
+		}
+		r := shown.Response
+		if r == nil || r.Parts != 2 || r.Bytes != 7 || r.Records != 1 || r.Waiting == "" || r.Fault == "" || r.Movement == nil || r.Movement.Requests != 2 {
+			t.Errorf("response channel: %s", body)
+		}
+		if shown.ResponseSink.Type != "Box" || len(shown.ResponseList) != 1 || len(shown.PartList) != 0 || shown.Bytes != 3 {
+			t.Errorf("parts: %s", body)
+		}
+	}
+}
+
 func TestFlow(t *testing.T) {
 	w := newWorld(t)
 	w.put(sample("f", flow.Started),

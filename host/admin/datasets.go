@@ -87,7 +87,7 @@ func LoadDatasets(ctx context.Context, o DatasetOptions) (*Datasets, error) {
 // Lookup finds a dataset of a participant context.
 func (d *Datasets) Lookup(context, id string) (flow.Dataset, bool) {
 	dataset, ok := d.get(datasetKey{context, id})
-	dataset.Source, dataset.Sink = dataset.Source.Clone(), dataset.Sink.Clone()
+	dataset.Source, dataset.Sink, dataset.Response = dataset.Source.Clone(), dataset.Sink.Clone(), dataset.Response.Clone()
 	return dataset.Dataset, ok
 }
 
@@ -191,6 +191,7 @@ func (d *Datasets) check(ctx context.Context, dataset flow.Dataset) error {
 	}{
 		{"source", dataset.Source, d.checker.CheckSource},
 		{"sink", dataset.Sink, d.checker.CheckSink},
+		{"response", dataset.Response, d.checker.CheckSink},
 	} {
 		if side.address.IsZero() {
 			continue
@@ -310,6 +311,8 @@ type datasetBody struct {
 	Mode    flow.Mode        `json:"mode,omitempty"`
 	Source  *sdk.DataAddress `json:"source,omitempty"`
 	Sink    *sdk.DataAddress `json:"sink,omitempty"`
+	// Response is written with what comes back on the response channel of a flow that reads Source.
+	Response *sdk.DataAddress `json:"response,omitempty"`
 }
 
 func encodeDataset(d flow.Dataset) ([]byte, error) {
@@ -319,6 +322,9 @@ func encodeDataset(d flow.Dataset) ([]byte, error) {
 	}
 	if !d.Sink.IsZero() {
 		body.Sink = &d.Sink
+	}
+	if !d.Response.IsZero() {
+		body.Response = &d.Response
 	}
 	return json.Marshal(body)
 }

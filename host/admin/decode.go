@@ -59,10 +59,13 @@ func decodeDataset(body []byte) (d flow.Dataset, wrong []sdk.FieldError) {
 	if !slices.Contains([]flow.Mode{"", flow.ModeAuto, flow.ModeSync, flow.ModeAsync}, d.Mode) {
 		o.fail("mode", "is not one of auto, sync, async")
 	}
-	d.Source, d.Sink = o.address("source"), o.address("sink")
+	d.Source, d.Sink, d.Response = o.address("source"), o.address("sink"), o.address("response")
 	o.end()
 	if len(wrong) == 0 && d.Source.IsZero() && d.Sink.IsZero() {
 		o.fail("source", "is required, or sink")
+	}
+	if len(wrong) == 0 && d.Source.IsZero() && !d.Response.IsZero() {
+		o.fail("source", "is required with response")
 	}
 	return d, wrong
 }

@@ -27,6 +27,9 @@ type Options struct {
 	Waiting func(flow.Key) string
 	// Movement says how a flow's data moves, and false if nothing is known of that. May be nil.
 	Movement func(flow.Key) (flow.Movement, bool)
+	// ResponseWaiting and ResponseMovement say the same of its response channel. May be nil.
+	ResponseWaiting  func(flow.Key) string
+	ResponseMovement func(flow.Key) (flow.Movement, bool)
 	// Plugins lists the plugins of the host.
 	Plugins func() []Plugin
 	// PluginBuild reads how a plugin's file was built; nil if it does not say. May be nil.
@@ -240,11 +243,17 @@ func (h handler) detail(ctx context.Context, key flow.Key) (FlowDetail, error) {
 	if err != nil {
 		return FlowDetail{}, err
 	}
+	var responses []flow.Part
+	if f.Response != nil {
+		if responses, err = h.Store.ResponseParts(ctx, key, 0, maxParts); err != nil {
+			return FlowDetail{}, err
+		}
+	}
 	callbacks, err := h.Store.Callbacks(ctx, key)
 	if err != nil {
 		return FlowDetail{}, err
 	}
-	return newDetail(h.show(f), f, parts, callbacks), nil
+	return newDetail(h.show(f), f, parts, responses, callbacks), nil
 }
 
 func (h handler) show(f *flow.Flow) Flow {
@@ -252,6 +261,23 @@ func (h handler) show(f *flow.Flow) Flow {
 	if h.Movement != nil {
 		if m, ok := h.Movement(f.Key); ok {
 			shown.Movement = newMovement(m, f.Totals, time.Now())
+		}
+	}
+	if f.Role == flow.Provider && f.Response != nil {
+		shown.Response = h.showResponse(f)
+	}
+	return shown
+}
+
+func (h handler) showResponse(f *flow.Flow) *Response {
+	waiting := ""
+	if h.ResponseWaiting != nil {
+		waiting = h.ResponseWaiting(f.Key)
+	}
+	shown := newResponse(f.Response, waiting)
+	if h.ResponseMovement != nil {
+		if m, ok := h.ResponseMovement(f.Key); ok {
+			shown.Movement = newMovement(m, f.Response.Totals, time.Now())
 		}
 	}
 	return shown

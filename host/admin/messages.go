@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"encoding/hex"
 	"maps"
 	"net/url"
@@ -44,6 +45,19 @@ type Flow struct {
 	ClosedByParty  bool      `json:"manifestReceived,omitempty"`
 	CleanupPending bool      `json:"cleanupPending,omitempty"`
 	// Movement is nil if nothing of the flow has run in this process, or too long ago.
+	Movement *Movement `json:"movement,omitempty"`
+	// Response is the flow's response channel, nil if this side has opened none.
+	Response *Response `json:"response,omitempty"`
+}
+
+// Response is a response channel: what has come on it from the counterparty.
+type Response struct {
+	Parts   int64  `json:"parts"`
+	Bytes   int64  `json:"bytes"`
+	Records int64  `json:"records,omitempty"`
+	Waiting string `json:"waiting,omitempty"`
+	Fault   string `json:"fault,omitempty"`
+	// Movement is nil if nothing has come in this process.
 	Movement *Movement `json:"movement,omitempty"`
 }
 
@@ -115,8 +129,13 @@ type FlowDetail struct {
 	RemoteSince *time.Time `json:"remoteSince,omitempty"` // when the token of Remote was issued
 	Issued      *Address   `json:"issued,omitempty"`
 	PartList    []Part     `json:"partList"` // the first 1000
-	Skipped     []Skipped  `json:"skipped,omitempty"`
-	Callbacks   []Callback `json:"callbacks"`
+	// ResponseChannel is the address of the response channel: ours, or for a consumer's push the counterparty's. ResponseSink is what is
+	// written with what comes on ours, and ResponseList the first 1000 parts of that.
+	ResponseChannel *Address   `json:"responseChannel,omitempty"`
+	ResponseSink    *Address   `json:"responseSink,omitempty"`
+	ResponseList    []Part     `json:"responseList,omitempty"`
+	Skipped         []Skipped  `json:"skipped,omitempty"`
+	Callbacks       []Callback `json:"callbacks"`
 }
 
 // Address is a data address without what could be a secret.
@@ -164,13 +183,14 @@ type DatasetList struct {
 
 // Dataset is a dataset as the API shows it.
 type Dataset struct {
-	ID      string     `json:"id"`
-	Context string     `json:"context"`
-	Origin  Origin     `json:"origin"`
-	Mode    string     `json:"mode,omitempty"`
-	Source  *Address   `json:"source,omitempty"`
-	Sink    *Address   `json:"sink,omitempty"`
-	Updated *time.Time `json:"updated,omitempty"` // if it was put here
+	ID       string     `json:"id"`
+	Context  string     `json:"context"`
+	Origin   Origin     `json:"origin"`
+	Mode     string     `json:"mode,omitempty"`
+	Source   *Address   `json:"source,omitempty"`
+	Sink     *Address   `json:"sink,omitempty"`
+	Response *Address   `json:"response,omitempty"`
+	Updated  *time.Time `json:"updated,omitempty"` // if it was put here
 }
 
 // Origin is where something was declared.
@@ -243,19 +263,24 @@ func newMovement(m flow.Movement, durable sdk.Totals, now time.Time) *Movement {
 	return shown
 }
 
-func newDetail(shown Flow, f *flow.Flow, parts []flow.Part, callbacks []flow.Callback) FlowDetail {
+func newResponse(r *flow.Response, waiting string) *Response {
+	return &Response{Parts: r.Totals.Parts, Bytes: r.Totals.Bytes, Records: r.Totals.Records, Waiting: waiting, Fault: r.Fault}
+}
+
+func newDetail(shown Flow, f *flow.Flow, parts, responses []flow.Part, callbacks []flow.Callback) FlowDetail {
 	d := FlowDetail{Flow: shown, Remote: newAddress(f.Remote), Issued: newAddress(f.Issued),
-		PartList: make([]Part, 0, len(parts)), Callbacks: make([]Callback, 0, len(callbacks))}
+		PartList: newParts(parts), Callbacks: make([]Callback, 0, len(callbacks))}
 	if !f.Local.IsZero() {
 		d.Local = newAddress(&f.Local)
 	}
 	if f.Remote != nil && !f.RemoteSince.IsZero() {
 		d.RemoteSince = &f.RemoteSince
 	}
-	for _, p := range parts {
-		d.PartList = append(d.PartList, Part{
-			Index: p.Index, Name: p.Name, Size: p.Size, Records: p.Records,
-			CRC32C: p.Digests.Hex(sdk.CRC32C), SHA256: p.Digests.Hex(sdk.SHA256), Location: p.Location, Finished: p.Finished})
+	if r := f.Response; r != nil {
+		d.ResponseChannel, d.ResponseList = newAddress(cmp.Or(r.Issued, r.Remote)), newParts(responses)
+		if !r.Local.IsZero() {
+			d.ResponseSink = newAddress(&r.Local)
+		}
 	}
 	for _, s := range f.Skipped {
 		d.Skipped = append(d.Skipped, Skipped(s))
@@ -271,6 +296,16 @@ func newDetail(shown Flow, f *flow.Flow, parts []flow.Part, callbacks []flow.Cal
 	return d
 }
 
+func newParts(parts []flow.Part) []Part {
+	shown := make([]Part, 0, len(parts))
+	for _, p := range parts {
+		shown = append(shown, Part{
+			Index: p.Index, Name: p.Name, Size: p.Size, Records: p.Records,
+			CRC32C: p.Digests.Hex(sdk.CRC32C), SHA256: p.Digests.Hex(sdk.SHA256), Location: p.Location, Finished: p.Finished})
+	}
+	return shown
+}
+
 func newDataset(d storedDataset) Dataset {
 	shown := Dataset{ID: d.ID, Context: d.Context, Origin: d.origin, Mode: string(d.Mode)}
 	if d.origin == OriginAPI {
@@ -281,6 +316,9 @@ func newDataset(d storedDataset) Dataset {
 	}
 	if !d.Sink.IsZero() {
 		shown.Sink = newAddress(&d.Sink)
+	}
+	if !d.Response.IsZero() {
+		shown.Response = newAddress(&d.Response)
 	}
 	return shown
 }

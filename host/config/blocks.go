@@ -28,7 +28,7 @@ var (
 	// By the label of the listen block.
 	listenSchemas = map[string]*hcl.BodySchema{
 		"signaling": {Attributes: optional("address", "url", "base_path"), Blocks: tlsBlock},
-		"public":    {Attributes: optional("address", "url"), Blocks: tlsBlock},
+		"public":    {Attributes: optional("address", "url", "proxy_headers"), Blocks: tlsBlock},
 		"admin":     {Attributes: optional("address", "token"), Blocks: tlsBlock},
 	}
 	tlsBlock  = []hcl.BlockHeaderSchema{{Type: "tls"}}
@@ -50,13 +50,16 @@ var (
 	profileSchema = &hcl.BodySchema{
 		Attributes: optional("direction", "endpoint_type", "types", "type", "allow_http", "strict", "mode", "renewal", "provision", "weight",
 			"dataset_in_message"),
+		Blocks: []hcl.BlockHeaderSchema{{Type: "response"}},
 	}
+	responseSchema = &hcl.BodySchema{Attributes: optional("type", "endpoint_type", "provision", "linger")}
 
 	datasetSchema = &hcl.BodySchema{
 		Attributes: optional("participant_context", "mode"),
 		Blocks: []hcl.BlockHeaderSchema{
 			{Type: "source", LabelNames: []string{"type"}},
 			{Type: "sink", LabelNames: []string{"type"}},
+			{Type: "response", LabelNames: []string{"type"}},
 			{Type: "limits"},
 		},
 	}
@@ -67,7 +70,8 @@ var (
 	}
 
 	controlPlaneSchema = &hcl.BodySchema{
-		Attributes: append(required("endpoint"), optional("participant_context", "protocol", "give_up_after", "timeout")...),
+		Attributes: append(required("endpoint"), optional("participant_context", "protocol", "give_up_after", "timeout",
+			"callback_addresses", "token_lifetime", "renewal")...),
 		Blocks: []hcl.BlockHeaderSchema{
 			{Type: "tls"}, {Type: "authorization", LabelNames: []string{"type"}}, {Type: "registration"},
 		},
@@ -89,7 +93,7 @@ var (
 	}
 
 	registrationSchema = &hcl.BodySchema{
-		Attributes: optional("endpoint", "dataplane_endpoint", "labels", "headers", "deregister_on_stop"),
+		Attributes: optional("endpoint", "dataplane_endpoint", "labels", "headers", "deregister_on_stop", "destination_provision_types"),
 		Blocks:     []hcl.BlockHeaderSchema{{Type: "authorization", LabelNames: []string{"type"}}},
 	}
 

@@ -33,6 +33,7 @@ func (c *Config) check(k *checker, plugins []sdk.Description) (later, err error)
 	for i := range c.Datasets {
 		k.address(&c.Datasets[i].Source, k.sources)
 		k.address(&c.Datasets[i].Sink, k.sinks)
+		k.address(&c.Datasets[i].Response, k.sinks)
 	}
 	for _, p := range c.Profiles {
 		k.profile(p)
@@ -260,17 +261,24 @@ func (k *checker) profile(p Profile) {
 		}
 	}
 	if p.Provision != "" {
-		k.provision(p)
+		k.provision(p.Provision, p.provisionAt)
+	}
+	if r := p.Response; r != nil && r.Provision != "" && k.provision(r.Provision, r.provisionAt) {
+		if _, missing := k.sources.lookup(r.Provision); missing != "" {
+			k.lacks(r.provisionAt, "Unknown type", "%s", missing)
+		}
 	}
 }
 
-// provision checks that the type which is to make a profile's addresses does.
-func (k *checker) provision(p Profile) {
-	switch t, missing := k.sinks.lookup(p.Provision); {
+// provision checks that the type which is to make addresses does, and reports whether it is so.
+func (k *checker) provision(typ string, at hcl.Range) bool {
+	t, missing := k.sinks.lookup(typ)
+	switch {
 	case missing != "":
-		k.lacks(p.provisionAt, "Unknown type", "%s", missing)
+		k.lacks(at, "Unknown type", "%s", missing)
 	case !t.Provisions:
-		k.report(p.provisionAt, "Unsuitable type", "The plugin %q writes %q, but makes no addresses for counterparties.",
+		k.report(at, "Unsuitable type", "The plugin %q writes %q, but makes no addresses for counterparties.",
 			k.sinks.by[t.Type], t.Type)
 	}
+	return t.Provisions
 }

@@ -65,6 +65,9 @@ type Listener struct {
 	BasePath string
 	// Token is what a request has to bring as bearer (admin only). None: it needs nothing.
 	Token Secret
+	// ProxyHeaders are fields of requests that are handed on to servers behind a source besides the usual ones (public only), in their
+	// canonical form.
+	ProxyHeaders []string
 	// TLS is nil for plain HTTP.
 	TLS *TLS
 
@@ -245,11 +248,25 @@ type Profile struct {
 	Weight int64
 	// DatasetInMessage takes a dataset that is declared nowhere from the metadata of the message.
 	DatasetInMessage bool
+	// Response, if not nil, gives the flows that this side provides a response channel.
+	Response *Response
 
 	Range hcl.Range
 
 	typeRanges  map[string]hcl.Range // by plugin type
 	renewalAt   hcl.Range
+	provisionAt hcl.Range
+}
+
+// Response is the response block of a profile, or what the profile's name says in its place.
+type Response struct {
+	// EndpointType is the endpointType of the channel that counterparties are told. "" with Provision: what makes the channel says it.
+	EndpointType string
+	// Provision, if not "", is the type of the plugin that makes the channel, in place of the public API.
+	Provision string
+	// Linger is how long a push that has sent everything stays open for what its counterparty still has to say.
+	Linger time.Duration
+
 	provisionAt hcl.Range
 }
 
@@ -291,7 +308,9 @@ type Dataset struct {
 	Mode   Mode
 	Source Address
 	Sink   Address
-	Limits Limit
+	// Response is written with what comes back when this side provides the dataset.
+	Response Address
+	Limits   Limit
 
 	Range hcl.Range
 

@@ -14,8 +14,15 @@ import (
 type ControlPlane struct {
 	ID                 string
 	ParticipantContext string
-	// Endpoint is the base URL of its callbacks, without '/' at its end.
+	Protocol           Protocol
+	// Endpoint is the base URL of its callbacks, without '/' at its end. With ProtocolEDC, it is that of its control context.
 	Endpoint string
+	// CallbackAddresses are other URLs at whose origins a message may want callbacks (ProtocolEDC only).
+	CallbackAddresses []string
+	// TokenLifetime is how long the tokens of its flows are good. 0: as Token says, or with ProtocolEDC until they are revoked.
+	TokenLifetime time.Duration
+	// Renewal is under which names the tokens of its flows are renewed: RenewalTractusX, or "" as the profiles say.
+	Renewal TokenNames
 	// GiveUpAfter is how long a callback is tried.
 	GiveUpAfter time.Duration
 	// Timeout is how long one request to it may take.
@@ -32,6 +39,26 @@ type ControlPlane struct {
 	contextAt, tlsAt hcl.Range
 }
 
+// Protocol is what a control plane speaks.
+type Protocol string
+
+// The protocols.
+const (
+	ProtocolDPS Protocol = "dps" // Data Plane Signaling
+	ProtocolEDC Protocol = "edc" // EDC's signaling, version 1
+)
+
+// TokenNames are the names that the renewal of tokens has, in addresses and in answers.
+type TokenNames string
+
+// RenewalTractusX is how the connectors of Tractus-X have it (ProtocolEDC only).
+const RenewalTractusX TokenNames = "tractusx"
+
+// EDCPath is the path, below Signaling.BasePath, at which an EDC control plane gives its orders.
+func EDCPath(controlPlane string) string {
+	return "/edc/" + url.PathEscape(controlPlane) + "/v1/dataflows"
+}
+
 // Registration is the registration block of a control plane: how the data plane makes itself known to it.
 type Registration struct {
 	// Endpoint is the URL to which /dataplanes is added, without '/' at its end.
@@ -44,6 +71,8 @@ type Registration struct {
 	Headers map[string]Secret
 	// DeregisterOnStop takes the registration back at an orderly stop.
 	DeregisterOnStop bool
+	// ProvisionTypes are the types of destinations that the control plane is told to have prepared here (ProtocolEDC only).
+	ProvisionTypes []string
 	// Authorization is what the control plane is told of how it calls this data plane. Nil: nothing.
 	Authorization *AuthorizationEntry
 
@@ -61,23 +90,32 @@ func (l *loader) controlPlane(b *hcl.Block) ControlPlane {
 	c.contextAt = f.whereSet("participant_context")
 	set(f, "give_up_after", &c.GiveUpAfter, duration)
 	set(f, "timeout", &c.Timeout, duration)
-	var protocol string
-	if set(f, "protocol", &protocol, oneOf("dps", "edc")) && protocol == "edc" {
-		l.report(f.at("protocol"), "Not in this version", "The protocol \"edc\" is not available in this version. Use \"dps\".")
+	set(f, "protocol", &c.Protocol, oneOf(ProtocolDPS, ProtocolEDC))
+	if set(f, "callback_addresses", &c.CallbackAddresses, baseURLs) && c.Protocol != ProtocolEDC {
+		l.report(f.at("callback_addresses"), "Unsuitable setting", "It is for control planes with protocol = \"edc\", whose messages say where "+
+			"callbacks go. Those of Data Plane Signaling go to endpoint.")
+	}
+	set(f, "token_lifetime", &c.TokenLifetime, duration)
+	if set(f, "renewal", &c.Renewal, oneOf(RenewalTractusX)) && c.Protocol != ProtocolEDC {
+		l.report(f.at("renewal"), "Unsuitable setting", "It is for control planes with protocol = \"edc\". "+
+			"With Data Plane Signaling, renewal belongs in the profile blocks.")
 	}
 	if t := f.single("tls"); t != nil {
 		c.TLS, c.tlsAt = l.clientTLS(t), t.DefRange
 	}
 	if a := f.single("authorization"); a != nil {
 		c.Authorization = l.authorization(a, c.ID)
+		if c.Protocol == ProtocolEDC && !c.Authorization.incomplete && c.Authorization.Type != StaticCredential {
+			l.report(a.LabelRanges[0], "Unsuitable authorization", "EDC's control planes have no other than \"static\", with a key in a header.")
+		}
 	}
 	if r := f.single("registration"); r != nil {
-		c.Registration = l.registration(r)
+		c.Registration = l.registration(r, c.Protocol)
 	}
 	return c
 }
 
-func (l *loader) registration(b *hcl.Block) *Registration {
+func (l *loader) registration(b *hcl.Block, protocol Protocol) *Registration {
 	f := l.open(b, registrationSchema)
 	r := &Registration{Range: b.DefRange}
 	set(f, "endpoint", &r.Endpoint, registrationURL)
@@ -86,8 +124,20 @@ func (l *loader) registration(b *hcl.Block) *Registration {
 	set(f, "labels", &r.Labels, nonEmptyTexts)
 	r.Headers = l.headers(f)
 	set(f, "deregister_on_stop", &r.DeregisterOnStop, boolean)
-	if a := f.single("authorization"); a != nil {
+	if set(f, "destination_provision_types", &r.ProvisionTypes, nonEmptyTexts) && protocol != ProtocolEDC {
+		l.report(f.at("destination_provision_types"), "Unsuitable setting", "It is for control planes with protocol = \"edc\". "+
+			"Those of Data Plane Signaling have every consumer's flow prepared.")
+	}
+	a := f.single("authorization")
+	switch {
+	case a != nil && protocol == ProtocolEDC:
+		l.report(a.DefRange, "Unsuitable authorization", "EDC's control planes cannot be told how to call a data plane. "+
+			"What they send is set there; the authorization block of the control_plane says what it is.")
+	case a != nil:
 		r.Authorization = l.authorizationEntry(a)
+	}
+	if protocol == ProtocolEDC && f.has("labels") {
+		l.report(f.at("labels"), "Unsuitable setting", "EDC's control planes know no labels of data planes.")
 	}
 	return r
 }
@@ -162,6 +212,8 @@ func (l *loader) finishRegistration(p *ControlPlane) {
 	s := l.config.Signaling
 	switch {
 	case r.told:
+	case s.URL != "" && p.Protocol == ProtocolEDC:
+		r.DataplaneEndpoint = s.URL + s.BasePath + EDCPath(p.ID)
 	case s.URL != "":
 		r.DataplaneEndpoint = s.URL + s.BasePath + "/dataflows"
 	case s.reachedNowhere():
@@ -189,10 +241,11 @@ func (l *loader) uselessTLS(p ControlPlane) {
 	}
 }
 
-// callersKnown reports a control plane whose signals could not be told from those of another.
+// callersKnown reports a control plane whose signals could not be told from those of another. Each that speaks EDC's protocol has its
+// own path.
 func (l *loader) callersKnown(p ControlPlane) {
 	c := l.config
-	if p.Authorization != nil && p.Authorization.incomplete || p.Authorization.HasInbound() {
+	if p.Protocol == ProtocolEDC || p.Authorization != nil && p.Authorization.incomplete || p.Authorization.HasInbound() {
 		return
 	}
 	why := ""
@@ -201,7 +254,8 @@ func (l *loader) callersKnown(p ControlPlane) {
 			why = "Control planes can register themselves"
 		}
 	}
-	if len(c.ControlPlanes) > 1 {
+	alike := func(other ControlPlane) bool { return other.Protocol != ProtocolEDC && other.ID != p.ID }
+	if slices.ContainsFunc(c.ControlPlanes, alike) {
 		why = "There is more than one control plane"
 	}
 	switch {
@@ -214,6 +268,9 @@ func (l *loader) callersKnown(p ControlPlane) {
 }
 
 func (l *loader) distinctCallers(earlier, later ControlPlane) {
+	if earlier.Protocol == ProtocolEDC || later.Protocol == ProtocolEDC {
+		return
+	}
 	if a := later.Authorization; a.accepts(earlier.Authorization, earlier.ParticipantContext == later.ParticipantContext) {
 		l.report(a.Range, "Control planes alike", "What proves %q can prove %q at %s as well, so it could not be told which of them calls.",
 			later.ID, earlier.ID, place(earlier.Authorization.Range))

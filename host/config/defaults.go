@@ -43,6 +43,7 @@ func pluginDefaults() Plugin {
 func controlPlaneDefaults() ControlPlane {
 	return ControlPlane{
 		ParticipantContext: DefaultContext,
+		Protocol:           ProtocolDPS,
 		GiveUpAfter:        24 * time.Hour, // an operator's night, and the day to repair it
 		Timeout:            10 * time.Second,
 	}

@@ -89,7 +89,8 @@ func (l *loader) strictProfiles() {
 		return
 	}
 	for _, p := range l.config.Profiles {
-		if p.Strict && !p.AllowHTTP && p.Provision == "" && l.serves(p.Direction) {
+		issues := p.Provision == "" && l.serves(p.Direction) || p.Response != nil && p.Response.Provision == "" && l.serves(Pull)
+		if p.Strict && !p.AllowHTTP && issues {
 			l.report(p.Range, "No HTTPS", "The profile demands HTTPS, and counterparties are told an http:// URL, so no address could be issued. "+
 				"Give listen \"public\" an https:// url or tls, or set allow_http = true here.")
 		}

@@ -155,6 +155,7 @@ func (l *loader) listen(b *hcl.Block) {
 	}
 	set(f, "base_path", &into.BasePath, basePath)
 	setSecret(f, "token", &into.Token, bearerToken)
+	set(f, "proxy_headers", &into.ProxyHeaders, headerFields)
 	if t := f.single("tls"); t != nil {
 		into.TLS = l.tls(t)
 	}
@@ -248,6 +249,9 @@ func (l *loader) profile(b *hcl.Block) Profile {
 		p.Type = httpType
 	}
 	p.typeRanges = map[string]hcl.Range{p.Type: f.at("type")}
+	if !types && p.Type == "" {
+		p.Type = typeOf(name) // which need not be there, as long as no counterparty's address is of it
+	}
 	for endpointType, typ := range p.Types {
 		p.typeRanges[typ] = f.elementAt("types", endpointType)
 	}
@@ -261,6 +265,10 @@ func (l *loader) profile(b *hcl.Block) Profile {
 	}
 	set(f, "weight", &p.Weight, weight)
 	l.strictness(f, &p)
+	p.Response = responseOf(name, f.header)
+	if r := f.single("response"); r != nil {
+		p.Response = l.response(r, p)
+	}
 	return p
 }
 
@@ -302,6 +310,12 @@ func (l *loader) dataset(b *hcl.Block) Dataset {
 	}
 	if s := f.single("sink"); s != nil {
 		d.Sink = l.address(s)
+	}
+	if r := f.single("response"); r != nil {
+		d.Response = l.address(r)
+		if f.valid && d.Source.Range.Filename == "" {
+			l.report(r.DefRange, "Response without a source", "Who provides a dataset has its response channel, so it needs a source as well.")
+		}
 	}
 	l.ownLimits(f, &d.Limits)
 	if f.valid && !slices.ContainsFunc(f.blocks, func(b *hcl.Block) bool { return b.Type != "limits" }) {

@@ -42,7 +42,7 @@ func shippedPlugins() []sdk.Description {
 				{Name: "retention", Kind: sdk.Duration},
 				{Name: "remove_topics", Kind: sdk.Bool},
 			}},
-			Sinks: []sdk.AddressType{{Type: "Kafka", Provisions: true}},
+			Sources: []sdk.AddressType{{Type: "Kafka"}}, Sinks: []sdk.AddressType{{Type: "Kafka", Provisions: true}},
 		},
 		{
 			Name: "s3",

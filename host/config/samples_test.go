@@ -126,7 +126,7 @@ func TestReferenceUncommented(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkHidden(t, c)
-	if len(c.ControlPlanes) != 4 || c.Public.TLS == nil || c.Plugins.Declared[0].SHA256 == "" {
+	if len(c.ControlPlanes) != 5 || c.Public.TLS == nil || c.Plugins.Declared[0].SHA256 == "" {
 		t.Error("the lines that begin with #: were not read")
 	}
 	if got := c.Datasets[0].Source.Get("authCode"); got != theSecret {
@@ -151,7 +151,7 @@ func TestReferenceShowsEverything(t *testing.T) {
 	schemas := []*hcl.BodySchema{
 		rootSchema, dataPlaneSchema, tlsSchema, storeSchema, pluginsSchema, pluginSchema, profileSchema, datasetSchema, controlPlaneSchema,
 		clientTLSSchema, registrationSchema, participantContextSchema, signalingSchema, outboundSchema, tokenSchema, transferSchema,
-		retrySchema, watchdogSchema, limitsSchema, ownLimitsSchema, telemetrySchema,
+		retrySchema, watchdogSchema, responseSchema, limitsSchema, ownLimitsSchema, telemetrySchema,
 	}
 	schemas = slices.AppendSeq(schemas, maps.Values(limitSchemas))
 	schemas = slices.AppendSeq(schemas, maps.Values(listenSchemas))

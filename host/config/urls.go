@@ -58,6 +58,17 @@ func baseURL(v cty.Value) (string, error) {
 	return strings.TrimRight(s, "/"), err
 }
 
+// baseURLs reads a list of them.
+func baseURLs(v cty.Value) ([]string, error) {
+	all, err := nonEmptyTexts(v)
+	for i, s := range all {
+		if all[i], err = baseURL(cty.StringVal(s)); err != nil {
+			return nil, fmt.Errorf("entry %d: %w", i+1, err)
+		}
+	}
+	return all, err
+}
+
 // hostURL reads an absolute HTTP URL without a path.
 func hostURL(v cty.Value) (string, error) {
 	s, err := baseURL(v)

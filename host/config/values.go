@@ -24,6 +24,7 @@ import (
 	"github.com/zclconf/go-cty/cty/convert"
 
 	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/httpfield"
 )
 
 // The functions of this file read one kind of value each, for set. Their errors end without a full stop.
@@ -278,6 +279,18 @@ func variables(v cty.Value) ([]string, error) {
 	return names, err
 }
 
+// headerFields reads a list of header fields that can be handed on. "Set-Cookie" is one of answers.
+func headerFields(v cty.Value) ([]string, error) {
+	names, err := texts(v)
+	for i, name := range names {
+		if err := httpfield.CheckForwarded(name); err != nil {
+			return nil, err
+		}
+		names[i] = textproto.CanonicalMIMEHeaderKey(name)
+	}
+	return names, err
+}
+
 func checkVariable(name string) error {
 	if name == "" || strings.ContainsAny(name, "=\x00") {
 		return fmt.Errorf("%q is not the name of an environment variable", name)
@@ -396,6 +409,20 @@ func checkPluginName(name string) error {
 }
 
 var pluginNamePattern = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
+
+// typeOf is what a profile named as EDC's transfer types are, DEST-PUSH or DEST-PULL-RESPONSE, says of the type of data addresses: DEST.
+// "" if the name is of another form.
+func typeOf(profile string) string {
+	for _, flow := range []string{"-PUSH", "-PULL"} {
+		if dest, ok := strings.CutSuffix(profile, flow); ok {
+			return dest
+		}
+		if at := strings.LastIndex(profile, flow+"-"); at > 0 {
+			return profile[:at]
+		}
+	}
+	return ""
+}
 
 // directionOf reads the direction off a profile's name: "…-push", "…-pull", or EDC's "…-PUSH-<response channel>". "" if it has none.
 func directionOf(profile string) Direction {

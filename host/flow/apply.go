@@ -61,13 +61,20 @@ func examine(tx Tx, op Signal, m Message, c *Create) (f *Flow, answered *Status,
 		s := f.status(f.Issued)
 		return nil, &s, nil, remember(tx, m, op, s, "")
 	}
-	_, repeated, refused := Next(f, op)
+	moves := op
+	if c != nil && c.Again {
+		if err := f.startedBy(c); err != nil {
+			return nil, nil, nil, err
+		}
+		moves = SignalAgain
+	}
+	_, repeated, refused := Next(f, moves)
 	switch {
 	case refused != nil:
 		return nil, nil, refused, remember(tx, m, op, f.status(nil), refused.Error())
 	case repeated:
 		s := f.status(nil)
-		if op == SignalResume {
+		if issues(moves) {
 			s = f.status(f.Issued)
 		}
 		return nil, &s, nil, remember(tx, m, op, s, "")
@@ -94,6 +101,9 @@ func remember(tx Tx, m Message, op Signal, s Status, refused string) error {
 		Operation: string(op), Body: m.Body, State: s.State, DataAddress: s.DataAddress, Refused: refused})
 }
 
+// issues reports whether the answer to a signal has the address that the counterparty is to be given.
+func issues(op Signal) bool { return op == SignalResume || op == SignalAgain }
+
 func (f *Flow) status(a *sdk.DataAddress) Status {
 	return Status{Key: f.Key, State: f.State, DataAddress: a}
 }
@@ -105,25 +115,37 @@ func (e *Engine) Started(ctx context.Context, m Message, address *sdk.DataAddres
 
 // Resume lets a suspended flow go on, with a new token where this side serves the data.
 func (e *Engine) Resume(ctx context.Context, m Message, address *sdk.DataAddress) (Status, error) {
-	return e.apply(ctx, SignalResume, m, func(f *Flow) error {
-		if err := e.takeAddress(ctx, f, address, false); err != nil {
-			return err
-		}
-		f.Redelivery = true
-		var err error
-		f.Issued, err = e.issue(ctx, f)
+	return e.apply(ctx, SignalResume, m, func(f *Flow) error { return e.reissue(ctx, f, address) }, resumed)
+}
+
+// reissue has a flow that is to go on take the counterparty's address, if there is one, and makes the one to hand out.
+func (e *Engine) reissue(ctx context.Context, f *Flow, address *sdk.DataAddress) error {
+	if err := e.takeAddress(ctx, f, address, false); err != nil {
 		return err
-	}, func(_ Tx, f *Flow) error {
-		f.recovered()
-		f.Resumed, f.Reason = true, ""
-		return nil
-	})
+	}
+	f.Redelivery = true
+	given, err := e.offer(ctx, f)
+	if err != nil && f.opensResponse() { // half of it may be there
+		err = errors.Join(err, e.Endpoint.Revoke(context.WithoutCancel(ctx), f.Key))
+	}
+	f.give(given)
+	return err
+}
+
+func resumed(_ Tx, f *Flow) error {
+	f.recovered()
+	if f.opensResponse() {
+		f.respond(func(r *Response) { r.Fault = "" })
+	}
+	f.Resumed, f.Reason = true, ""
+	return nil
 }
 
 // Suspend stops a flow until Resume.
 func (e *Engine) Suspend(ctx context.Context, m Message, reason string) (Status, error) {
 	return e.apply(ctx, SignalSuspend, m, nil, func(_ Tx, f *Flow) error {
-		f.Reason, f.Issued = reason, nil
+		f.Reason = reason
+		f.withdraw()
 		return nil
 	})
 }
@@ -131,7 +153,8 @@ func (e *Engine) Suspend(ctx context.Context, m Message, reason string) (Status,
 // Terminate ends a flow for good. Callbacks that were not delivered are withdrawn.
 func (e *Engine) Terminate(ctx context.Context, m Message, reason string) (Status, error) {
 	return e.apply(ctx, SignalTerminate, m, nil, func(tx Tx, f *Flow) error {
-		f.Reason, f.Issued, f.Leftover = reason, nil, true
+		f.Reason, f.Leftover = reason, true
+		f.withdraw()
 		return tx.CancelCallbacks()
 	})
 }
@@ -139,7 +162,8 @@ func (e *Engine) Terminate(ctx context.Context, m Message, reason string) (Statu
 // Completed ends a flow whose counterparty has everything.
 func (e *Engine) Completed(ctx context.Context, m Message) (Status, error) {
 	return e.apply(ctx, SignalCompleted, m, nil, func(tx Tx, f *Flow) error {
-		f.Issued, f.Leftover = nil, true
+		f.Leftover = true
+		f.withdraw()
 		return tx.CancelCallbacks()
 	})
 }
@@ -170,6 +194,12 @@ func (e *Engine) apply(ctx context.Context, op Signal, m Message, prepare func(*
 	if f == nil {
 		return answer(answered, err)
 	}
+	return e.move(ctx, l, f, op, m, prepare, change)
+}
+
+// move is what apply does once it is known that the signal is to be applied. The flow's lock is held.
+func (e *Engine) move(ctx context.Context, l *live, f *Flow, op Signal, m Message, prepare func(*Flow) error,
+	change func(Tx, *Flow) error) (Status, error) {
 	former := f.Remote
 	if prepare != nil {
 		if err := prepare(f); err != nil {
@@ -198,13 +228,13 @@ func (e *Engine) apply(ctx context.Context, op Signal, m Message, prepare func(*
 			return err
 		}
 		status = f.status(nil)
-		if op == SignalResume {
+		if issues(op) {
 			status = f.status(f.Issued)
 		}
 		return remember(tx, m, op, status, "")
 	})
 	if err != nil {
-		if op == SignalResume && f.Serves() { // the new token has nobody who knows it, but it works
+		if issues(op) && (f.Serves() || f.opensResponse()) { // the new token has nobody who knows it, but it works
 			err = errors.Join(err, e.Endpoint.Revoke(context.WithoutCancel(ctx), m.Key))
 		}
 		return Status{}, err
@@ -223,6 +253,7 @@ func (f *Flow) refresh(tx Tx, takes bool) error {
 	f.Checkpoint, f.Totals, f.Digest = now.Checkpoint, now.Totals, now.Digest
 	f.Fault, f.FaultPart, f.Reported = now.Fault, now.FaultPart, now.Reported
 	f.NextIndex, f.Sealed = now.NextIndex, now.Sealed
+	f.refreshResponse(now.Response)
 	if !takes {
 		f.Remote, f.RemoteSince, f.RenewalFault, f.RenewalRefused = now.Remote, now.RemoteSince, now.RenewalFault, now.RenewalRefused
 	}
@@ -256,10 +287,16 @@ func (e *Engine) takeAddress(ctx context.Context, f *Flow, a *sdk.DataAddress, s
 		return &RequestError{Field: "profile", Message: fmt.Sprintf("%q is not supported any more", f.Profile)}
 	}
 	if !f.uses() {
+		if f.Role == Consumer && a != nil && hasResponse(*a) {
+			return f.takeResponse(p, *a)
+		}
 		if started && a != nil && p.Strict {
 			return &RequestError{Field: "dataAddress", Message: "must be absent: for push, the consumer's data plane makes the address"}
 		}
 		return nil // on resume, a control plane may give us our own address back
+	}
+	if f.Role == Provider && a != nil && onlyResponse(*a) {
+		a = nil // ours: a control plane gives back what start was answered with
 	}
 	if a == nil {
 		if f.Remote == nil && p.Strict {
@@ -274,9 +311,18 @@ func (e *Engine) takeAddress(ctx context.Context, f *Flow, a *sdk.DataAddress, s
 	return nil
 }
 
+// takeResponse takes over the address of the response channel that the provider of a push has opened.
+func (f *Flow) takeResponse(p Profile, a sdk.DataAddress) error {
+	if !p.AllowHTTP && isPlainHTTP(a.Get(responseEndpoint)) {
+		return &RequestError{Field: "dataAddress.endpointProperties", Message: responseEndpoint + " must be https"}
+	}
+	f.respond(func(r *Response) { r.Remote = &a })
+	return nil
+}
+
 func newCallback(tx Tx, f *Flow, kind CallbackKind, a *sdk.DataAddress) Callback {
 	return Callback{
-		Key: f.Key, ControlPlane: f.ControlPlane, Kind: kind, MessageID: uuid.NewString(), State: f.State, DataAddress: a,
+		Key: f.Key, ControlPlane: f.ControlPlane, To: f.Callback, Kind: kind, MessageID: uuid.NewString(), State: f.State, DataAddress: a,
 		Created: tx.Now(), Next: tx.Now().Add(callbackDelay), Status: CallbackPending,
 	}
 }

@@ -119,7 +119,8 @@ func (c *chaos) message(key flow.Key, op flow.Signal) *told {
 	c.guard.Unlock()
 	there := &sdk.DataAddress{Type: "pull", Endpoint: "https://there"}
 	create := flow.Create{Message: m, DatasetID: "data", CounterPartyID: "them"}
-	create.Profile = []string{"pull", "push", "auto/pull", "async/pull", "auto/push", "async/push", "sync/pull", "provisioned/pull"}[c.n(8)]
+	create.Profile = []string{"pull", "push", "auto/pull", "async/pull", "auto/push", "async/push", "sync/pull", "provisioned/pull",
+		"response/pull", "response/push", "carried/pull", "carried/push", "twice/pull"}[c.n(13)]
 	if op == flow.SignalStart && (create.Profile[len(create.Profile)-4:] == "push") {
 		create.DataAddress = there
 	}
@@ -181,7 +182,7 @@ func (c *chaos) acknowledged(key flow.Key) {
 			c.t.Errorf("flow %s is terminated, and a callback is %s", key, one.Status)
 		}
 	}
-	if c.plugins.moves(key) {
+	if c.plugins.moves(key) || c.plugins.moves(responsesOf(key)) {
 		c.t.Errorf("flow %s is terminated, and its transfer runs", key)
 	}
 	c.guard.Lock()
@@ -210,7 +211,11 @@ func (c *chaos) repeat(key flow.Key) {
 
 // visit is a counterparty's request.
 func (c *chaos) visit(key flow.Key) {
-	j, err := c.now().Join(bg, key)
+	join := c.now().Join
+	if c.one(2) {
+		join = c.now().Responses().Join
+	}
+	j, err := join(bg, key)
 	if err != nil {
 		return
 	}
@@ -267,9 +272,12 @@ func (c *chaos) settle() {
 func (c *chaos) check(f *flow.Flow) {
 	wrong := func(what string) {
 		c.t.Helper()
-		c.t.Errorf("flow %s, %s of a %s, %s, fault %q: %s", f.Key, f.Direction, f.Role, f.State, f.Fault, what)
+		c.t.Errorf("flow %s, %s, %s of a %s, %s, fault %q: %s", f.Key, f.Profile, f.Direction, f.Role, f.State, f.Fault, what)
 	}
-	moves := c.plugins.moves(f.Key)
+	moves := c.plugins.moves(f.Key) || c.plugins.moves(responsesOf(f.Key))
+	if f.State == flow.Started && f.Response != nil {
+		c.checkChannel(f, wrong)
+	}
 	switch {
 	case f.State == flow.Preparing || f.State == flow.Starting:
 		if f.Fault == "" {
@@ -285,10 +293,12 @@ func (c *chaos) check(f *flow.Flow) {
 		}
 	case f.State.Final():
 		// A start that died before its flow was stored leaves a token for a flow that does not serve, which so opens nothing.
-		if n := c.endpoint.tokens(f.Key); f.Serves() && n > 0 || f.Issued != nil {
+		if n := c.endpoint.tokens(f.Key); (f.Serves() || f.Response != nil) && n > 0 || f.Issued != nil || f.Response != nil && f.Response.Issued != nil {
 			wrong("a token is left")
 		}
-		if f.Leftover || c.plugins.holds(f.Key) {
+		// What a start has provisioned that died before its flow was stored is for the next one that asks for the same.
+		writes, answers := f.Target != nil || f.Role == flow.Consumer || f.Direction == flow.Push, f.Response != nil && f.Response.Target != nil
+		if f.Leftover || writes && c.plugins.holds(f.Key) || answers && c.plugins.holds(responsesOf(f.Key)) {
 			wrong("its sink was not told")
 		}
 	}
@@ -296,6 +306,26 @@ func (c *chaos) check(f *flow.Flow) {
 		wrong("a transfer runs")
 	}
 	c.checkCallbacks(f)
+}
+
+// responsesOf is what plugins call the response channel of a flow.
+func responsesOf(key flow.Key) flow.Key {
+	return flow.Key{Context: key.Context, ID: key.ID + "/responses"}
+}
+
+// checkChannel holds the response channel of a flow that is STARTED against what was said of it.
+func (c *chaos) checkChannel(f *flow.Flow, wrong func(string)) {
+	c.count("channels")
+	switch {
+	case f.Response.Issued == nil:
+		wrong("its response channel is not open")
+	case f.Response.Target == nil && !c.endpoint.works(f.Response.Issued):
+		wrong("the token of its response channel does not work")
+	case f.Response.Target != nil && !c.plugins.holds(responsesOf(f.Key)):
+		wrong("what carries its response channel is gone")
+	case f.Response.Target != nil && !c.plugins.moves(responsesOf(f.Key)) && f.Response.Fault == "":
+		wrong("nobody reads its response channel, and it does not say why")
+	}
 }
 
 // checkCallbacks holds what was said about a flow against what may be said, and in which order.
@@ -352,7 +382,7 @@ func (c *chaos) finish() {
 		if err == nil {
 			c.check(f)
 		}
-		if err != nil && c.plugins.holds(key) {
+		if err != nil && (c.plugins.holds(key) || c.plugins.holds(responsesOf(key))) {
 			c.count("held without a flow") // its process died before it could say so; the same start finds it
 		}
 	}

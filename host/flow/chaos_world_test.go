@@ -153,6 +153,13 @@ func (e *chaosEndpoint) Issue(ctx context.Context, f *flow.Flow) (sdk.DataAddres
 	return e.endpoint.Issue(ctx, f)
 }
 
+func (e *chaosEndpoint) IssueResponse(ctx context.Context, f *flow.Flow) (sdk.DataAddress, error) {
+	if err := cmpOr(ctx.Err(), e.disk.write()); err != nil {
+		return sdk.DataAddress{}, sdk.Retryf(sdk.Unavailable, "%w", err)
+	}
+	return e.endpoint.IssueResponse(ctx, f)
+}
+
 func (e *chaosEndpoint) Revoke(ctx context.Context, key flow.Key) error {
 	if err := cmpOr(ctx.Err(), e.disk.write()); err != nil {
 		return err

@@ -41,8 +41,11 @@ func (e *Engine) create(ctx context.Context, op Signal, role Role, c Create) (St
 		return Status{}, err
 	}
 	defer unlock()
-	_, answered, err := e.examine(ctx, op, c.Message, &c)
-	if answered != nil || !errors.Is(err, ErrNotFound) {
+	there, answered, err := e.examine(ctx, op, c.Message, &c)
+	switch {
+	case there != nil:
+		return e.again(ctx, l, there, c)
+	case answered != nil, !errors.Is(err, ErrNotFound):
 		return answer(answered, err)
 	}
 	f, mode, err := e.draft(op, role, c)
@@ -58,7 +61,7 @@ func (e *Engine) create(ctx context.Context, op Signal, role Role, c Create) (St
 		return Status{}, errors.Join(err, e.undo(l, w))
 	}
 	if ended && first.err != nil && (mode == ModeSync || isFinal(first.err)) {
-		if f.Target != nil {
+		if f.Target != nil || f.Response != nil {
 			return Status{}, errors.Join(first.err, e.undo(l, w))
 		}
 		w.abandon()
@@ -66,7 +69,7 @@ func (e *Engine) create(ctx context.Context, op Signal, role Role, c Create) (St
 	}
 	ready := ended && first.err == nil
 	if ready {
-		f.Issued = first.issued
+		f.give(first.offer)
 	} else {
 		f.State = underWay[f.State]
 	}
@@ -103,9 +106,7 @@ func (e *Engine) undo(l *live, w *work) error {
 		e.Logger.Error("preparation did not stop in time", "flow", w.key.String())
 	}
 	err := e.Endpoint.Revoke(context.WithoutCancel(e.ctx), w.key)
-	if w.flow.Target != nil {
-		err = errors.Join(err, e.deprovision(w.flow))
-	}
+	err = errors.Join(err, e.letGoOf(w.flow, w.flow.provisioned()))
 	if err != nil {
 		return fmt.Errorf("take back what was issued: %w", err)
 	}
@@ -149,30 +150,35 @@ func (e *Engine) draft(op Signal, role Role, c Create) (*Flow, Mode, error) {
 	f := &Flow{
 		Key: c.Key, Role: role, Direction: p.Direction, State: next, Profile: c.Profile,
 		DatasetID: c.DatasetID, AgreementID: c.AgreementID, ParticipantID: c.ParticipantID, CounterPartyID: c.CounterPartyID,
-		DataspaceContext: c.DataspaceContext, ControlPlane: c.ControlPlane, Labels: c.Labels, Claims: c.Claims, Metadata: c.Metadata,
+		DataspaceContext: c.DataspaceContext, ControlPlane: c.ControlPlane, Callback: c.Callback, Labels: c.Labels, Claims: c.Claims, Metadata: c.Metadata,
 	}
 	if c.DataAddress != nil {
 		f.Remote, f.RemoteSince = c.DataAddress, e.Clock().UTC()
 	}
 	mode := p.Mode
-	if d.Mode != "" {
-		mode = d.Mode
+	for _, before := range []Mode{d.Mode, c.Mode} {
+		if before != "" {
+			mode = before
+		}
 	}
 	if role == Provider {
-		return f, mode, f.draftProvider(p, d)
+		return f, mode, f.draftProvider(p, d, c)
 	}
 	return f, mode, f.draftConsumer(d)
 }
 
 // dataset finds the dataset of a prepare or start: what the operator declares goes before what the message says.
 func (e *Engine) dataset(p Profile, c Create) (d Dataset, ok bool, err error) {
-	if d, ok = e.Catalog.Dataset(c.Key.Context, c.DatasetID); ok || !p.DatasetInMessage || e.DatasetIn == nil {
-		return d, ok, nil
+	if d, ok = e.Catalog.Dataset(c.Key.Context, c.DatasetID); !ok && p.DatasetInMessage && e.DatasetIn != nil {
+		d, ok, err = e.DatasetIn(c.Metadata)
 	}
-	return e.DatasetIn(c.Metadata)
+	if err == nil && d.Source.IsZero() && c.Source != nil {
+		d.ID, d.Source, ok = c.DatasetID, *c.Source, true
+	}
+	return d, ok, err
 }
 
-func (f *Flow) draftProvider(p Profile, d Dataset) error {
+func (f *Flow) draftProvider(p Profile, d Dataset, c Create) error {
 	f.Local = d.Source
 	if f.Direction == Pull && p.Provision != "" {
 		f.Target = &sdk.DataAddress{Type: p.Provision}
@@ -184,7 +190,24 @@ func (f *Flow) draftProvider(p Profile, d Dataset) error {
 		return &RequestError{Field: "dataAddress", Message: "must be absent: for pull, the provider's data plane makes the address"}
 	case f.Direction == Push && f.Remote == nil:
 		return &RequestError{Field: "dataAddress", Message: "is required: for push, it says where the consumer takes the data"}
+	case p.Response == nil:
+		return nil
 	}
+	return f.draftResponse(*p.Response, d, c)
+}
+
+func (f *Flow) draftResponse(p ResponseProfile, d Dataset, c Create) error {
+	r := &Response{Local: d.Response}
+	if r.Local.IsZero() && c.Response != nil {
+		r.Local = *c.Response
+	}
+	if r.Local.IsZero() {
+		return &RequestError{Field: "datasetId", Message: fmt.Sprintf("dataset %q has no response sink, which the profile requires", c.DatasetID)}
+	}
+	if p.Provision != "" {
+		r.Target = &sdk.DataAddress{Type: p.Provision}
+	}
+	f.Response = r
 	return nil
 }
 
@@ -196,12 +219,12 @@ func (f *Flow) draftConsumer(d Dataset) error {
 	return nil
 }
 
-// perform is the work of a prepare or start: it has the plugins check the addresses, and makes the address to hand out, nil if there
-// is none. It can be done again, whatever became of it the last time.
-func (e *Engine) perform(ctx context.Context, f *Flow) (*sdk.DataAddress, error) {
+// perform is the work of a prepare or start: it has the plugins check the addresses, and makes what is handed out. It can be done again,
+// whatever became of it the last time.
+func (e *Engine) perform(ctx context.Context, f *Flow) (offer, error) {
 	p, ok := e.Catalog.Profile(f.Profile)
 	if !ok {
-		return nil, &RequestError{Field: "profile", Message: fmt.Sprintf("%q is not supported any more", f.Profile)}
+		return offer{}, &RequestError{Field: "profile", Message: fmt.Sprintf("%q is not supported any more", f.Profile)}
 	}
 	check, what := e.Checker.CheckSource, "source"
 	if f.Role == Consumer {
@@ -210,20 +233,26 @@ func (e *Engine) perform(ctx context.Context, f *Flow) (*sdk.DataAddress, error)
 	if !f.Local.IsZero() {
 		prefix := fmt.Sprintf("%s of dataset %q: ", what, f.DatasetID)
 		if err := refusal("datasetId", prefix, check(ctx, f.Local)); err != nil {
-			return nil, err
+			return offer{}, err
+		}
+	}
+	if f.opensResponse() {
+		prefix := fmt.Sprintf("response sink of dataset %q: ", f.DatasetID)
+		if err := refusal("datasetId", prefix, e.Checker.CheckSink(ctx, f.Response.Local)); err != nil {
+			return offer{}, err
 		}
 	}
 	if f.Remote != nil {
 		if err := e.checkRemote(ctx, f, p, *f.Remote); err != nil {
-			return nil, err
+			return offer{}, err
 		}
 	}
-	a, err := e.issue(ctx, f)
-	if err == nil && a != nil && p.Renewal == RenewalRequire && a.Get("refreshToken") == "" {
+	o, err := e.offer(ctx, f)
+	if err == nil && !f.uses() && p.Renewal == RenewalRequire && o.address.Get("refreshToken") == "" {
 		err = &RequestError{Field: "counterPartyId", Message: "is no DID that could renew tokens, which the profile requires"}
-		return nil, errors.Join(err, e.Endpoint.Revoke(context.WithoutCancel(ctx), f.Key))
+		return offer{}, errors.Join(err, e.Endpoint.Revoke(context.WithoutCancel(ctx), f.Key))
 	}
-	return a, err
+	return o, err
 }
 
 // issue makes the address that the counterparty is given, nil if that makes one itself.
@@ -286,7 +315,7 @@ func (e *Engine) checkRemote(ctx context.Context, f *Flow, p Profile, a sdk.Data
 
 // checkAddress holds a counterparty's address against what the profile's specification says of it.
 func (p Profile) checkAddress(a sdk.DataAddress) error {
-	if !p.AllowHTTP && strings.HasPrefix(strings.ToLower(a.Endpoint), "http:") {
+	if !p.AllowHTTP && isPlainHTTP(a.Endpoint) {
 		return &RequestError{Field: "dataAddress.endpoint", Message: "must be https"}
 	}
 	if !p.Strict {
@@ -304,6 +333,8 @@ func (p Profile) checkAddress(a sdk.DataAddress) error {
 	}
 	return nil
 }
+
+func isPlainHTTP(endpoint string) bool { return strings.HasPrefix(strings.ToLower(endpoint), "http:") }
 
 // work is what a prepare or start does beside the store. It may outlive the answer.
 type work struct {
@@ -325,8 +356,8 @@ type work struct {
 
 // outcome is how an attempt ended.
 type outcome struct {
-	issued *sdk.DataAddress
-	err    error
+	offer
+	err error
 }
 
 // beginWork starts the work of a flow, nil if the engine is closed. late says that nobody waits for it. The flow's lock is held.
@@ -410,8 +441,8 @@ func (w *work) attempt(late bool) outcome {
 		}
 		defer end()
 	}
-	a, err := w.engine.perform(w.ctx, w.flow)
-	return outcome{a, err}
+	given, err := w.engine.perform(w.ctx, w.flow)
+	return outcome{given, err}
 }
 
 // insist tries again for as long as the failure can pass.
@@ -463,9 +494,9 @@ func (e *Engine) workEnded(w *work, o outcome) error {
 		if o.err != nil {
 			return fault(tx, f, o.err)
 		}
-		return ready(tx, f, o.issued)
+		return ready(tx, f, o.offer)
 	})
-	if err != nil && !errors.As(err, new(*StateError)) && !errors.Is(err, ErrNotFound) {
+	if err != nil && !final(err) {
 		return err
 	}
 	l.work = nil
@@ -484,7 +515,7 @@ func (e *Engine) workEnded(w *work, o outcome) error {
 // dropLate ends the tokens that work has issued after its flow had ended. Those of a flow that goes on belong to the work that is in
 // the place of this one.
 func (e *Engine) dropLate(ctx context.Context, w *work, o outcome) error {
-	if o.issued == nil {
+	if o.address == nil {
 		return nil
 	}
 	f, err := e.Store.Flow(ctx, w.key)
@@ -498,7 +529,7 @@ func (e *Engine) dropLate(ctx context.Context, w *work, o outcome) error {
 }
 
 // ready moves a flow to the state that its work was for.
-func ready(tx Tx, f *Flow, issued *sdk.DataAddress) error {
+func ready(tx Tx, f *Flow, o offer) error {
 	next, _, err := Next(f, SignalReady)
 	if err != nil {
 		return err
@@ -508,11 +539,12 @@ func ready(tx Tx, f *Flow, issued *sdk.DataAddress) error {
 		kind = CallbackStarted
 	}
 	f.recovered()
-	f.State, f.Issued = next, issued
+	f.State = next
+	f.give(o)
 	if err := tx.Put(f); err != nil {
 		return err
 	}
-	return tx.Enqueue(newCallback(tx, f, kind, issued))
+	return tx.Enqueue(newCallback(tx, f, kind, f.Issued))
 }
 
 // reviveWork takes up the work of a flow that a former process left under way, or that an operator wants tried again. The flow's lock

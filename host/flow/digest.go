@@ -20,16 +20,16 @@ func Sum(digest []byte, p Part) []byte {
 	return sum
 }
 
-// count adds a part to the totals and the digest of f, in place of old if that is not nil.
-func (f *Flow) count(p Part, old *Part) {
+// count adds a part to totals and returns the digest with it, in place of old if that is not nil.
+func count(totals *sdk.Totals, digest []byte, p Part, old *Part) []byte {
 	if old != nil {
-		f.Totals.Bytes -= old.Size
-		f.Totals.Records -= old.Records
-		f.Totals.Parts--
-		f.Digest = Sum(f.Digest, *old)
+		totals.Bytes -= old.Size
+		totals.Records -= old.Records
+		totals.Parts--
+		digest = Sum(digest, *old)
 	}
-	f.Totals.Bytes += p.Size
-	f.Totals.Records += p.Records
-	f.Totals.Parts++
-	f.Digest = Sum(f.Digest, p)
+	totals.Bytes += p.Size
+	totals.Records += p.Records
+	totals.Parts++
+	return Sum(digest, p)
 }

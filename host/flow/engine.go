@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/towpath-dataplane/towpath/sdk"
@@ -67,15 +66,20 @@ var (
 type live struct {
 	lock     chan struct{} // holds one value while a signal is applied
 	users    int           // guarded by Engine.mu; the entry goes with the last
-	transfer *running      // guarded by lock, as are the next three
+	transfer *running      // guarded by lock, as are the next four
+	response *running      // the transfer of the response channel
 	work     *work         // that was answered before it was done
 	keeper   *keeper       // of the counterparty's token
 	// stuck is closed when that has ended which was cut and did not stop in time: until then nothing else begins.
-	stuck   <-chan struct{}
-	stays   map[*stay]struct{}
-	waiting string  // guarded by Engine.mu, as is stays
-	tracker tracker // of what moves
-	reads   reads
+	stuck         <-chan struct{}
+	responseStuck <-chan struct{} // the same of what ran for the response channel
+	stays         map[*stay]struct{}
+	waiting       string  // guarded by Engine.mu, as are stays and the next
+	tracker       tracker // of what moves
+	reads         reads
+
+	responseWaiting string
+	responses       tracker // of what comes on the response channel
 }
 
 // running is a transfer.
@@ -148,7 +152,9 @@ func (e *Engine) background(do func()) {
 }
 
 // runs reports whether something may have to run for a flow that has not ended.
-func (f *Flow) runs() bool { return f.State != Started || f.Moves() || f.Remote != nil }
+func (f *Flow) runs() bool {
+	return f.State != Started || f.Moves() || f.Remote != nil || f.carriesResponse()
+}
 
 // each calls do for the flows of a listing that it is wanted for, the oldest first: who waited longest before is the first to wait
 // again.
@@ -188,7 +194,7 @@ func (e *Engine) reviveFlow(ctx context.Context, f *Flow) error {
 	}
 	defer unlock()
 	// A signal may have come first.
-	if f, err = e.Store.Flow(ctx, f.Key); err != nil || l.transfer != nil || l.work != nil || l.keeper != nil {
+	if f, err = e.Store.Flow(ctx, f.Key); err != nil || l.transfer != nil || l.response != nil || l.work != nil || l.keeper != nil {
 		return err
 	}
 	switch f.State {
@@ -274,6 +280,7 @@ func (e *Engine) unuse(key Key, l *live) {
 
 // run starts what there is to run for a flow that is STARTED. The flow's lock is held.
 func (e *Engine) run(l *live, f *Flow) {
+	e.runResponse(l, f)
 	if f.Lacks() != "" {
 		return
 	}
@@ -285,10 +292,23 @@ func (e *Engine) run(l *live, f *Flow) {
 
 // launch runs the transfer of a flow that is STARTED. The flow's lock is held.
 func (e *Engine) launch(l *live, f *Flow) {
+	stuck := l.stuck
+	l.transfer = e.spawn(l, f.Key, f.Key, &l.tracker, func(ctx context.Context) error {
+		err := e.transfer(ctx, l, f, stuck)
+		if err == nil {
+			err = e.linger(ctx, l, f)
+		}
+		return err
+	}, func(r *running, err error) error { return e.transferEnded(f.Key, l, r, err) })
+}
+
+// spawn runs a transfer of the flow with a key, and then ended until that returns nil, unless it was cut; nil if the engine is closed.
+// name is what it is called in the log. The flow's lock is held, and it is for ended.
+func (e *Engine) spawn(l *live, name, key Key, t *tracker, run func(context.Context) error, ended func(*running, error) error) *running {
 	e.mu.Lock()
 	if e.closed {
 		e.mu.Unlock()
-		return
+		return nil
 	}
 	l.users++ // until the transfer has ended
 	e.work.Add(1)
@@ -296,19 +316,18 @@ func (e *Engine) launch(l *live, f *Flow) {
 
 	ctx, cancel := context.WithCancelCause(e.ctx)
 	r := &running{cancel: cancel, done: make(chan struct{})}
-	l.transfer = r
-	e.work.Go(func() { e.follow(f.Key, &l.tracker, r.done) })
-	stuck := l.stuck
+	e.work.Go(func() { e.follow(name, t, r.done) })
 	go func() {
 		defer e.work.Done()
-		defer e.unuse(f.Key, l)
+		defer e.unuse(key, l)
 		defer cancel(nil)
-		err := e.transfer(ctx, l, f, stuck)
+		err := run(ctx)
 		close(r.done)
 		if ctx.Err() == nil {
-			e.persist(ctx, f.Key, l, func() error { return e.transferEnded(f.Key, l, r, err) })
+			e.persist(ctx, key, l, func() error { return ended(r, err) })
 		}
 	}()
+	return r
 }
 
 // transfer runs a transfer, after the one before it if that did not stop when it was cut.
@@ -408,7 +427,7 @@ func (e *Engine) transferEnded(key Key, l *live, r *running, failure error) erro
 		}
 		return finish(tx, f)
 	})
-	if err != nil && !errors.As(err, new(*StateError)) && !errors.Is(err, ErrNotFound) {
+	if err != nil && !final(err) {
 		return err
 	}
 	l.transfer = nil
@@ -422,10 +441,14 @@ func (e *Engine) transferEnded(key Key, l *live, r *running, failure error) erro
 		e.Logger.Info("flow completed", "flow", key.String(), "parts", f.Totals.Parts, "bytes", f.Totals.Bytes)
 		l.keeper.stop()
 		l.keeper = nil
-		e.release(f, false)
+		err := e.closeResponse(ctx, l, f)
+		e.release(f, err != nil)
 	}
 	return nil
 }
+
+// final reports whether an error of a transaction stays the same however often it is tried: there is no such flow, or it has gone on.
+func final(err error) bool { return errors.As(err, new(*StateError)) || errors.Is(err, ErrNotFound) }
 
 func finish(tx Tx, f *Flow) error {
 	next, _, err := Next(f, SignalFinished)
@@ -433,7 +456,8 @@ func finish(tx Tx, f *Flow) error {
 		return err
 	}
 	f.recovered()
-	f.State, f.Issued, f.Leftover = next, nil, true
+	f.withdraw()
+	f.State, f.Leftover = next, true
 	if err := tx.Put(f); err != nil {
 		return err
 	}
@@ -483,22 +507,41 @@ func (e *Engine) halt(key Key, l *live, state State) (underWay bool) {
 	}
 	l.keeper.stop()
 	l.keeper = nil
-	if r := l.transfer; r != nil {
-		r.cancel(cut(key, state))
-		l.transfer = nil
-		select {
-		case <-r.done:
-		case <-timeout.C:
-			l.stuck = r.done
-			e.Logger.Error("transfer did not stop in time", "flow", key.String())
-		}
-	}
+	e.haltTransfers(key, l, state, timeout.C)
 	if !e.cutStays(l, cut(key, state), timeout.C) {
 		e.Logger.Error("requests did not stop in time", "flow", key.String())
 	}
 	e.storeReads(key, l, false)
 	e.setWaiting(l, "")
 	return underWay
+}
+
+// haltTransfers cuts the transfers of a flow's data and of its response channel, and then waits for both.
+func (e *Engine) haltTransfers(key Key, l *live, state State, timeout <-chan time.Time) {
+	all := []struct {
+		what  string
+		r     **running
+		stuck *<-chan struct{}
+	}{{"transfer", &l.transfer, &l.stuck}, {"response channel", &l.response, &l.responseStuck}}
+	for _, one := range all {
+		if *one.r != nil {
+			(*one.r).cancel(cut(key, state))
+		}
+	}
+	for _, one := range all {
+		r := *one.r
+		if r == nil {
+			continue
+		}
+		*one.r = nil
+		select {
+		case <-r.done:
+		case <-timeout:
+			*one.stuck = r.done
+			e.Logger.Error(one.what+" did not stop in time", "flow", key.String())
+		}
+	}
+	e.setResponseWaiting(l, "")
 }
 
 func (e *Engine) setWaiting(l *live, reason string) {
@@ -518,56 +561,6 @@ func (e *Engine) Waiting(key Key) string {
 		return l.waiting
 	}
 	return ""
-}
-
-// progress is what a transfer tells the engine, and asks it.
-type progress struct {
-	engine *Engine
-	key    Key
-	live   *live
-	used   atomic.Pointer[sdk.DataAddress] // what Remote returned last, as the counterparty gave it
-}
-
-func (p *progress) Waiting(reason string) { p.engine.setWaiting(p.live, reason) }
-
-func (p *progress) Observe(step func() Step) { p.live.tracker.observe(p, step) }
-
-func (p *progress) Checkpoint(ctx context.Context, c Checkpoint, totals sdk.Totals, parts []Part) error {
-	err := p.engine.Store.Update(ctx, p.key, func(tx Tx) error {
-		f, err := tx.Flow()
-		if err != nil {
-			return err
-		}
-		if f.State.Final() {
-			return &StateError{Key: f.Key, State: f.State, Signal: SignalFinished}
-		}
-		for _, part := range parts {
-			if err := addPart(tx, f, part); err != nil {
-				return err
-			}
-		}
-		f.recovered()
-		f.Checkpoint, f.Totals = &c, totals
-		return tx.Put(f)
-	})
-	if errors.Is(err, ErrStorage) {
-		err = sdk.Retryf(sdk.Unavailable, "%w", err)
-	}
-	return err
-}
-
-// addPart stores a part with its flow, in place of one of the same name. The flow still has to be Put.
-func addPart(tx Tx, f *Flow, p Part) error {
-	var former *Part
-	if old, ok, err := tx.Part(p.Name); err != nil {
-		return err
-	} else if ok {
-		former = &old
-	}
-	p.Finished = tx.Now()
-	f.count(p, former)
-	_, err := tx.AddPart(p)
-	return err
 }
 
 // sameRequest reports whether a message that is repeated is the one that was answered.

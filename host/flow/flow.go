@@ -58,9 +58,11 @@ type Flow struct {
 	DataspaceContext string
 	// ControlPlane is the id of the control plane that owns the flow and hears its callbacks.
 	ControlPlane string
-	Labels       []string
-	Claims       json.RawMessage
-	Metadata     json.RawMessage
+	// Callback is the URL at which its control plane wants the flow's callbacks, as its messages say. "": at its endpoint.
+	Callback string
+	Labels   []string
+	Claims   json.RawMessage
+	Metadata json.RawMessage
 
 	// Local is the dataset's address on our side: the source of a provider's flow, the sink of a consumer's. Zero for a consumer
 	// pull without a sink.
@@ -75,8 +77,11 @@ type Flow struct {
 	// attempt can succeed.
 	RenewalFault   string
 	RenewalRefused bool
-	// Issued is the address we issued to the counterparty (provider pull, consumer push), with its current token. Secret.
+	// Issued is the address we issued to the counterparty (provider pull, consumer push, and any provider with a response channel), with
+	// its current tokens. Secret.
 	Issued *sdk.DataAddress
+	// Response is the flow's response channel, nil if it has none.
+	Response *Response
 
 	// Reason is what the last suspend or terminate said.
 	Reason string
@@ -160,6 +165,8 @@ type Checkpoint struct {
 
 // Part is a part of a flow that is durable at the sink (transfer, ingest), or that was read whole by the counterparty (pull).
 type Part struct {
+	// Response says that it came on the response channel, whose parts have names and indexes of their own.
+	Response bool
 	Index    uint64
 	Name     string
 	Size     int64

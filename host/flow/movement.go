@@ -112,7 +112,7 @@ func (p *pace) at(now time.Time) float64 {
 // tracker follows how one flow's data moves. Its methods may be called concurrently.
 type tracker struct {
 	mu      sync.Mutex // guards what follows
-	mover   *progress  // of the transfer that runs
+	mover   Progress   // of the transfer that runs
 	step    func() Step
 	counted sdk.Totals // of the step that was looked at last
 	bytes   pace
@@ -122,14 +122,14 @@ type tracker struct {
 
 // observe sets what tells where a transfer is. An attempt begins where it begins, and what an earlier one had sent beyond that does not
 // count twice.
-func (t *tracker) observe(p *progress, step func() Step) {
+func (t *tracker) observe(p Progress, step func() Step) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.mover, t.step, t.counted = p, step, step().Totals
 }
 
 // forget ends an observation, unless another transfer runs by now.
-func (t *tracker) forget(p *progress) {
+func (t *tracker) forget(p Progress) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.mover == p {
@@ -229,21 +229,32 @@ func (m Movement) attributes(key Key, now time.Time) []any {
 }
 
 // Movement returns how a flow's data moves in this process, and false if nothing is known of that.
-func (e *Engine) Movement(key Key) (Movement, bool) {
+func (e *Engine) Movement(key Key) (Movement, bool) { return e.movement(key, key, false) }
+
+// movement returns how a flow's data moves, or what comes on its response channel. account is what that is called in Waits.
+func (e *Engine) movement(key, account Key, response bool) (Movement, bool) {
 	e.mu.Lock()
 	l := e.live[key]
 	requests := 0
+	var t *tracker
 	if l != nil {
-		requests = len(l.stays)
+		if t = &l.tracker; response {
+			t = &l.responses
+		}
+		for s := range l.stays {
+			if s.response == response {
+				requests++
+			}
+		}
 	}
 	e.mu.Unlock()
 	var m Movement
 	known := requests > 0
-	if l != nil {
-		m = l.tracker.movement(e.Clock())
-		known = known || l.tracker.observed()
+	if t != nil {
+		m = t.movement(e.Clock())
+		known = known || t.observed()
 	}
-	m.Requests, m.Waits = requests, e.Options.Waits(key)
+	m.Requests, m.Waits = requests, e.Options.Waits(account)
 	return m, known || m.Condition != "" || len(m.Waited) > 0
 }
 

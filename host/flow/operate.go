@@ -15,7 +15,7 @@ func (e *Engine) Retry(ctx context.Context, key Key) error {
 		return err
 	}
 	defer unlock()
-	rests := false
+	rests, responseRests := false, false
 	var f *Flow
 	err = e.Store.Update(ctx, key, func(tx Tx) (err error) {
 		if f, err = tx.Flow(); err != nil {
@@ -26,7 +26,8 @@ func (e *Engine) Retry(ctx context.Context, key Key) error {
 			return err
 		}
 		rests = f.retryable() && (l.transfer == nil && l.work == nil || e.waits(l))
-		if !rests && callbacks == 0 {
+		responseRests = f.State == Started && f.carriesResponse() && (l.response == nil || e.ResponseWaiting(key) != "")
+		if !rests && !responseRests && callbacks == 0 {
 			why := "nothing of it has failed"
 			if f.Fault != "" && f.serving() {
 				why = "its control plane has to resume it: " + f.Fault
@@ -37,13 +38,20 @@ func (e *Engine) Retry(ctx context.Context, key Key) error {
 			// What was reported stays known, so that the control plane does not hear it twice.
 			f.Fault, f.FaultPart, f.RenewalRefused = "", "", false
 		}
+		if responseRests {
+			f.respond(func(r *Response) { r.Fault = "" })
+		}
 		return tx.Put(f)
 	})
-	if err != nil || !rests {
+	if err != nil || !rests && !responseRests {
 		return err
 	}
 	e.Logger.Info("flow is tried again", "flow", key.String())
-	if f.State == Started {
+	switch {
+	case !rests:
+		e.restartResponse(l, f)
+		return nil
+	case f.State == Started:
 		e.restart(l, f)
 		return nil
 	}
@@ -139,6 +147,16 @@ func (e *Engine) restart(l *live, f *Flow) {
 	e.run(l, f)
 }
 
+// restartResponse runs the transfer of the response channel, in place of the one that still runs. The flow's lock is held.
+func (e *Engine) restartResponse(l *live, f *Flow) {
+	if r := l.response; r != nil {
+		r.cancel(cut(f.Key, f.State))
+		l.response, l.responseStuck = nil, r.done
+	}
+	f.Redelivery = true
+	e.runResponse(l, f)
+}
+
 // Abort ends a flow without its control plane.
 func (e *Engine) Abort(ctx context.Context, key Key, reason string) error {
 	l, unlock, err := e.enter(ctx, key)
@@ -155,7 +173,8 @@ func (e *Engine) Abort(ctx context.Context, key Key, reason string) error {
 		if err != nil {
 			return err
 		}
-		f.State, f.Resumed, f.Reason, f.Issued, f.Leftover = next, false, reason, nil, true
+		f.State, f.Resumed, f.Reason, f.Leftover = next, false, reason, true
+		f.withdraw()
 		if err := tx.CancelCallbacks(); err != nil {
 			return err
 		}
@@ -195,7 +214,14 @@ func (e *Engine) waits(l *live) bool {
 
 // Address returns the counterparty's address of a STARTED flow, for a local application.
 func (e *Engine) Address(ctx context.Context, key Key) (sdk.DataAddress, error) {
-	f, err := e.reachable(ctx, key)
+	f, err := e.Store.Flow(ctx, key)
+	if err != nil {
+		return sdk.DataAddress{}, err
+	}
+	if f.State == Started && f.Role == Consumer && f.Response != nil && f.Response.Remote != nil {
+		return f.Response.Remote.Clone(), nil // of a push
+	}
+	f, err = e.reachable(ctx, key)
 	if err != nil {
 		return sdk.DataAddress{}, err
 	}
@@ -223,7 +249,7 @@ func (e *Engine) Visit(ctx context.Context, key Key) (*Joined, error) {
 	if _, err := e.reachable(ctx, key); err != nil {
 		return nil, err
 	}
-	return e.stay(ctx, key, func(f *Flow) error {
+	return e.stay(ctx, key, false, func(f *Flow) error {
 		if f.State != Started || f.Remote == nil {
 			return &StateError{Key: key, State: f.State, Signal: signalData, Why: f.Lacks()}
 		}

@@ -33,7 +33,10 @@ type Progress interface {
 type Endpoint interface {
 	// Issue returns an address with a new token for the flow. Tokens issued before for the flow stop working.
 	Issue(ctx context.Context, f *Flow) (sdk.DataAddress, error)
-	// Revoke ends all tokens of the flow. It is idempotent.
+	// IssueResponse returns the address of the flow's response channel with a new token. Tokens issued before for that channel stop
+	// working; those for the flow's data do not.
+	IssueResponse(ctx context.Context, f *Flow) (sdk.DataAddress, error)
+	// Revoke ends all tokens of the flow, those of its response channel too. It is idempotent.
 	Revoke(ctx context.Context, key Key) error
 }
 
@@ -69,8 +72,21 @@ type Profile struct {
 	Renewal Renewal
 	// Provision, if not "", is the type of the sink that makes the addresses which are handed out, in place of the public API.
 	Provision string
+	// Response, if not nil, gives the flows that this side provides a response channel.
+	Response *ResponseProfile
 	// DatasetInMessage takes a dataset that the Catalog does not know from the metadata of the message.
 	DatasetInMessage bool
+}
+
+// ResponseProfile is what the operator says about the response channels of a profile.
+type ResponseProfile struct {
+	// EndpointType is the endpointType of the channel that the counterparty is told. "": what makes the address says it.
+	EndpointType string
+	// Provision, if not "", is the type of the plugin that makes the channel, whose sink provisions it and whose source reads it, in place
+	// of the public API.
+	Provision string
+	// Linger is how long a push that has sent everything waits with its completion, and so how long the channel stays open.
+	Linger time.Duration
 }
 
 // Mode says when prepare and start are answered.
@@ -100,6 +116,8 @@ type Dataset struct {
 	// Source is read when this side provides the dataset; Sink is written when it consumes it. Zero if there is none.
 	Source sdk.DataAddress
 	Sink   sdk.DataAddress
+	// Response is written with what comes back on the response channel when this side provides the dataset. Zero if there is none.
+	Response sdk.DataAddress
 	// Mode goes before that of the profile. "": the profile's.
 	Mode Mode
 }

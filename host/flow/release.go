@@ -44,7 +44,11 @@ func (e *Engine) letGo(f *Flow, revoke bool) error {
 			return fmt.Errorf("revoke tokens: %w", err)
 		}
 	}
-	if err := e.deprovision(f); err != nil {
+	held, err := e.held(f)
+	if err != nil {
+		return err
+	}
+	if err := e.letGoOf(f, held); err != nil {
 		return err
 	}
 	return e.Store.Update(context.WithoutCancel(e.ctx), f.Key, func(tx Tx) error {
@@ -57,19 +61,66 @@ func (e *Engine) letGo(f *Flow, revoke bool) error {
 	})
 }
 
-// deprovision tells the sink of a flow to let go of what it holds for it.
-func (e *Engine) deprovision(f *Flow) error {
+// holding is a sink's address, and the flow that the sink holds something for.
+type holding struct {
+	flow    sdk.FlowContext
+	address sdk.DataAddress
+}
+
+// provisioned are the sinks that have made something for a flow.
+func (f *Flow) provisioned() (all []holding) {
+	if f.Target != nil {
+		all = append(all, holding{f.PluginContext(), *f.Target})
+	}
+	if f.carriesResponse() {
+		all = append(all, holding{f.responses().PluginContext(), *f.Response.Target})
+	}
+	return all
+}
+
+// held are all sinks that may hold something for a flow.
+func (e *Engine) held(f *Flow) (all []holding, err error) {
 	a, err := e.sinkAddress(f)
-	if err == nil && !a.IsZero() {
-		ctx, cancel := context.WithTimeout(e.ctx, e.StopTimeout)
-		defer cancel()
-		var sink sdk.DataSink
-		if sink, err = e.Sinks.Sink(a.Type); err == nil {
-			err = sink.Deprovision(ctx, f.PluginContext(), a)
-		}
+	switch {
+	case errors.As(err, new(*RequestError)): // what was configured when the flow began is not any more
+	case err != nil:
+		return nil, err
+	case !a.IsZero():
+		all = append(all, holding{f.PluginContext(), a})
+	}
+	if !f.opensResponse() {
+		return all, nil
+	}
+	view := f.responses().PluginContext()
+	all = append(all, holding{view, f.Response.Local})
+	if f.Response.Target != nil {
+		all = append(all, holding{view, *f.Response.Target})
+	}
+	return all, nil
+}
+
+// letGoOf tells sinks to let go of what they hold for a flow.
+func (e *Engine) letGoOf(f *Flow, all []holding) error {
+	var errs []error
+	for _, h := range all {
+		errs = append(errs, e.deprovision(h))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("release flow %s: %w", f.Key, err)
+	}
+	return nil
+}
+
+// deprovision tells a sink to let go of what it holds.
+func (e *Engine) deprovision(h holding) error {
+	ctx, cancel := context.WithTimeout(e.ctx, e.StopTimeout)
+	defer cancel()
+	sink, err := e.Sinks.Sink(h.address.Type)
+	if err == nil {
+		err = sink.Deprovision(ctx, h.flow, h.address)
 	}
 	// What was configured when the flow began may not be any more; then there is nobody to tell.
-	if err != nil && sdk.AsError(err).Code != sdk.Invalid && !errors.As(err, new(*RequestError)) {
+	if err != nil && sdk.AsError(err).Code != sdk.Invalid {
 		return err
 	}
 	return nil
@@ -101,7 +152,7 @@ func RemoteAddress(c Catalog, f *Flow) (sdk.DataAddress, error) {
 }
 
 func (p Profile) resolve(a sdk.DataAddress) sdk.DataAddress {
-	a = a.Clone()
+	a = withoutResponse(a)
 	if t, ok := p.Types[a.Type]; ok {
 		a.Type = t
 	}

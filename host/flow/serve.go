@@ -8,13 +8,14 @@ import (
 
 // stay is a request that runs inside a flow.
 type stay struct {
-	cancel context.CancelCauseFunc
-	left   chan struct{}
+	response bool // it is about the response channel
+	cancel   context.CancelCauseFunc
+	left     chan struct{}
 }
 
 // Join enters a flow that serves its endpoint for the time of one request.
 func (e *Engine) Join(ctx context.Context, key Key) (*Joined, error) {
-	return e.stay(ctx, key, func(f *Flow) error {
+	return e.stay(ctx, key, false, func(f *Flow) error {
 		if !f.serving() {
 			return &StateError{Key: key, State: f.State, Signal: signalData}
 		}
@@ -22,14 +23,14 @@ func (e *Engine) Join(ctx context.Context, key Key) (*Joined, error) {
 	})
 }
 
-// stay enters a flow, if check lets it.
-func (e *Engine) stay(ctx context.Context, key Key, check func(*Flow) error) (*Joined, error) {
+// stay enters a flow, or its response channel, if check lets it.
+func (e *Engine) stay(ctx context.Context, key Key, response bool, check func(*Flow) error) (*Joined, error) {
 	l, err := e.use(key)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &stay{cancel: cancel, left: make(chan struct{})}
+	s := &stay{response: response, cancel: cancel, left: make(chan struct{})}
 	e.mu.Lock()
 	l.stays[s] = struct{}{}
 	e.mu.Unlock()
@@ -53,7 +54,11 @@ func (e *Engine) stay(ctx context.Context, key Key, check func(*Flow) error) (*J
 		leave()
 		return nil, err
 	}
-	moved := func(n int) { l.tracker.moved(n, e.Clock()) }
+	t := &l.tracker
+	if response {
+		t = &l.responses
+	}
+	moved := func(n int) { t.moved(n, e.Clock()) }
 	return &Joined{Context: ctx, Flow: f, Moved: moved, Read: func(p Part) { e.read(key, l, p) }, Leave: leave}, nil
 }
 

@@ -36,6 +36,19 @@ type Create struct {
 	Metadata         json.RawMessage
 	// DataAddress is the counterparty's; only start for push has one.
 	DataAddress *sdk.DataAddress
+
+	// What follows is of protocols whose messages say more than those of Data Plane Signaling.
+
+	// Source is the dataset's source as the message has it. One that the operator declares goes before it.
+	Source *sdk.DataAddress
+	// Response is the dataset's response sink as the message has it. One that the operator declares goes before it.
+	Response *sdk.DataAddress
+	// Callback is where the callbacks of the flow go; "": to its control plane's endpoint.
+	Callback string
+	// Mode goes before that of the profile and the dataset. "": theirs.
+	Mode Mode
+	// Again says that the same message may come for a flow that is there, which asks for what Engine.Again does.
+	Again bool
 }
 
 // Status is the answer to a signal (DataFlowStatusMessage).
@@ -83,8 +96,8 @@ type Operations interface {
 	Resend(ctx context.Context, key Key) error
 	// Abort moves a flow to TERMINATED without its control plane, which is told by errored. It is for a flow that nobody else ends.
 	Abort(ctx context.Context, key Key, reason string) error
-	// Address returns the counterparty's address of a STARTED flow, with a token that is good now. The error is a *StateError if there
-	// is none to give away. Secret.
+	// Address returns the counterparty's address of a STARTED flow, with a token that is good now: where its data is, with the properties
+	// of its response channel, or for a consumer's push only those. The error is a *StateError if there is none to give away. Secret.
 	Address(ctx context.Context, key Key) (sdk.DataAddress, error)
 	// Visit enters a STARTED flow whose data the counterparty serves, for the time of one request of a local application. The Joined's
 	// flow has the counterparty's address, with the type of the plugin that reads it, as Local.

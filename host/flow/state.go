@@ -36,6 +36,8 @@ const (
 	SignalResume    Signal = "resume"
 	SignalTerminate Signal = "terminate"
 	SignalCompleted Signal = "completed"
+	// SignalAgain is a start of a flow that is there, in protocols that have no resume.
+	SignalAgain Signal = "again"
 	// SignalAbort is an operator's.
 	SignalAbort Signal = "abort"
 	// SignalReady is our own: the work of prepare or start is done.
@@ -62,6 +64,8 @@ var table = map[move]State{
 
 	{Started, SignalSuspend}:  Suspended,
 	{Suspended, SignalResume}: Started,
+	{Started, SignalAgain}:    Started,
+	{Suspended, SignalAgain}:  Started,
 
 	{Started, SignalCompleted}: Completed,
 	{Started, SignalFinished}:  Completed,
@@ -89,6 +93,9 @@ var repeats = map[move]bool{
 	{Started, SignalResume}:       true, // only if STARTED was reached by a resume
 	{Terminated, SignalTerminate}: true,
 	{Completed, SignalCompleted}:  true,
+	{Preparing, SignalAgain}:      true,
+	{Prepared, SignalAgain}:       true,
+	{Starting, SignalAgain}:       true,
 }
 
 // Next returns the state that a signal moves f to. repeated means that f is there already and nothing is to be done. The error is a

@@ -12,18 +12,18 @@ import (
 // TestNext writes the whole state table down: a row for each state, a column for each signal. "=" is a repetition, "-" a refusal.
 func TestNext(t *testing.T) {
 	want := strings.TrimSpace(`
-from        prepare  start    started  suspend   resume   terminate  completed finished  ready    abort
-(none)      PREPARED STARTED  -        -         -        -          -         -         -        -
-PREPARING   -        -        -        -         -        TERMINATED -         -         PREPARED TERMINATED
-PREPARED    -        -        STARTED  -         -        TERMINATED -         -         -        TERMINATED
-STARTING    -        -        -        -         -        TERMINATED -         -         STARTED  TERMINATED
-STARTED     -        -        =        SUSPENDED -        TERMINATED COMPLETED COMPLETED -        TERMINATED
-(resumed)   -        -        =        SUSPENDED =        TERMINATED COMPLETED COMPLETED -        TERMINATED
-SUSPENDED   -        -        -        =         STARTED  TERMINATED -         -         -        TERMINATED
-COMPLETED   -        -        -        -         -        -          =         -         -        -
-TERMINATED  -        -        -        -         -        =          -         -         -        -`)
+from        prepare  start    started  suspend   resume   terminate  completed finished  ready    abort      again
+(none)      PREPARED STARTED  -        -         -        -          -         -         -        -          -
+PREPARING   -        -        -        -         -        TERMINATED -         -         PREPARED TERMINATED =
+PREPARED    -        -        STARTED  -         -        TERMINATED -         -         -        TERMINATED =
+STARTING    -        -        -        -         -        TERMINATED -         -         STARTED  TERMINATED =
+STARTED     -        -        =        SUSPENDED -        TERMINATED COMPLETED COMPLETED -        TERMINATED STARTED
+(resumed)   -        -        =        SUSPENDED =        TERMINATED COMPLETED COMPLETED -        TERMINATED STARTED
+SUSPENDED   -        -        -        =         STARTED  TERMINATED -         -         -        TERMINATED STARTED
+COMPLETED   -        -        -        -         -        -          =         -         -        -          -
+TERMINATED  -        -        -        -         -        =          -         -         -        -          -`)
 	signals := []Signal{SignalPrepare, SignalStart, SignalStarted, SignalSuspend, SignalResume, SignalTerminate, SignalCompleted, SignalFinished,
-		SignalReady, SignalAbort}
+		SignalReady, SignalAbort, SignalAgain}
 	var rows []string
 	for i, line := range strings.Split(want, "\n") {
 		if i == 0 {
@@ -48,7 +48,7 @@ TERMINATED  -        -        -        -         -        =          -         -
 			if repeated {
 				cell = "="
 			}
-			width := []int{8, 8, 8, 9, 8, 10, 9, 9, 8, 10}[j]
+			width := []int{8, 8, 8, 9, 8, 10, 9, 9, 8, 10, 8}[j]
 			row += fmt.Sprintf(" %-*s", width, cell)
 		}
 		rows = append(rows, strings.TrimRight(row, " "))

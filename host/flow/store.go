@@ -27,6 +27,8 @@ type Store interface {
 	Count(ctx context.Context) (map[State]int64, error)
 	// Parts lists the parts of a flow by index, from index `from`, at most limit.
 	Parts(ctx context.Context, key Key, from uint64, limit int) ([]Part, error)
+	// ResponseParts lists in the same way what came on the response channel of a flow.
+	ResponseParts(ctx context.Context, key Key, from uint64, limit int) ([]Part, error)
 	// Callbacks lists what the outbox holds for a flow, oldest first, delivered or not.
 	Callbacks(ctx context.Context, key Key) ([]Callback, error)
 }
@@ -47,6 +49,8 @@ type Tx interface {
 	AddPart(p Part) (replaced bool, err error)
 	// Part returns the stored part of that name, and whether there is one.
 	Part(name string) (Part, bool, error)
+	// ResponsePart does the same for those of the response channel.
+	ResponsePart(name string) (Part, bool, error)
 	// Enqueue adds a callback to the outbox. Callbacks of one flow are delivered in the order in which they are added.
 	Enqueue(c Callback) error
 	// CancelCallbacks withdraws the flow's callbacks that are not delivered, also those that were given up.
@@ -94,11 +98,13 @@ type Callback struct {
 	ID           int64 // set by the store; order of delivery within a flow
 	Key          Key
 	ControlPlane string
-	Kind         CallbackKind
-	MessageID    string // the same at every attempt
-	State        State
-	DataAddress  *sdk.DataAddress // secret
-	Error        string
+	// To is where the flow's control plane wants it (Flow.Callback); "": at its endpoint.
+	To          string
+	Kind        CallbackKind
+	MessageID   string // the same at every attempt
+	State       State
+	DataAddress *sdk.DataAddress // secret
+	Error       string
 
 	Created  time.Time
 	Attempts int

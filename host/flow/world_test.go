@@ -147,6 +147,14 @@ func (catalog) Profile(name string) (flow.Profile, bool) {
 		p.Renewal = flow.RenewalRequire
 	case "provisioned":
 		p.Provision = "Queue"
+	case "response":
+		p.Response = &flow.ResponseProfile{}
+	case "carried":
+		p.Response = &flow.ResponseProfile{Provision: "Queue"}
+	case "twice":
+		p.Provision, p.Response = "Queue", &flow.ResponseProfile{Provision: "Queue", EndpointType: "Answers"}
+	case "lingering":
+		p.Response = &flow.ResponseProfile{Linger: time.Minute}
 	case "auto", "sync", "async":
 		p.Mode = flow.Mode(kind)
 	}
@@ -154,8 +162,12 @@ func (catalog) Profile(name string) (flow.Profile, bool) {
 }
 
 func (catalog) Dataset(_, id string) (flow.Dataset, bool) {
-	d := flow.Dataset{ID: id, Source: sdk.DataAddress{Type: "Here"}, Sink: sdk.DataAddress{Type: "Here"}}
+	d := flow.Dataset{ID: id, Source: sdk.DataAddress{Type: "Here"}, Sink: sdk.DataAddress{Type: "Here"}, Response: sdk.DataAddress{Type: "Box"}}
 	switch id {
+	case "answerless":
+		d.Response = sdk.DataAddress{}
+	case "badly answered":
+		d.Response.Endpoint = "bad"
 	case "sinkless":
 		d.Sink = sdk.DataAddress{}
 	case "sourceless":
@@ -285,11 +297,24 @@ func (e *endpoint) Issue(_ context.Context, f *flow.Flow) (sdk.DataAddress, erro
 	if e.broken != nil {
 		return sdk.DataAddress{}, e.broken
 	}
-	e.revoke(f.Key)
+	e.revokeSome(f.Key, false)
 	e.issued++
 	token := fmt.Sprint("token", e.issued)
 	e.live[token] = f.Key
 	return sdk.DataAddress{Type: "pull", Endpoint: "https://here/" + f.ID, Properties: map[string]string{"authorization": token}}, nil
+}
+
+func (e *endpoint) IssueResponse(_ context.Context, f *flow.Flow) (sdk.DataAddress, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.broken != nil {
+		return sdk.DataAddress{}, e.broken
+	}
+	e.revokeSome(f.Key, true)
+	e.issued++
+	token := fmt.Sprint("response", e.issued)
+	e.live[token] = f.Key
+	return sdk.DataAddress{Type: "back", Endpoint: "https://here/responses/" + f.ID, Properties: map[string]string{"authorization": token}}, nil
 }
 
 func (e *endpoint) Revoke(_ context.Context, key flow.Key) error {
@@ -300,8 +325,14 @@ func (e *endpoint) Revoke(_ context.Context, key flow.Key) error {
 }
 
 func (e *endpoint) revoke(key flow.Key) {
+	e.revokeSome(key, false)
+	e.revokeSome(key, true)
+}
+
+// revokeSome revokes the tokens of a flow's data, or those of its response channel.
+func (e *endpoint) revokeSome(key flow.Key, response bool) {
 	for token, k := range e.live {
-		if k == key {
+		if k == key && strings.HasPrefix(token, "response") == response {
 			delete(e.live, token)
 		}
 	}

@@ -44,6 +44,17 @@ func (h *Host) ResumesInside(typ string) bool {
 	return t.Resumable
 }
 
+// Proxies reports whether the source of a type hands requests on. Of one that no plugin offers at the moment it says so: what is asked of
+// it then fails with the reason.
+func (h *Host) Proxies(typ string) bool {
+	s, err := h.find(offering{asSource, typ})
+	if err != nil {
+		return true
+	}
+	t, known := s.describe().Source(typ)
+	return t.Proxies || !known
+}
+
 // InOneStore reports whether a store can copy what goes from one address to the other: both are of one plugin, its settings allow it, and
 // the plugin says that they lie in the same store.
 func (h *Host) InOneStore(ctx context.Context, from, to sdk.DataAddress) bool {

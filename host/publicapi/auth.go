@@ -18,7 +18,7 @@ type Verifier interface {
 const challenge = `Bearer realm="towpath"`
 
 // authorize verifies the token of the request and that it is for the request's flow and operation. The errors do not depend on
-// whether there is such a flow.
+// whether there is such a flow. With that of a token of the flow which was revoked comes what the token says.
 func (h *Handler) authorize(x *exchange) (token.Claims, error) {
 	raw := bearer(x.r.Header)
 	if raw == "" {
@@ -26,11 +26,14 @@ func (h *Handler) authorize(x *exchange) (token.Claims, error) {
 	}
 	claims, err := h.Tokens.Verify(x.r.Context(), raw)
 	if err != nil {
-		return token.Claims{}, tokenProblem(err)
+		return claims, tokenProblem(err)
 	}
 	access := token.Write
-	if x.route.operation.reads() {
+	switch {
+	case x.route.operation.reads():
 		access = token.Read
+	case x.route.operation.responds():
+		access = token.Respond
 	}
 	switch {
 	case claims.Flow != tokenFlow(x.route.key):

@@ -21,6 +21,8 @@ type copying struct {
 	digest *sdk.Digester
 	// last, if not nil, is asked after the end of the part.
 	last func() error
+	// ended, if not nil, is shown the end of the part.
+	ended func(*sdk.PartEnd)
 
 	n    int64       // bytes that came
 	held *sdk.Data   // nil if none
@@ -71,6 +73,9 @@ func (c *copying) data(f *sdk.Data) error {
 func (c *copying) end(e *sdk.PartEnd) error {
 	if err := c.check(e); err != nil {
 		return err
+	}
+	if c.ended != nil {
+		c.ended(e)
 	}
 	if c.last != nil {
 		if err := c.last(); err != nil {

@@ -13,6 +13,8 @@
 //	HEAD, PATCH, DELETE  /ingest/{id}/{name}?upload={upload}  asks for, goes on with, or gives up an upload that was begun
 //	OPTIONS    /ingest/{id}[/{name}]       says whether uploads can go on after a cut (Upload-Limit)
 //	POST       /manifests/{id}             closes an ingest, if what has come is what was sent
+//	POST       /responses/{id}             takes messages on the response channel of a flow, as /ingest/{id} takes parts
+//	PUT, POST  /responses/{id}/{name}      takes one
 //	GET, HEAD  /.well-known/jwks.json      the keys that tokens are signed with
 //	POST       /token                      renews the tokens of any flow
 //
@@ -56,6 +58,15 @@
 //
 // Content with a Content-Digest of its own counts only as a whole. Want-Repr-Digest has the digest of the part returned with the last
 // answer; with a pull, before a small part, and behind a large one with HTTP/2 or "TE: trailers".
+//
+// # Response channels
+//
+// The provider of a flow may take messages from its consumer, whatever the direction of the data. They have a token of their own, which is
+// good for nothing else, and are parts in all but this: they go to the response sink of the dataset, have names and indexes of their own, do
+// not come in several requests, and no manifest closes them. The channel is open while the flow is STARTED. Every refusal has the member
+// "retry", which says whether to send the same again later: true with a Retry-After, before the flow is STARTED (409) and while it is
+// SUSPENDED (503, after which there is a new token), false when it has ended (410). A token of the channel that has died with the flow is
+// told its state all the same; any other that is not good is told nothing.
 //
 // # Renewal
 //

@@ -30,10 +30,16 @@ type EndpointOptions struct {
 	PublicURL string
 	// EndpointType returns the endpointType of the addresses issued for a profile.
 	EndpointType func(profile string) string
+	// ResponseType returns the endpointType of the response channels of a profile. nil: it is HttpData.
+	ResponseType func(profile string) string
 	Tokens       Tokens
 	// Renewable says whether a flow's tokens can be renewed. They never can if its counterparty is not known by a DID that can be
 	// resolved. nil: none can.
 	Renewable func(f *flow.Flow) bool
+	// TractusX says whether a flow's tokens are renewed as Tractus-X does it. nil: none are.
+	TractusX TractusX
+	// Lifetime is how long a token of a flow is good: as token.Grant has it. nil: as long as the Tokens have it.
+	Lifetime func(f *flow.Flow) time.Duration
 	// Digests that an ingest computes. The sender is asked for the same.
 	Digests []sdk.Algorithm
 }
@@ -54,6 +60,9 @@ func NewEndpoint(o EndpointOptions) (*Endpoint, error) {
 		return nil, err
 	case o.EndpointType == nil, o.Tokens == nil:
 		return nil, errors.New("an Endpoint needs EndpointType and Tokens")
+	}
+	if o.ResponseType == nil {
+		o.ResponseType = func(string) string { return "HttpData" }
 	}
 	return &Endpoint{EndpointOptions: o, base: base}, nil
 }
@@ -91,23 +100,11 @@ func (e *Endpoint) Issue(ctx context.Context, f *flow.Flow) (sdk.DataAddress, er
 	if f.Direction == flow.Push {
 		access, first = token.Write, ingestElement
 	}
-	issued, err := e.Tokens.Issue(ctx, token.Grant{
-		Flow: tokenFlow(f.Key), Subject: f.CounterPartyID, Access: access, Renewable: e.renewable(f),
-	})
+	a, err := e.issue(ctx, f, access, first)
 	if err != nil {
 		return sdk.DataAddress{}, err
 	}
-	a := sdk.DataAddress{
-		Type:       e.EndpointType(f.Profile),
-		Endpoint:   e.base + flowPath(first, f.Key),
-		Properties: map[string]string{"authorization": issued.Access, "authType": "bearer"},
-	}
-	if issued.Refresh != "" {
-		lifetime := issued.Claims.Expires.Sub(issued.Claims.Issued)
-		a.Properties["refreshToken"] = issued.Refresh
-		a.Properties["expiresIn"] = strconv.FormatInt(int64(lifetime/time.Second), 10)
-		a.Properties["refreshEndpoint"] = e.base + renewalPath
-	}
+	a.Type = e.EndpointType(f.Profile)
 	if access == token.Write {
 		a.Properties["manifestUrl"] = e.base + flowPath(sealElement, f.Key)
 		if list := digestList(e.Digests); list != "" {
@@ -117,8 +114,58 @@ func (e *Endpoint) Issue(ctx context.Context, f *flow.Flow) (sdk.DataAddress, er
 	return a, nil
 }
 
-func (e *Endpoint) renewable(f *flow.Flow) bool {
-	return e.Renewable != nil && e.Renewable(f) && identity.CheckDID(f.CounterPartyID) == nil
+// IssueResponse returns the address at which the flow's counterparty sends what it has to say about the data, with a new token, and what
+// it takes to renew that under the same conditions.
+func (e *Endpoint) IssueResponse(ctx context.Context, f *flow.Flow) (sdk.DataAddress, error) {
+	a, err := e.issue(ctx, f, token.Respond, responseElement)
+	a.Type = e.ResponseType(f.Profile)
+	return a, err
+}
+
+// issue returns an address without a type below one of the first elements, with a new token for an access.
+func (e *Endpoint) issue(ctx context.Context, f *flow.Flow, access token.Access, first string) (sdk.DataAddress, error) {
+	g := token.Grant{Flow: tokenFlow(f.Key), Access: access}
+	var names func(map[string]string, token.Issued)
+	g.Subject, g.Renewable, names = e.renewal(f)
+	if g.Subject == "" { // the control plane does not say: it is for whoever has the flow
+		g.Subject = f.ID
+	}
+	if e.Lifetime != nil {
+		g.Lifetime = e.Lifetime(f)
+	}
+	issued, err := e.Tokens.Issue(ctx, g)
+	if err != nil {
+		return sdk.DataAddress{}, err
+	}
+	a := sdk.DataAddress{
+		Endpoint:   e.base + flowPath(first, f.Key),
+		Properties: map[string]string{"authorization": issued.Access, "authType": "bearer"},
+	}
+	if issued.Refresh != "" {
+		names(a.Properties, issued)
+	}
+	return a, nil
+}
+
+// renewal says whom a flow's tokens are for, whether they can be renewed, and what writes into an address how.
+func (e *Endpoint) renewal(f *flow.Flow) (subject string, renewable bool, names func(map[string]string, token.Issued)) {
+	if audience, ok := e.TractusX.of(f); ok {
+		return audience, true, func(properties map[string]string, i token.Issued) { e.nameTractusX(properties, i, audience) }
+	}
+	renewable = e.Renewable != nil && e.Renewable(f) && identity.CheckDID(f.CounterPartyID) == nil
+	return f.CounterPartyID, renewable, e.nameRenewal
+}
+
+// nameRenewal writes how tokens are renewed in the words of the profile Token Renewal.
+func (e *Endpoint) nameRenewal(properties map[string]string, i token.Issued) {
+	properties["refreshToken"] = i.Refresh
+	properties["expiresIn"] = lifetime(i)
+	properties["refreshEndpoint"] = e.base + renewalPath
+}
+
+// lifetime is that of an access token, in seconds.
+func lifetime(i token.Issued) string {
+	return strconv.FormatInt(int64(i.Claims.Expires.Sub(i.Claims.Issued)/time.Second), 10)
 }
 
 // Revoke ends all tokens of the flow.

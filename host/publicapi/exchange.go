@@ -198,20 +198,26 @@ func (x *exchange) pauseWriting() {
 
 // Read gives the next bytes of the request's body. Every error but io.EOF is a *problem.
 func (x *exchange) Read(b []byte) (int, error) {
+	x.stay.waitsForSource()
+	defer x.stay.waitsForSink()
+	n, err := x.readPiece(b)
+	if late := x.wait(int64(n), 0); late != nil {
+		return 0, late
+	}
+	return n, err
+}
+
+// readPiece is Read without the limits of the flow. It may be called beside Write.
+func (x *exchange) readPiece(b []byte) (int, error) {
 	if err := x.startReading(); err != nil {
 		return 0, err
 	}
-	x.stay.waitsForSource()
-	defer x.stay.waitsForSink()
 	n, err := x.r.Body.Read(b)
 	x.pauseReading(err == io.EOF)
-	x.metrics.received(n)
+	x.metrics.received(x.route.operation, n)
 	x.count(n)
 	if over := x.allowance.take(n); over != nil {
 		return 0, over
-	}
-	if late := x.wait(int64(n), 0); late != nil {
-		return 0, late
 	}
 	if err != nil && err != io.EOF {
 		err = bodyProblem(err)
@@ -298,7 +304,7 @@ func (x *exchange) reply(status int, mediaType string, body []byte) error {
 	_, err := x.w.Write(body)
 	if err == nil && x.stopped() {
 		err = x.connection.Flush()
-		x.linger()
+		x.linger("")
 	}
 	return err
 }
@@ -321,8 +327,8 @@ func (x *exchange) replyEmpty(status int) error {
 const lingerTime = 500 * time.Millisecond
 
 // linger closes an HTTP/1 connection on which a body was not read to its end. What still arrives is thrown away until the client has
-// hung up: a connection that is closed before that is reset, and the client may lose the answer.
-func (x *exchange) linger() {
+// hung up: a connection that is closed before that is reset, and the client may lose the answer. last is what is still to be sent.
+func (x *exchange) linger(last string) {
 	if x.r.ProtoMajor != 1 {
 		return
 	}
@@ -332,6 +338,7 @@ func (x *exchange) linger() {
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(lingerTime))
+	buffered.WriteString(last)
 	if buffered.Flush() != nil {
 		return
 	}

@@ -19,7 +19,8 @@ type flows struct {
 	next   map[flow.Key]uint64
 	inside map[flow.Key]*visitors
 	faults map[flow.Key][]string
-	broken error // what everything but Join returns
+	broken error                            // what everything but Join returns
+	cause  func(flow.Key, flow.State) error // what requests are cut with; nil: errSuspended
 }
 
 // visitors are the requests inside a flow.
@@ -52,8 +53,12 @@ func (s *flows) stop(key flow.Key, to flow.State) {
 	s.mu.Lock()
 	s.flows[key].State = to
 	v := s.inside[key]
+	cause := errSuspended
+	if s.cause != nil {
+		cause = s.cause(key, to)
+	}
 	for _, cancel := range v.cancels {
-		cancel(errSuspended)
+		cancel(cause)
 	}
 	s.mu.Unlock()
 	v.Wait()

@@ -92,7 +92,7 @@ func FuzzDispositionName(f *testing.F) {
 }
 
 func FuzzRoute(f *testing.F) {
-	for _, s := range []string{"/flows/f", "/flows/a%2Fb/parts/c/d", "/contexts/c/ingest/f", "/manifests/f", keysPath, "/flows/%zz", "//", "/contexts/contexts/flows/flows"} {
+	for _, s := range []string{"/flows/f", "/flows/a%2Fb/parts/c/d", "/contexts/c/ingest/f", "/manifests/f", "/responses/f", "/responses/f/a", keysPath, "/flows/%zz", "//", "/contexts/contexts/flows/flows"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
@@ -103,7 +103,7 @@ func FuzzRoute(f *testing.F) {
 		if r.key.Context == "" || r.key.ID == "" {
 			t.Errorf("%q leads to %+v", path, r)
 		}
-		first := map[operation]string{pullFlow: flowElement, ingestFlow: ingestElement, seal: sealElement}[r.operation]
+		first := map[operation]string{pullFlow: flowElement, ingestFlow: ingestElement, seal: sealElement, respondFlow: responseElement}[r.operation]
 		if first == "" {
 			return
 		}

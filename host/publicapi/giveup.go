@@ -77,13 +77,14 @@ func (h *Handler) Expire(ctx context.Context) error {
 }
 
 func (h *Handler) expire(ctx context.Context, listed flow.Upload) error {
-	leave, err := h.uploads.enter(route{operation: uploadPart, key: listed.Key})
+	at := route{operation: uploadPart, key: listed.Key}
+	leave, err := h.uploads.enter(at)
 	if err != nil {
 		return nil // a manifest is being looked at
 	}
 	defer leave()
 	// Who asks for it meanwhile waits.
-	release, err := h.uploads.claim(ctx, listed.Key, listed.Name, func() {}, false)
+	release, err := h.uploads.claim(ctx, at, listed.Name, func() {}, false)
 	if err != nil {
 		return nil // a request has it in hand, which may make it go on for longer
 	}

@@ -16,10 +16,13 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// Options are what a Handler needs. All but Renewal, Resume, Digests, Limits, Meter, Access, Registerer and Logger are required.
+// Options are what a Handler needs. All but Responses, Renewal, Proxy, Resume, Digests, Limits, Meter, Access, Registerer and Logger are
+// required.
 type Options struct {
-	Flows  flow.Service
-	Tokens Verifier
+	Flows flow.Service
+	// Responses are the response channels of flows. nil: none has one.
+	Responses flow.Service
+	Tokens    Verifier
 	// Source and Sink find what reads or writes the data addresses of a type.
 	Source func(typ string) (sdk.DataSource, error)
 	Sink   func(typ string) (sdk.DataSink, error)
@@ -27,6 +30,8 @@ type Options struct {
 	JWKS []byte
 	// Renewal lets counterparties renew tokens. Without its Tokens and Keys none are.
 	Renewal RenewalOptions
+	// Proxy lets counterparties speak with the servers behind some sources.
+	Proxy ProxyOptions
 	// Resume lets counterparties go on with uploads that were cut.
 	Resume ResumeOptions
 	// PublicURL is as in EndpointOptions. The paths that reach the Handler begin behind it.
@@ -104,8 +109,8 @@ func algorithms(wanted []sdk.Algorithm) []sdk.Algorithm {
 
 // ServeHTTP answers one request of a counterparty.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	to, known := routeOf(r)
-	if !known || to.operation == renewTokens && h.Renewal.Tokens == nil {
+	to, known := h.routeOf(r)
+	if !known || to.operation == renewTokens && h.Renewal.Tokens == nil || to.operation.responds() && h.Responses == nil {
 		to.operation = noOperation
 	}
 	h.answer(w, r, to, h.serve)
@@ -139,7 +144,7 @@ func (h *Handler) serve(x *exchange) error {
 	if operation == noOperation {
 		return notFound.because("nothing has this path")
 	}
-	if !slices.Contains(methods[operation], x.r.Method) {
+	if !operation.takes(x.r.Method) {
 		return wrongMethod.because("%s is not for this path", x.r.Method).with("Allow", allowed(operation))
 	}
 	switch operation {
@@ -150,7 +155,7 @@ func (h *Handler) serve(x *exchange) error {
 	}
 	claims, err := h.authorize(x)
 	if err != nil {
-		return err
+		return h.untimely(x, claims, err)
 	}
 	x.allowance, err = h.usage.enter(claims.ID, claims.Expires, !x.route.controls(x.r.Method))
 	if err != nil {
@@ -205,9 +210,9 @@ type answer struct {
 // perform returns a nil answer if it has written one itself.
 func (h *Handler) perform(x *exchange, s *stay) (*answer, error) {
 	switch x.route.operation {
-	case pullFlow, pullPart:
-		return nil, h.pull(x, s)
-	case ingestFlow, ingestPart, uploadPart:
+	case pullFlow, pullPart, belowFlow:
+		return nil, h.read(x, s)
+	case ingestFlow, ingestPart, uploadPart, respondFlow, respondPart:
 		return h.ingest(x, s)
 	case seal:
 		return h.seal(x, s)
@@ -218,6 +223,9 @@ func (h *Handler) perform(x *exchange, s *stay) (*answer, error) {
 // refuse answers with the problem that err is. Faults of ours and of plugins are logged, under an id that the answer carries.
 func (h *Handler) refuse(x *exchange, err error) {
 	p := problemOf(err)
+	if x.route.operation.responds() {
+		p = responseProblem(p, err)
+	}
 	if p.Status >= http.StatusInternalServerError && p.err != nil {
 		p.Instance = "urn:uuid:" + uuid.NewString()
 		h.Logger.ErrorContext(x.r.Context(), "request failed",

@@ -38,7 +38,7 @@ func (h *Handler) ingest(x *exchange, s *stay) (*answer, error) {
 	case x.route.operation == uploadPart:
 		return in.onUpload()
 	}
-	if boundary := multipartBoundary(x.r.Header); boundary != "" && x.route.operation == ingestFlow {
+	if boundary := multipartBoundary(x.r.Header); boundary != "" && !x.route.operation.names() {
 		return in.several(boundary)
 	}
 	return in.one()
@@ -59,7 +59,7 @@ func (in *ingest) one() (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if in.route.operation == ingestPart {
+	if in.route.operation.names() {
 		up.info.Name = in.route.name
 	}
 	up.body, up.trailer = in, in.r.Trailer
@@ -78,7 +78,7 @@ func (in *ingest) one() (*answer, error) {
 // answer says that a part is durable.
 func (in *ingest) answer(part storedPart) *answer {
 	a := &answer{status: http.StatusOK, body: part,
-		location: in.handler.base + flowPath(ingestElement, in.route.key) + "/" + escapeName(part.Name)}
+		location: in.handler.base + flowPath(in.route.operation.element(), in.route.key) + "/" + escapeName(part.Name)}
 	if in.added > 0 {
 		a.status = http.StatusCreated
 	}
@@ -278,10 +278,10 @@ func (in *ingest) prepare(up *upload, resumable bool) (release func(), err error
 	if resumable {
 		cut = in.stopReading
 	}
-	if release, err = h.uploads.claim(in.stay.ctx, key, up.info.Name, cut, resumable); err != nil {
+	if release, err = h.uploads.claim(in.stay.ctx, in.route, up.info.Name, cut, resumable); err != nil {
 		return nil, err
 	}
-	up.known, up.exists, err = h.Flows.Part(in.stay.ctx, key, up.info.Name)
+	up.known, up.exists, err = h.service(in.route).Part(in.stay.ctx, key, up.info.Name)
 	switch {
 	case err != nil, in.stay.flow.Sealed:
 	case up.exists:
@@ -289,7 +289,7 @@ func (in *ingest) prepare(up *upload, resumable bool) (release func(), err error
 	default:
 		err = in.number(up)
 	}
-	if err == nil && !resumable {
+	if err == nil && !resumable && !in.route.operation.responds() {
 		err = h.forget(in.stay.ctx, key, up.info.Name)
 	}
 	if err != nil {
@@ -309,7 +309,7 @@ func (in *ingest) checkSize(n int64) error {
 
 // name checks the part's name, and gives it one if it has none.
 func (in *ingest) name(up *upload) error {
-	if up.info.Name == "" && in.route.operation == ingestFlow && !in.stay.flow.Sealed {
+	if up.info.Name == "" && !in.route.operation.names() && !in.stay.flow.Sealed {
 		if err := in.number(up); err != nil {
 			return err
 		}
@@ -331,7 +331,7 @@ func (in *ingest) number(up *upload) error {
 		return tooLarge.because("the data flow may have %d parts", limit)
 	}
 	var err error
-	up.info.Index, err = in.handler.Flows.NextIndex(in.stay.ctx, in.route.key)
+	up.info.Index, err = in.handler.service(in.route).NextIndex(in.stay.ctx, in.route.key)
 	return err
 }
 
@@ -356,7 +356,7 @@ func (in *ingest) record(part flow.Part) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(in.stay.ctx), recordTimeout)
 	defer cancel()
 	in.stay.waitsForHost()
-	return in.handler.Flows.Record(ctx, in.route.key, part)
+	return in.handler.service(in.route).Record(ctx, in.route.key, part)
 }
 
 func stored(p flow.Part) storedPart {

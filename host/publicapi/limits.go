@@ -88,7 +88,7 @@ func (u *usage) dropExpired() {
 	}
 	now := time.Now()
 	for id, a := range u.tokens {
-		if a.active == 0 && a.expires.Before(now) {
+		if a.active == 0 && (u.limits.MaxBytesPerToken == 0 || a.expires.Before(now)) {
 			delete(u.tokens, id)
 		}
 	}

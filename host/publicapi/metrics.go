@@ -14,6 +14,7 @@ type metrics struct {
 	cut      *prometheus.CounterVec // by operation and reason
 	renewals *prometheus.CounterVec // by outcome
 	bytesIn  prometheus.Counter
+	bytesRes prometheus.Counter // that came on response channels
 	bytesOut prometheus.Counter
 	pulled   prometheus.Counter // of requests: most are of this kind
 	pulling  prometheus.Gauge   // of inFlight, likewise
@@ -22,7 +23,7 @@ type metrics struct {
 // newMetrics registers the metrics with r, if that is not nil.
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	bytes := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "towpath_public_bytes_total", Help: "Bytes of bodies that counterparties sent (in) and were sent (out).",
+		Name: "towpath_public_bytes_total", Help: "Bytes of bodies that counterparties sent (in; response: on response channels) and were sent (out).",
 	}, []string{"direction"})
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -38,7 +39,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Name: "towpath_public_renewals_total",
 			Help: "Renewals that counterparties asked for, by outcome: renewed, repeated (a lost answer given again), reused (all tokens revoked), or the error answered.",
 		}, []string{"outcome"}),
-		bytesIn: bytes.WithLabelValues("in"), bytesOut: bytes.WithLabelValues("out"),
+		bytesIn: bytes.WithLabelValues("in"), bytesOut: bytes.WithLabelValues("out"), bytesRes: bytes.WithLabelValues("response"),
 	}
 	m.pulling = m.inFlight.WithLabelValues(string(pullFlow))
 	m.pulled = m.requests.WithLabelValues(string(pullFlow), strconv.Itoa(http.StatusOK))
@@ -53,8 +54,15 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-func (m *metrics) sent(n int)     { m.bytesOut.Add(float64(n)) }
-func (m *metrics) received(n int) { m.bytesIn.Add(float64(n)) }
+func (m *metrics) sent(n int) { m.bytesOut.Add(float64(n)) }
+
+func (m *metrics) received(o operation, n int) {
+	if o.responds() {
+		m.bytesRes.Add(float64(n))
+		return
+	}
+	m.bytesIn.Add(float64(n))
+}
 
 func (m *metrics) renewal(outcome string) { m.renewals.WithLabelValues(outcome).Inc() }
 

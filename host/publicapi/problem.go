@@ -22,6 +22,8 @@ type problem struct {
 	// Instance is what the log calls a failure of ours.
 	Instance string     `json:"instance,omitempty"`
 	State    flow.State `json:"state,omitempty"`
+	// Retry says of a message on a response channel whether it is of use to send it again later.
+	Retry *bool `json:"retry,omitempty"`
 	// Stored are the parts of a multipart request that are durable nevertheless.
 	Stored []storedPart `json:"stored,omitempty"`
 	// Differences are the first that a manifest has from what is here; More counts the others.
@@ -182,7 +184,22 @@ func backendProblem(err error, e *sdk.Error) *problem {
 	case e.Code == sdk.Exhausted, e.Code == sdk.Unavailable && e.Retryable:
 		return unavailable.because("try again later").from(err).retryAfter(e.RetryAfter)
 	}
-	return backendFailed.because("the failure was logged").from(err)
+	return backendFailed.because("%s", whatFailed(e.Code)).from(err)
+}
+
+// whatFailed says without anything that a plugin has said what a backend did.
+func whatFailed(c sdk.Code) string {
+	switch c {
+	case sdk.Denied:
+		return "it does not let the data plane in; the failure was logged"
+	case sdk.Unavailable:
+		return "it cannot be reached; the failure was logged"
+	case sdk.Invalid:
+		return "it does not take what it is asked for; the failure was logged"
+	case sdk.Corrupt:
+		return "it does not give what it has announced; the failure was logged"
+	}
+	return "the failure was logged"
 }
 
 // write sends the problem.

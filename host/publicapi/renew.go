@@ -28,7 +28,9 @@ type RenewalOptions struct {
 	Keys func(did string) identity.Keys
 	// Audiences are what clients may address besides the flow's own participant, whom they can address if its id is a DID.
 	Audiences []string
-	Clock     func() time.Time // nil: time.Now
+	// TractusX is as the Endpoint has it.
+	TractusX TractusX
+	Clock    func() time.Time // nil: time.Now
 }
 
 const (
@@ -66,38 +68,45 @@ func (h *Handler) renew(x *exchange) error {
 		return err
 	}
 	x.route.key = flow.Key{Context: f.Context, ID: f.ID}
-	issued, err := h.renewFor(ctx, x.route.key, p, request)
+	issued, tractusX, err := h.renewFor(ctx, x.route.key, p, request)
 	if err != nil {
 		return err
 	}
-	h.replyIssued(x, issued)
+	h.replyIssued(x, issued, tractusX)
 	return nil
 }
 
-// renewFor renews the tokens of a flow if the client is who it says.
-func (h *Handler) renewFor(ctx context.Context, key flow.Key, p *proof, r token.RenewRequest) (token.Issued, error) {
+// renewFor renews the tokens of a flow if the client is who it says. tractusX says that the answer is for one of Tractus-X.
+func (h *Handler) renewFor(ctx context.Context, key flow.Key, p *proof, r token.RenewRequest) (i token.Issued, tractusX bool, err error) {
 	leave, err := h.renewing.enter(r.Client)
 	if err != nil {
-		return token.Issued{}, err
+		return i, false, err
 	}
 	defer leave()
 	if err := h.verifyProof(ctx, p); err != nil {
-		return token.Issued{}, err
+		return i, false, err
 	}
 	// A flow that stops waits for us, and then revokes what we may have issued.
 	joined, err := h.Flows.Join(ctx, key)
+	if err != nil && h.Responses != nil { // of a push, only the response channel is served
+		if other, failure := h.Responses.Join(ctx, key); failure == nil {
+			joined, err = other, nil
+		}
+	}
 	if err != nil {
-		return token.Issued{}, joinRefusal(err)
+		return i, false, joinRefusal(err)
 	}
 	defer joined.Leave()
-	if !h.addressed(p, joined.Flow) {
-		return token.Issued{}, unproven.refuse("the JWT is for somebody else: aud is not this participant")
+	audience, tractusX := h.Renewal.TractusX.of(joined.Flow)
+	if !h.addressed(p, joined.Flow) && !(tractusX && slices.Contains(p.Audience, audience)) {
+		return i, false, unproven.refuse("the JWT is for somebody else: aud is not this participant")
 	}
-	issued, err := h.Renewal.Tokens.Renew(ctx, r)
+	r.Patient = tractusX
+	i, err = h.Renewal.Tokens.Renew(ctx, r)
 	if errors.Is(err, token.ErrReused) {
 		h.reportReuse(context.WithoutCancel(ctx), key)
 	}
-	return issued, renewalRefusal(err)
+	return i, tractusX, renewalRefusal(err)
 }
 
 // errReuse is what the control plane of a flow hears, since nobody else can give the counterparty new tokens.
@@ -203,11 +212,13 @@ type issuedJSON struct {
 	Access  string `json:"access_token"`
 	Type    string `json:"token_type"`
 	Expires int64  `json:"expires_in"` // seconds
-	Refresh string `json:"refresh_token"`
+	// ExpiresTractusX is the same under the name that Tractus-X has for it.
+	ExpiresTractusX *int64 `json:"expires,omitempty"`
+	Refresh         string `json:"refresh_token"`
 }
 
 // replyIssued answers with new tokens. A client that does not hear it can ask again.
-func (h *Handler) replyIssued(x *exchange, i token.Issued) {
+func (h *Handler) replyIssued(x *exchange, i token.Issued, tractusX bool) {
 	outcome := renewed
 	if i.Repeated {
 		outcome = repeated
@@ -216,9 +227,11 @@ func (h *Handler) replyIssued(x *exchange, i token.Issued) {
 	h.Logger.DebugContext(x.r.Context(), "tokens renewed", "flow", x.route.key.String(), "outcome", outcome)
 	left := max(0, i.Claims.Expires.Sub(h.Renewal.Clock()))
 	setNoStore(x.header())
-	_ = x.replyJSON(http.StatusOK, issuedJSON{
-		Access: i.Access, Type: "Bearer", Expires: int64((left + time.Second - 1) / time.Second), Refresh: i.Refresh,
-	})
+	answer := issuedJSON{Access: i.Access, Type: "Bearer", Expires: int64((left + time.Second - 1) / time.Second), Refresh: i.Refresh}
+	if tractusX {
+		answer.Type, answer.ExpiresTractusX = "bearer", &answer.Expires
+	}
+	_ = x.replyJSON(http.StatusOK, answer)
 }
 
 // setNoStore is what RFC 6749 asks of every answer of a token endpoint.

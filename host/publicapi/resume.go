@@ -115,7 +115,7 @@ func announcedLength(r *http.Request, offset int64, complete bool) (int64, error
 // offersResume reports whether parts of the flow may come in several requests.
 func (in *ingest) offersResume() bool {
 	o := in.handler.Resume
-	return o.Uploads != nil && !in.stay.flow.Sealed && o.Sink(in.stay.flow.Local.Type)
+	return o.Uploads != nil && !in.route.operation.responds() && !in.stay.flow.Sealed && o.Sink(in.stay.flow.Local.Type)
 }
 
 // resumes reports whether the request begins a resumable upload, and if so whether it brings all of it. Whoever asks for less than a
@@ -192,7 +192,7 @@ func (in *ingest) onUpload() (*answer, error) {
 	if in.handler.Resume.Uploads == nil {
 		return nil, noUpload()
 	}
-	release, err := in.handler.uploads.claim(in.stay.ctx, in.route.key, in.route.name, in.stopReading, true)
+	release, err := in.handler.uploads.claim(in.stay.ctx, in.route, in.route.name, in.stopReading, true)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ type stay struct {
 // join enters the flow of the request. The token is verified again inside: a flow that was suspended and resumed in the meantime has
 // let its old tokens die, and from here on it cannot stop without waiting for us.
 func (h *Handler) join(x *exchange) (*stay, error) {
-	joined, err := h.Flows.Join(x.r.Context(), x.route.key)
+	joined, err := h.service(x.route).Join(x.r.Context(), x.route.key)
 	if err != nil {
 		return nil, err
 	}

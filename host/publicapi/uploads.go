@@ -11,8 +11,16 @@ import (
 // uploads keeps what may not happen at once apart: two uploads of one part, and a manifest while uploads run.
 type uploads struct {
 	mu    sync.Mutex // guards what follows
-	flows map[flow.Key]*ingesting
+	flows map[ingestKey]*ingesting
 }
+
+// ingestKey is what an ingest is known by: a flow, or its response channel.
+type ingestKey struct {
+	flow.Key
+	response bool
+}
+
+func (r route) ingestKey() ingestKey { return ingestKey{r.key, r.operation.responds()} }
 
 // ingesting is what runs for one flow's ingest.
 type ingesting struct {
@@ -21,7 +29,7 @@ type ingesting struct {
 	names    map[string]*claimed // of parts on their way
 }
 
-func newUploads() *uploads { return &uploads{flows: map[flow.Key]*ingesting{}} }
+func newUploads() *uploads { return &uploads{flows: map[ingestKey]*ingesting{}} }
 
 // enter begins a request to a flow, before the flow is joined; leave ends it. Requests that only read always enter.
 func (u *uploads) enter(r route) (leave func(), err error) {
@@ -30,7 +38,8 @@ func (u *uploads) enter(r route) (leave func(), err error) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	f := u.flows[r.key]
+	key := r.ingestKey()
+	f := u.flows[key]
 	if f == nil {
 		f = &ingesting{names: map[string]*claimed{}}
 	}
@@ -39,11 +48,11 @@ func (u *uploads) enter(r route) (leave func(), err error) {
 	}
 	f.requests++
 	f.sealing = r.operation == seal
-	u.flows[r.key] = f
-	return func() { u.leave(r.key) }, nil
+	u.flows[key] = f
+	return func() { u.leave(key) }, nil
 }
 
-func (u *uploads) leave(key flow.Key) {
+func (u *uploads) leave(key ingestKey) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	f := u.flows[key]
@@ -64,12 +73,12 @@ const takeOverTime = 30 * time.Second
 
 // claim takes a name for an upload of a request that has entered; release gives it back. cut, if not nil, lets another request end
 // this one. takeOver does so with the one that has the name now: its client has given it up.
-func (u *uploads) claim(ctx context.Context, key flow.Key, name string, cut func(), takeOver bool) (release func(), err error) {
+func (u *uploads) claim(ctx context.Context, r route, name string, cut func(), takeOver bool) (release func(), err error) {
 	mine := &claimed{cut: cut, done: make(chan struct{})}
 	timer := time.NewTimer(takeOverTime)
 	defer timer.Stop()
 	for {
-		f, other := u.tryClaim(key, name, mine)
+		f, other := u.tryClaim(r.ingestKey(), name, mine)
 		if other == nil {
 			return func() { u.unclaim(f, name, mine) }, nil
 		}
@@ -89,7 +98,7 @@ func (u *uploads) claim(ctx context.Context, key flow.Key, name string, cut func
 }
 
 // tryClaim takes a name, or returns who has it.
-func (u *uploads) tryClaim(key flow.Key, name string, mine *claimed) (f *ingesting, other *claimed) {
+func (u *uploads) tryClaim(key ingestKey, name string, mine *claimed) (f *ingesting, other *claimed) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	f = u.flows[key]

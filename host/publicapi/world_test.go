@@ -82,7 +82,8 @@ func newWorld(t testing.TB, change func(*world, *Options)) *world {
 	t.Cleanup(func() {
 		w.client.CloseIdleConnections()
 		w.server.Close()
-		w.eventually("all buffers are released", func() bool { return sdk.OutstandingBuffers() == before })
+		// Fewer, if another world had some when this one began.
+		w.eventually("all buffers are released", func() bool { return sdk.OutstandingBuffers() <= before })
 	})
 	return w
 }

@@ -60,12 +60,13 @@ func (p *page) addressType(role string, t sdk.AddressType, resumable string) {
 		has  bool
 		text string
 	}{{t.Resumable, resumable}, {t.NonFinite, "has no end of its own"}, {t.Records, "carries records"},
-		{t.Provisions, "hands out addresses of its own (`provision` of a profile)"}, {t.Copies, "is copied by its store where an operator allows it"}} {
+		{t.Provisions, "hands out addresses of its own (`provision` of a profile)"}, {t.Copies, "is copied by its store where an operator allows it"},
+		{t.Proxies, "hands requests of counterparties on, as far as an address's `proxy` properties let them through"}} {
 		if trait.has {
 			p.printf("- %s\n", trait.text)
 		}
 	}
-	if t.Resumable || t.NonFinite || t.Records || t.Provisions || t.Copies {
+	if t.Resumable || t.NonFinite || t.Records || t.Provisions || t.Copies || t.Proxies {
 		p.printf("\n")
 	}
 	p.fields(t.Address, false)

@@ -30,7 +30,7 @@ var crane = sdk.Description{
 		{Name: "labels", Kind: sdk.StringMap, Documentation: "What is on it."},
 		{Name: "colour", OneOf: []string{"red", "blue"}, Default: "red", Documentation: "Red | or blue."},
 	}},
-	Sources: []sdk.AddressType{{Type: "Ship", Documentation: "A ship.", Resumable: true, Address: sdk.Schema{Fields: []sdk.Field{
+	Sources: []sdk.AddressType{{Type: "Ship", Documentation: "A ship.", Resumable: true, Proxies: true, Address: sdk.Schema{Fields: []sdk.Field{
 		{Name: "berth", Required: true, Kind: sdk.Int, Documentation: "Where it lies."},
 		{Name: "flag", OneOf: []string{"nl", "de"}, Documentation: "Its flag."},
 		{Name: "weight", Kind: sdk.Size, Default: "1TiB", Documentation: "Of all boxes."},

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/towpath-dataplane/towpath/sdk"
 )
@@ -24,9 +25,29 @@ type endpointProperty struct {
 
 // EDC control planes repeat an address's type and endpoint among its properties, and look for the endpoint only there.
 const (
-	edcType     = "https://w3id.org/edc/v0.0.1/ns/type"
-	edcEndpoint = "https://w3id.org/edc/v0.0.1/ns/endpoint"
+	edcSpace    = "https://w3id.org/edc/v0.0.1/ns/"
+	edcType     = edcSpace + "type"
+	edcEndpoint = edcSpace + "endpoint"
 )
+
+// responseChannel is how the properties of a response channel begin, which are known by their names in EDC's namespace.
+const responseChannel = "responseChannel-"
+
+// written is the name of a property in a message.
+func written(name string) string {
+	if strings.HasPrefix(name, responseChannel) {
+		return edcSpace + name
+	}
+	return name
+}
+
+// read is the name of a property of a message within the data plane.
+func read(name string) string {
+	if bare, ok := strings.CutPrefix(name, edcSpace); ok && strings.HasPrefix(bare, responseChannel) {
+		return bare
+	}
+	return name
+}
 
 // encodeAddress returns nil for nil. The properties are sorted by name. There is always one, since the schema wants that, if there
 // are any, and EDC that there are any.
@@ -34,9 +55,9 @@ func encodeAddress(a *sdk.DataAddress) *dataAddress {
 	if a == nil {
 		return nil
 	}
-	properties := maps.Clone(a.Properties)
-	if properties == nil {
-		properties = make(map[string]string)
+	properties := make(map[string]string, len(a.Properties)+1)
+	for name, value := range a.Properties {
+		properties[written(name)] = value
 	}
 	if _, ok := properties[edcEndpoint]; !ok && a.Endpoint != "" {
 		properties[edcEndpoint] = a.Endpoint
@@ -64,8 +85,9 @@ func decodeAddress(path string, raw json.RawMessage) (*sdk.DataAddress, error) {
 		if err != nil {
 			return nil, err
 		}
-		name, value := p.required("name"), p.scalar("value")
-		if _, ok := a.Properties[name]; ok && p.err == nil {
+		name, value := read(p.required("name")), p.scalar("value")
+		// Those of a response channel may be there under both names.
+		if old, ok := a.Properties[name]; ok && p.err == nil && (old != value || !strings.HasPrefix(name, responseChannel)) {
 			p.fail("name", "is there twice: %.100q", name)
 		}
 		if p.err != nil {

@@ -17,7 +17,9 @@ type ControlPlane struct {
 	ID string
 	// Context is the participant context that it acts in. "": flow.DefaultContext.
 	Context string
-	// Endpoint is the URL below which /transfers/{id}/… is.
+	// Protocol is what it speaks. nil: Data Plane Signaling.
+	Protocol Protocol
+	// Endpoint is the URL below which /transfers/{id}/… is, or what its Protocol has in place of that.
 	Endpoint string
 	// GiveUpAfter is the age at which a callback that still fails is given up. 0: DefaultGiveUpAfter.
 	GiveUpAfter time.Duration
@@ -124,7 +126,7 @@ const (
 
 // Registration says how this data plane is registered at a control plane.
 type Registration struct {
-	// Endpoint is the URL below which /dataplanes is. "": the control plane's.
+	// Endpoint is the URL below which data planes are registered, as /dataplanes. "": the control plane's.
 	Endpoint string
 	// DataPlaneEndpoint is the URL at which the control plane is told to reach this data plane.
 	DataPlaneEndpoint string

@@ -10,7 +10,7 @@ import (
 const datasetMember = "towpathDataset"
 
 // DatasetIn reads the dataset that the metadata of a message describes: the member towpathDataset, an object with the data addresses
-// source, sink or both. It returns false if there is none. The error is a *flow.RequestError.
+// source, sink or both, and response for what comes back on a response channel. It returns false if there is none. The error is a *flow.RequestError.
 func DatasetIn(metadata json.RawMessage) (d flow.Dataset, ok bool, err error) {
 	if len(metadata) == 0 {
 		return d, false, nil
@@ -28,6 +28,9 @@ func DatasetIn(metadata json.RawMessage) (d flow.Dataset, ok bool, err error) {
 	}
 	if a := f.address("sink"); a != nil {
 		d.Sink = *a
+	}
+	if a := f.address("response"); a != nil {
+		d.Response = *a
 	}
 	if f.err == nil && d.Source.IsZero() && d.Sink.IsZero() {
 		f.fail("source", "is required, or sink")

@@ -34,12 +34,13 @@ func (r *run) attempt(ctx context.Context, m *member, c flow.Callback) *failure 
 	if m.peer == nil {
 		return &failure{text: fmt.Sprintf("control plane %q is not known", c.ControlPlane)}
 	}
-	answer, failed := m.peer.exchange(ctx, http.MethodPost, callbackURL(m.Endpoint, c), callbackBody(c), maxResponse)
+	to, body := m.callback(c)
+	answer, failed := m.peer.exchange(ctx, http.MethodPost, to, body, maxResponse)
 	if failed != nil {
 		r.forget(c)
 		return failed
 	}
-	return judge(answer, c, r.countFault(c, muteFault(answer)), r.clock())
+	return judge(answer, m.Protocol, c, r.countFault(c, muteFault(answer)), r.clock())
 }
 
 // countFault counts the answers in a row to a callback that were 500 without a word, and returns how many there were before this one.

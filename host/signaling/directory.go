@@ -121,9 +121,10 @@ func (d *Directory) configure(all []ControlPlane) error {
 // checkProofs demands that callers can be told from one another.
 func (d *Directory) checkProofs() error {
 	secrets := map[string]string{}
-	for _, m := range d.sorted() {
+	callers := d.callers()
+	for _, m := range callers {
 		switch in := m.inbound; {
-		case in == nil && len(d.members) == 1 && len(d.keys) == 0:
+		case in == nil && len(callers) == 1 && len(d.keys) == 0:
 			d.open = m
 		case in == nil:
 			return fmt.Errorf("control plane %q has no inbound authorization, which only a control plane that is the only one can do without", m.ID)
@@ -243,6 +244,8 @@ type Entry struct {
 	ID       string
 	Context  string
 	Endpoint string
+	// Protocol is what it speaks: dps, or the name of its Protocol.
+	Protocol string
 	// Inbound and Outbound are the types of authorization, "" for none.
 	Inbound  string
 	Outbound string
@@ -254,8 +257,8 @@ type Entry struct {
 func (d *Directory) Entries() []Entry {
 	var entries []Entry
 	for _, m := range d.sorted() {
-		entries = append(entries, Entry{ID: m.ID, Context: m.Context, Endpoint: m.Endpoint, Inbound: m.Inbound.Type,
-			Outbound: m.Outbound.Type, Registered: m.registered})
+		entries = append(entries, Entry{ID: m.ID, Context: m.Context, Endpoint: m.Endpoint, Protocol: m.protocolName(),
+			Inbound: m.Inbound.Type, Outbound: m.Outbound.Type, Registered: m.registered})
 	}
 	return entries
 }

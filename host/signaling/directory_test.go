@@ -216,8 +216,8 @@ func TestEntries(t *testing.T) {
 			Outbound: Outbound{Type: AuthStatic, Secret: "hunter4"}},
 	}})
 	want := []Entry{
-		{ID: "a", Context: "default", Endpoint: "https://a.example", Inbound: AuthStatic, Outbound: AuthStatic},
-		{ID: "b", Context: "bob", Endpoint: "https://b.example", Inbound: AuthStatic},
+		{ID: "a", Context: "default", Endpoint: "https://a.example", Protocol: "dps", Inbound: AuthStatic, Outbound: AuthStatic},
+		{ID: "b", Context: "bob", Endpoint: "https://b.example", Protocol: "dps", Inbound: AuthStatic},
 	}
 	if diff := gocmp.Diff(want, d.Entries()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -19,10 +19,10 @@ import (
 type enrolment struct {
 	*Registrar
 	Registration
-	id      string
-	context string // participant context
-	peer    *peer
-	url     string // of all data planes there
+	protocol Protocol // nil: Data Plane Signaling
+	id       string
+	context  string // participant context
+	peer     *peer
 
 	wake chan struct{} // has room for one value
 	turn chan struct{} // holds a value while a request is made, so that they arrive in order
@@ -30,12 +30,14 @@ type enrolment struct {
 	mu     sync.Mutex // guards what follows
 	status RegistrationStatus
 	tried  bool // at least once, with whatever success
+	review review
 }
 
 func newEnrolment(r *Registrar, m *member) *enrolment {
 	e := &enrolment{
 		Registrar:    r,
 		Registration: *m.Registration,
+		protocol:     m.Protocol,
 		id:           m.ID,
 		context:      m.Context,
 		peer:         m.peer,
@@ -50,7 +52,6 @@ func newEnrolment(r *Registrar, m *member) *enrolment {
 		e.Endpoint = m.Endpoint
 	}
 	e.status.Endpoint = e.Endpoint
-	e.url = strings.TrimRight(e.Endpoint, "/") + "/dataplanes"
 	return e
 }
 
@@ -76,8 +77,10 @@ func (e *enrolment) run(ctx context.Context) {
 func (e *enrolment) pass(ctx context.Context) time.Duration {
 	status := e.snapshot()
 	switch now := e.clock(); {
-	case ctx.Err() != nil, status.Withdrawn, e.upToDate(status):
+	case ctx.Err() != nil, status.Withdrawn:
 		return -1
+	case e.upToDate(status):
+		return e.reviewed(ctx)
 	case status.Next.After(now):
 		return status.Next.Sub(now)
 	}
@@ -88,14 +91,20 @@ func (e *enrolment) pass(ctx context.Context) time.Duration {
 	if status = e.snapshot(); status.Withdrawn || e.upToDate(status) { // while it was another's turn
 		return -1
 	}
+	return e.registered(ctx)
+}
+
+// registered makes an attempt to register in turn, and returns how long it is until the next attempt or review.
+func (e *enrolment) registered(ctx context.Context) time.Duration {
 	if e.register(ctx) == nil {
-		return -1
+		return e.untilReview()
 	}
 	return max(0, e.snapshot().Next.Sub(e.clock()))
 }
 
 func (e *enrolment) upToDate(s RegistrationStatus) bool {
-	return !s.Since.IsZero() && slices.Equal(s.Profiles, e.offered())
+	profiles, sources := e.offered()
+	return !s.Since.IsZero() && slices.Equal(s.Profiles, profiles) && slices.Equal(s.Sources, sources)
 }
 
 // leave ends a registration when the Registrar stops.
@@ -170,20 +179,12 @@ func (e *enrolment) resume(ctx context.Context) error {
 
 // register makes one attempt. It is called in turn.
 func (e *enrolment) register(ctx context.Context) *failure {
-	profiles := e.offered()
-	message := encode(dataPlaneRegistration{
-		DataPlaneID:   e.dataPlane,
-		Endpoint:      e.DataPlaneEndpoint,
-		Profiles:      profiles,
-		TransferTypes: profiles,
-		Labels:        append([]string{}, e.Labels...),
-		Authorization: e.Authorization,
-	})
-	failed := e.call(ctx, http.MethodPut, e.url, message)
+	profiles, sources := e.offered()
+	failed := e.sendRegistration(ctx, profiles, sources)
 	e.update(func(s *RegistrationStatus) {
 		e.tried = true
 		if failed == nil {
-			*s = RegistrationStatus{ControlPlane: e.id, Endpoint: e.Endpoint, Since: e.clock(), Profiles: profiles}
+			*s = RegistrationStatus{ControlPlane: e.id, Endpoint: e.Endpoint, Since: e.clock(), Profiles: profiles, Sources: sources}
 			return
 		}
 		s.Attempts++
@@ -194,9 +195,33 @@ func (e *enrolment) register(ctx context.Context) *failure {
 	return failed
 }
 
+func (e *enrolment) sendRegistration(ctx context.Context, profiles, sources []string) *failure {
+	if e.protocol != nil {
+		to, message, err := e.protocol.Registration(e.Endpoint, e.dataPlane, e.DataPlaneEndpoint, profiles, sources)
+		if err != nil {
+			return &failure{text: err.Error()}
+		}
+		_, failed := e.call(ctx, http.MethodPost, to, message)
+		return failed
+	}
+	message := encode(dataPlaneRegistration{
+		DataPlaneID:   e.dataPlane,
+		Endpoint:      e.DataPlaneEndpoint,
+		Profiles:      profiles,
+		TransferTypes: profiles,
+		Labels:        append([]string{}, e.Labels...),
+		Authorization: e.Authorization,
+	})
+	_, failed := e.call(ctx, http.MethodPut, e.url(), message)
+	return failed
+}
+
+// url is where Data Plane Signaling has all data planes.
+func (e *enrolment) url() string { return strings.TrimRight(e.Endpoint, "/") + "/dataplanes" }
+
 // deregister makes one attempt. It is called in turn.
 func (e *enrolment) deregister(ctx context.Context) *failure {
-	failed := e.call(ctx, http.MethodDelete, e.url+"/"+url.PathEscape(e.dataPlane), nil, http.StatusNotFound)
+	failed := e.sendDeregistration(ctx)
 	e.update(func(s *RegistrationStatus) {
 		s.Next = time.Time{}
 		if failed != nil {
@@ -204,20 +229,35 @@ func (e *enrolment) deregister(ctx context.Context) *failure {
 			s.LastErr = failed.text
 			return
 		}
-		s.Since, s.Profiles, s.LastErr, s.Attempts = time.Time{}, nil, "", 0
+		s.Since, s.Profiles, s.Sources, s.LastErr, s.Attempts = time.Time{}, nil, nil, "", 0
 	})
 	e.attempted(ctx, opDeregister, failed, nil)
 	return failed
 }
 
+func (e *enrolment) sendDeregistration(ctx context.Context) (failed *failure) {
+	ways := [][2]string{{http.MethodDelete, e.url() + "/" + url.PathEscape(e.dataPlane)}}
+	if e.protocol != nil {
+		ways = e.protocol.Deregistration(e.Endpoint, e.dataPlane)
+	}
+	for _, way := range ways {
+		var answer *reply
+		answer, failed = e.call(ctx, way[0], way[1], nil, http.StatusNotFound)
+		if answer == nil || answer.StatusCode != http.StatusMethodNotAllowed {
+			break
+		}
+	}
+	return failed
+}
+
 // call makes a request that succeeds with any 2xx and with the codes that are as good.
-func (e *enrolment) call(ctx context.Context, method, url string, message []byte, good ...int) *failure {
+func (e *enrolment) call(ctx context.Context, method, url string, message []byte, good ...int) (*reply, *failure) {
 	answer, failed := e.peer.exchange(ctx, method, url, message, maxResponse)
 	if failed != nil || answer.StatusCode/100 == 2 || slices.Contains(good, answer.StatusCode) {
-		return failed
+		return answer, failed
 	}
 	quote := e.Authorization == nil || !repeats(answer.body, e.Authorization.ClientSecret)
-	return refusal(answer, quote, e.clock())
+	return answer, refusal(answer, quote, e.clock())
 }
 
 // repeats reports whether a text contains a secret, in one of the ways in which it can be written.
@@ -252,11 +292,20 @@ func (e *enrolment) attempted(ctx context.Context, op operation, failed *failure
 	}
 }
 
-// offered returns the profiles in an order that does not depend on how they were gathered. It is never nil.
-func (e *enrolment) offered() []string {
-	profiles := append([]string{}, e.profiles(e.context)...)
-	slices.Sort(profiles)
-	return slices.Compact(profiles)
+// offered returns the profiles, and the types of sources where they matter, in an order that does not depend on how they were gathered.
+// Neither is nil where it matters.
+func (e *enrolment) offered() (profiles, sources []string) {
+	if e.protocol == nil {
+		return inOrder(e.profiles(e.context)), nil
+	}
+	profiles, sources = e.carried(e.context)
+	return inOrder(profiles), inOrder(sources)
+}
+
+func inOrder(names []string) []string {
+	names = append([]string{}, names...)
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func (e *enrolment) take(ctx context.Context) error {
@@ -287,7 +336,7 @@ func (e *enrolment) snapshot() RegistrationStatus {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.status
-	s.Profiles = slices.Clone(s.Profiles)
+	s.Profiles, s.Sources = slices.Clone(s.Profiles), slices.Clone(s.Sources)
 	return s
 }
 

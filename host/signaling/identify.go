@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/towpath-dataplane/towpath/host/identity"
@@ -20,7 +21,7 @@ func (d *Directory) identify(r *http.Request) (*member, error) {
 	case d.open != nil:
 		return d.open, nil
 	}
-	all := d.sorted()
+	all := d.callers()
 	if m := withSecret(all, r.Header); m != nil {
 		return m, nil
 	}
@@ -33,6 +34,31 @@ func (d *Directory) identify(r *http.Request) (*member, error) {
 		return nil, badToken(err)
 	}
 	return byToken(r.Context(), all, token, claims)
+}
+
+// callers are the control planes that speak Data Plane Signaling. Others call elsewhere.
+func (d *Directory) callers() []*member {
+	return slices.DeleteFunc(slices.Clone(d.sorted()), func(m *member) bool { return m.Protocol != nil })
+}
+
+// Refusal says with which status a request is refused that is to come from a control plane, and why: it has to bring what that is
+// configured to prove itself by. The status is 0 if it does.
+func (d *Directory) Refusal(r *http.Request, context, controlPlane string) (status int, why string) {
+	m, ok := d.member(context, controlPlane)
+	var p *problem
+	switch {
+	case !ok:
+		p = unauthorized.problem("the control plane is not known here")
+	case m.inbound == nil && fromBrowser(r.Header):
+		p = browser.problem("without a credential to ask for, a page of the web could have a browser send this")
+	case m.inbound == nil, m.inbound.static() && m.inbound.hasSecret(r.Header):
+		return 0, ""
+	case m.inbound.static():
+		p = unauthorized.problem("the request has no credential of the control plane, which is in the header %s", m.inbound.header)
+	default:
+		p = unauthorized.problem("the control plane can only prove itself by a static secret here")
+	}
+	return p.Status, p.Detail
 }
 
 // fromBrowser reports whether a request has what browsers say of the page that makes them ask.

@@ -73,6 +73,7 @@ func TestAddressRoundTrip(t *testing.T) {
 		{Type: "x", Properties: map[string]string{"a": "1", "b": ""}},
 		{Type: "x", Endpoint: "e", Properties: map[string]string{"type": "y", "endpoint": "z", "": "nameless"}},
 		{Type: "x", Endpoint: "e", Properties: map[string]string{edcEndpoint: "other", edcType: "other"}},
+		{Type: "x", Endpoint: "e", Properties: map[string]string{"responseChannel-endpoint": "r", "responseChannel-authorization": "t"}},
 	} {
 		delete(a.Properties, "")
 		got, err := decodeAddress("", encode(encodeAddress(&a)))
@@ -83,6 +84,30 @@ func TestAddressRoundTrip(t *testing.T) {
 		if diff := cmp.Diff(&a, got); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
+	}
+}
+
+// The properties of a response channel have EDC's names in messages, and bare ones inside; a peer may use either, or both.
+func TestResponseChannelProperties(t *testing.T) {
+	a := sdk.DataAddress{Type: "x", Endpoint: "e", Properties: map[string]string{"responseChannel-endpoint": "r", "authorization": "t"}}
+	var names []string
+	for _, p := range encodeAddress(&a).EndpointProperties {
+		names = append(names, p.Name)
+	}
+	want := []string{"authorization", "https://w3id.org/edc/v0.0.1/ns/endpoint", "https://w3id.org/edc/v0.0.1/ns/responseChannel-endpoint"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("names (-want +got):\n%s", diff)
+	}
+	const full, bare = `{"name":"https://w3id.org/edc/v0.0.1/ns/responseChannel-endpoint","value":"r"}`, `{"name":"responseChannel-endpoint","value":"r"}`
+	for _, properties := range []string{full, bare, full + "," + bare} {
+		got, err := decodeAddress("", []byte(`{"endpointType":"x","endpointProperties":[`+properties+`]}`))
+		if err != nil || got.Properties["responseChannel-endpoint"] != "r" || len(got.Properties) != 1 {
+			t.Errorf("%s: %v, %v", properties, got, err)
+		}
+	}
+	other := strings.Replace(bare, `"r"`, `"s"`, 1)
+	if _, err := decodeAddress("", []byte(`{"endpointType":"x","endpointProperties":[`+full+","+other+`]}`)); err == nil {
+		t.Error("two channels in one address")
 	}
 }
 

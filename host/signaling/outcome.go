@@ -23,13 +23,17 @@ const maxResponse = 4 << 10
 
 // judge sorts the answer to a callback: it has arrived, or it may arrive later, or never will. faults is how many answers before this
 // one were 500 without a word.
-func judge(answer *reply, c flow.Callback, faults int, now time.Time) *failure {
+func judge(answer *reply, p Protocol, c flow.Callback, faults int, now time.Time) *failure {
 	code := answer.StatusCode
-	if code/100 == 2 {
+	arrived, final := code/100 == 2, code/100 == 4 && !passing[code]
+	if p != nil {
+		arrived, final = p.Verdict(code, now.Sub(c.Created))
+	}
+	if arrived {
 		return nil
 	}
 	f := refusal(answer, c.DataAddress == nil, now)
-	f.final = code/100 == 4 && !passing[code]
+	f.final = final
 	ended := endedState(answer)
 	switch {
 	case ended == string(flow.Completed) && c.Kind == flow.CallbackCompleted: // it knows
@@ -37,7 +41,7 @@ func judge(answer *reply, c flow.Callback, faults int, now time.Time) *failure {
 	case ended != "":
 		f.text += "; the transfer is " + ended + " there, so this is not sent again"
 		f.final = true
-	case muteFault(answer) && faults+1 >= maxFaults:
+	case p == nil && muteFault(answer) && faults+1 >= maxFaults:
 		f.text += " without a word, " + strconv.Itoa(maxFaults) + " times in a row; the control plane has moved on, so this is not sent again"
 		f.final = true
 	}

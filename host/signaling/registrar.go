@@ -22,7 +22,10 @@ type RegistrarOptions struct {
 	ControlPlanes *Directory
 	// Profiles returns the profiles that this data plane offers at present in a participant context.
 	Profiles func(participantContext string) []string
-	// Changed gets a value when Profiles may return others. nil: they stay.
+	// Carried returns what this data plane offers at present to control planes whose messages carry the addresses of sources, so that
+	// they need no dataset: profiles, and the types of sources. It is needed for those with a Protocol.
+	Carried func(participantContext string) (profiles, sources []string)
+	// Changed gets a value when Profiles or Carried may return others. nil: they stay.
 	Changed <-chan struct{}
 	// Documents keeps which registrations were withdrawn, so that the next process does not make them again.
 	Documents flow.Documents
@@ -35,10 +38,11 @@ type RegistrarOptions struct {
 }
 
 // Registrar keeps this data plane registered at the control planes that have a Registration. It tries for ever, with growing delays,
-// and registers anew when the profiles change. It is safe for concurrent use.
+// and registers anew when the profiles change, or when a control plane whose Protocol can be asked has lost the registration. It is safe for concurrent use.
 type Registrar struct {
 	dataPlane  string
 	profiles   func(participantContext string) []string
+	carried    func(participantContext string) (profiles, sources []string)
 	changed    <-chan struct{}
 	documents  flow.Documents
 	clock      func() time.Time
@@ -59,6 +63,8 @@ type RegistrationStatus struct {
 	Since time.Time
 	// Profiles are those it is registered with.
 	Profiles []string
+	// Sources are the types of sources it is registered with, where a protocol has that.
+	Sources []string
 	// Withdrawn says that it is not to be registered, until Register says otherwise. It outlives the process.
 	Withdrawn bool
 	// Attempts is how many have failed in a row.
@@ -88,6 +94,7 @@ func NewRegistrar(ctx context.Context, o RegistrarOptions) (*Registrar, error) {
 	r := &Registrar{
 		dataPlane: o.DataPlane,
 		profiles:  o.Profiles,
+		carried:   o.Carried,
 		changed:   o.Changed,
 		documents: o.Documents,
 		clock:     o.Clock,

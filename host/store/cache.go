@@ -40,10 +40,21 @@ func clone(f *flow.Flow) *flow.Flow {
 	c.Claims, c.Metadata, c.Digest = bytes.Clone(f.Claims), bytes.Clone(f.Metadata), bytes.Clone(f.Digest)
 	c.Local = f.Local.Clone()
 	c.Target, c.Remote, c.Issued = cloneAddress(f.Target), cloneAddress(f.Remote), cloneAddress(f.Issued)
-	if f.Checkpoint != nil {
-		c.Checkpoint = &flow.Checkpoint{Source: bytes.Clone(f.Checkpoint.Source), Sink: bytes.Clone(f.Checkpoint.Sink)}
+	c.Checkpoint = cloneCheckpoint(f.Checkpoint)
+	if f.Response != nil {
+		r := *f.Response
+		r.Local, r.Digest, r.Checkpoint = r.Local.Clone(), bytes.Clone(r.Digest), cloneCheckpoint(r.Checkpoint)
+		r.Target, r.Issued, r.Remote = cloneAddress(r.Target), cloneAddress(r.Issued), cloneAddress(r.Remote)
+		c.Response = &r
 	}
 	return &c
+}
+
+func cloneCheckpoint(c *flow.Checkpoint) *flow.Checkpoint {
+	if c == nil {
+		return nil
+	}
+	return &flow.Checkpoint{Source: bytes.Clone(c.Source), Sink: bytes.Clone(c.Sink)}
 }
 
 func cloneAddress(a *sdk.DataAddress) *sdk.DataAddress {

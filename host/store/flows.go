@@ -98,13 +98,33 @@ func (db *DB) Count(ctx context.Context) (map[flow.State]int64, error) {
 
 // Parts lists the parts of a flow by index.
 func (db *DB) Parts(ctx context.Context, key flow.Key, from uint64, limit int) ([]flow.Part, error) {
+	return db.parts(ctx, key, false, from, limit)
+}
+
+// ResponseParts lists what came on the response channel of a flow by index.
+func (db *DB) ResponseParts(ctx context.Context, key flow.Key, from uint64, limit int) ([]flow.Part, error) {
+	return db.parts(ctx, key, true, from, limit)
+}
+
+// partTable is where parts are.
+func partTable(response bool) string {
+	if response {
+		return "response_parts"
+	}
+	return "parts"
+}
+
+func (db *DB) parts(ctx context.Context, key flow.Key, response bool, from uint64, limit int) ([]flow.Part, error) {
 	if from > math.MaxInt64 {
 		return nil, nil
 	}
-	parts, err := all(ctx, db.read, scanPart, `SELECT `+partColumns+` FROM parts
+	parts, err := all(ctx, db.read, scanPart, `SELECT `+partColumns+` FROM `+partTable(response)+`
 		WHERE flow = (SELECT id FROM flows WHERE context = ? AND flow_id = ?) AND idx >= ? ORDER BY idx, name LIMIT ?`, key.Context, key.ID, int64(from), max(limit, 0))
 	if err != nil {
 		return nil, fmt.Errorf("list parts of flow %s: %w", key, explain(err))
+	}
+	for i := range parts {
+		parts[i].Response = response
 	}
 	return parts, nil
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/towpath-dataplane/towpath/host/flow"
 )
 
-const selectCallbacks = `SELECT c.id, f.context, f.flow_id, c.control_plane, c.kind, c.message_id, c.state, c.data_address, c.error,
+const selectCallbacks = `SELECT c.id, f.context, f.flow_id, c.control_plane, c.send_to, c.kind, c.message_id, c.state, c.data_address, c.error,
 	c.created, c.attempts, c.next, c.last_error, c.status FROM callbacks AS c JOIN flows AS f ON f.id = c.flow `
 
 // isHead says that a callback is the first pending one of its flow.
@@ -113,7 +113,7 @@ func (db *DB) Added() <-chan struct{} { return db.added }
 func (s *sealer) scanCallback(scan scanner) (c flow.Callback, err error) {
 	var address []byte
 	var created, next int64
-	err = scan(&c.ID, &c.Key.Context, &c.Key.ID, &c.ControlPlane, &c.Kind, &c.MessageID, &c.State, &address, &c.Error, &created, &c.Attempts,
+	err = scan(&c.ID, &c.Key.Context, &c.Key.ID, &c.ControlPlane, &c.To, &c.Kind, &c.MessageID, &c.State, &address, &c.Error, &created, &c.Attempts,
 		&next, &c.LastErr, &c.Status)
 	if err != nil {
 		return c, err

@@ -12,7 +12,7 @@ import (
 
 const (
 	selectToken = `SELECT t.id, t.context, t.flow_id, t.access, t.expires, t.revoked, coalesce(f.unused = 1 AND f.token = t.id, 0)
-		FROM tokens t LEFT JOIN token_families f ON f.context = t.context AND f.flow_id = t.flow_id WHERE t.id = ?`
+		FROM tokens t LEFT JOIN token_families f ON f.context = t.context AND f.flow_id = t.flow_id AND f.access = t.access WHERE t.id = ?`
 	selectFamily = `SELECT id, generation, token, context, flow_id, access, token_expires, unused, issued, previous, expires, started
 		FROM token_families WHERE id = ?`
 	insertFamily = `INSERT OR REPLACE INTO token_families
@@ -20,13 +20,13 @@ const (
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
-// ReplaceTokens revokes all tokens of a flow, drops its family, and records a new token and the family that it begins.
+// ReplaceTokens revokes the tokens of a flow with an access, drops their family, and records a new token and the family that it begins.
 func (db *DB) ReplaceTokens(ctx context.Context, f token.Family) error {
 	err := db.change(ctx, func(w *writer) error {
 		if err := unrecorded(w, f.Current.ID); err != nil {
 			return err
 		}
-		if err := dropTokens(w, f.Current.Flow); err != nil {
+		if err := dropTokens(w, f.Current.Flow, f.Current.Access); err != nil {
 			return err
 		}
 		return putTokens(w, f)
@@ -51,7 +51,7 @@ func (db *DB) RenewTokens(ctx context.Context, f token.Family) error {
 		if err := unrecorded(w, f.Current.ID); err != nil {
 			return err
 		}
-		if err := revokeTokens(w, f.Current.Flow, f.Previous); err != nil {
+		if err := revokeTokens(w, f.Current.Flow, f.Current.Access, f.Previous); err != nil {
 			return err
 		}
 		return putTokens(w, f)
@@ -73,27 +73,28 @@ func (db *DB) UseToken(ctx context.Context, f token.Flow, id string) error {
 	return nil
 }
 
-// RevokeTokens revokes all tokens of a flow and drops its family.
+// RevokeTokens revokes all tokens of a flow and drops its families.
 func (db *DB) RevokeTokens(ctx context.Context, f token.Flow) error {
-	err := db.change(ctx, func(w *writer) error { return dropTokens(w, f) })
+	err := db.change(ctx, func(w *writer) error { return dropTokens(w, f, anyAccess) })
 	if err != nil {
 		return fmt.Errorf("revoke tokens: %w", err)
 	}
 	return nil
 }
 
-// RevokeFamily revokes all tokens of a family's flow and drops the family.
+// RevokeFamily revokes all tokens of a family's flow and access and drops the family.
 func (db *DB) RevokeFamily(ctx context.Context, id string) error {
 	err := db.change(ctx, func(w *writer) error {
 		var f token.Flow
-		err := w.one(`SELECT context, flow_id FROM token_families WHERE id = ?`, id)(&f.Context, &f.ID)
+		var access token.Access
+		err := w.one(`SELECT context, flow_id, access FROM token_families WHERE id = ?`, id)(&f.Context, &f.ID, &access)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		return dropTokens(w, f)
+		return dropTokens(w, f, access)
 	})
 	if err != nil {
 		return fmt.Errorf("revoke tokens: %w", err)
@@ -113,16 +114,20 @@ func unrecorded(w *writer, id string) error {
 	return nil
 }
 
-// revokeTokens revokes the tokens of a flow but one.
-func revokeTokens(w *writer, f token.Flow, but string) error {
-	return w.exec(`UPDATE tokens SET revoked = 1 WHERE context = ? AND flow_id = ? AND revoked = 0 AND id <> ?`, f.Context, f.ID, but)
+// anyAccess stands for all kinds of access.
+const anyAccess token.Access = ""
+
+// revokeTokens revokes the tokens of a flow with an access but one.
+func revokeTokens(w *writer, f token.Flow, access token.Access, but string) error {
+	return w.exec(`UPDATE tokens SET revoked = 1 WHERE context = ?1 AND flow_id = ?2 AND revoked = 0 AND (?3 = '' OR access = ?3) AND id <> ?4`,
+		f.Context, f.ID, string(access), but)
 }
 
-func dropTokens(w *writer, f token.Flow) error {
-	if err := revokeTokens(w, f, ""); err != nil {
+func dropTokens(w *writer, f token.Flow, access token.Access) error {
+	if err := revokeTokens(w, f, access, ""); err != nil {
 		return err
 	}
-	return w.exec(`DELETE FROM token_families WHERE context = ? AND flow_id = ?`, f.Context, f.ID)
+	return w.exec(`DELETE FROM token_families WHERE context = ?1 AND flow_id = ?2 AND (?3 = '' OR access = ?3)`, f.Context, f.ID, string(access))
 }
 
 // putTokens writes a family, if it has an id, and the record of its current token.
@@ -167,13 +172,18 @@ func (db *DB) Family(ctx context.Context, id string) (f token.Family, err error)
 	return f, nil
 }
 
-// PurgeTokens removes the records of tokens that expired before a time, and the families whose refresh token did.
+// PurgeTokens removes the records of tokens that expired before a time, those of revoked tokens that never would, and the families whose
+// refresh token expired.
 func (db *DB) PurgeTokens(ctx context.Context, before time.Time) error {
-	for _, statement := range []string{
-		`DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires < ? LIMIT ?)`,
-		`DELETE FROM token_families WHERE id IN (SELECT id FROM token_families WHERE expires < ? LIMIT ?)`,
+	for _, p := range []struct {
+		statement string
+		time      time.Time
+	}{
+		{`DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires < ? LIMIT ?)`, before},
+		{`DELETE FROM tokens WHERE id IN (SELECT id FROM tokens WHERE expires = ? AND revoked = 1 LIMIT ?)`, token.Never},
+		{`DELETE FROM token_families WHERE id IN (SELECT id FROM token_families WHERE expires < ? LIMIT ?)`, before},
 	} {
-		if err := db.purge(ctx, statement, before); err != nil {
+		if err := db.purge(ctx, p.statement, p.time); err != nil {
 			return fmt.Errorf("purge tokens: %w", err)
 		}
 	}

@@ -56,7 +56,13 @@ type tx struct {
 	// What was put here, for those who read it again.
 	flow    *flow.Flow
 	answers map[string]flow.Answer
-	parts   map[string]flow.Part
+	parts   map[partKey]flow.Part
+}
+
+// partKey is what tells the parts of a flow apart.
+type partKey struct {
+	response bool
+	name     string
 }
 
 var errTxDone = errors.New("the transaction has ended")
@@ -274,14 +280,15 @@ func (t *tx) AddPart(p flow.Part) (replaced bool, err error) {
 	if p.Index > math.MaxInt64 {
 		return false, t.fail("add part", fmt.Errorf("index %d of part %q is too large", p.Index, p.Name))
 	}
-	if _, replaced, err = t.Part(p.Name); err != nil {
+	k := partKey{p.Response, p.Name}
+	if _, replaced, err = t.part(k); err != nil {
 		return false, err
 	}
 	p.Digests, p.Finished = maps.Clone(p.Digests), fromMicros(micros(p.Finished))
 	if t.parts == nil {
-		t.parts = map[string]flow.Part{}
+		t.parts = map[partKey]flow.Part{}
 	}
-	t.parts[p.Name] = p
+	t.parts[k] = p
 	var digests []byte
 	t.later(func() (err error) {
 		if digests, err = json.Marshal(p.Digests); err != nil {
@@ -289,27 +296,32 @@ func (t *tx) AddPart(p flow.Part) (replaced bool, err error) {
 		}
 		return nil
 	}, func() error {
-		return t.w.exec(`INSERT OR REPLACE INTO parts (flow, name, idx, size, records, digests, location, finished)
+		return t.w.exec(`INSERT OR REPLACE INTO `+partTable(p.Response)+` (flow, name, idx, size, records, digests, location, finished)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, t.id, p.Name, int64(p.Index), p.Size, p.Records, string(digests), p.Location, micros(p.Finished))
 	})
 	return replaced, nil
 }
 
-func (t *tx) Part(name string) (flow.Part, bool, error) {
+func (t *tx) Part(name string) (flow.Part, bool, error) { return t.part(partKey{false, name}) }
+
+func (t *tx) ResponsePart(name string) (flow.Part, bool, error) { return t.part(partKey{true, name}) }
+
+func (t *tx) part(k partKey) (flow.Part, bool, error) {
 	if err := t.find(); err != nil {
 		return flow.Part{}, false, absent(err)
 	}
-	if p, ok := t.parts[name]; ok {
+	if p, ok := t.parts[k]; ok {
 		p.Digests = maps.Clone(p.Digests)
 		return p, true, nil
 	}
-	p, err := scanPart(t.w.one(`SELECT `+partColumns+` FROM parts WHERE flow = ? AND name = ?`, t.id, name))
+	p, err := scanPart(t.w.one(`SELECT `+partColumns+` FROM `+partTable(k.response)+` WHERE flow = ? AND name = ?`, t.id, k.name))
 	if errors.Is(err, sql.ErrNoRows) {
 		return flow.Part{}, false, nil
 	}
 	if err != nil {
 		return flow.Part{}, false, t.fail("read part", err)
 	}
+	p.Response = k.response
 	return p, true, nil
 }
 
@@ -334,9 +346,9 @@ func (t *tx) Enqueue(c flow.Callback) error {
 		return nil
 	}, func() error {
 		return t.w.exec(`INSERT INTO callbacks
-			(flow, control_plane, kind, message_id, state, data_address, error, created, attempts, next, last_error, status)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, '', 'pending')`,
-			t.id, c.ControlPlane, string(c.Kind), c.MessageID, string(c.State), address, c.Error, micros(t.now), micros(c.Next))
+			(flow, control_plane, send_to, kind, message_id, state, data_address, error, created, attempts, next, last_error, status)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, '', 'pending')`,
+			t.id, c.ControlPlane, c.To, string(c.Kind), c.MessageID, string(c.State), address, c.Error, micros(t.now), micros(c.Next))
 	})
 	return nil
 }

@@ -71,22 +71,26 @@ func New(cfg Config) (*Authority, error) {
 	parser := jwt.NewParser(
 		jwt.WithValidMethods(methods), jwt.WithStrictDecoding(),
 		jwt.WithIssuer(cfg.Issuer), jwt.WithAudience(cfg.Audience),
-		jwt.WithExpirationRequired(), jwt.WithLeeway(cfg.Leeway), jwt.WithTimeFunc(cfg.Clock),
+		jwt.WithLeeway(cfg.Leeway), jwt.WithTimeFunc(cfg.Clock),
 	)
 	signed := jwt.NewParser(jwt.WithValidMethods(methods), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())
 	return &Authority{cfg: cfg, parser: parser, signed: signed, live: newLive(maxLive)}, nil
 }
 
-// Issue returns a new token. Tokens that were issued before for the flow stop working.
+// Issue returns a new token. Tokens that were issued before for the flow, with the same access, stop working.
 func (a *Authority) Issue(ctx context.Context, g Grant) (Issued, error) {
-	if g.Flow.ID == "" || g.Subject == "" || g.Access != Read && g.Access != Write {
+	if g.Flow.ID == "" || g.Subject == "" || !g.Access.known() {
 		return Issued{}, fmt.Errorf("issue token: grant %+v is incomplete", g)
 	}
 	f := Family{Current: Record{Flow: g.Flow, Access: g.Access}}
 	if g.Renewable && a.cfg.RefreshLifetime > 0 {
 		f.ID = newID()
 	}
-	a.begin(&f)
+	lifetime := g.Lifetime
+	if lifetime == 0 || lifetime == Forever && f.ID != "" {
+		lifetime = a.cfg.Lifetime
+	}
+	a.begin(&f, lifetime)
 	f.Started = f.Issued
 	issued, err := a.issued(f, g.Subject)
 	if err != nil {
@@ -101,11 +105,14 @@ func (a *Authority) Issue(ctx context.Context, g Grant) (Issued, error) {
 }
 
 // begin fills in what a generation that is issued now has of its own.
-func (a *Authority) begin(f *Family) {
+func (a *Authority) begin(f *Family, lifetime time.Duration) {
 	f.Issued = a.cfg.Clock().UTC().Truncate(time.Second)
-	f.Current.ID, f.Current.Expires = newID(), f.Issued.Add(a.cfg.Lifetime).Truncate(time.Second)
+	f.Current.ID, f.Current.Expires = newID(), Never
+	if lifetime != Forever {
+		f.Current.Expires = f.Issued.Add(lifetime).Truncate(time.Second)
+	}
 	if f.ID != "" {
-		f.Expires = f.Issued.Add(a.cfg.RefreshLifetime)
+		f.Expires = f.Issued.Add(max(a.cfg.RefreshLifetime, lifetime))
 	}
 }
 
@@ -123,8 +130,8 @@ func (a *Authority) issued(f Family, subject string) (issued Issued, err error) 
 }
 
 // Verify returns what a token says if it is good now. The error wraps ErrMalformed, ErrSignature, ErrExpired, ErrRevoked or
-// ErrUnknown; any other is a failure of ours. The first time that a renewed token is found good ends the time of the refresh token that
-// it was renewed with.
+// ErrUnknown; any other is a failure of ours. With ErrRevoked comes what the token says, which is ours. The first time that a renewed
+// token is found good ends the time of the refresh token that it was renewed with.
 func (a *Authority) Verify(ctx context.Context, raw string) (Claims, error) {
 	if len(raw) > maxSize {
 		return Claims{}, fmt.Errorf("%w: %d bytes", ErrMalformed, len(raw))
@@ -146,7 +153,7 @@ func (a *Authority) Verify(ctx context.Context, raw string) (Claims, error) {
 		return Claims{}, fmt.Errorf("verify token: %w", err)
 	}
 	if record.Revoked {
-		return Claims{}, ErrRevoked
+		return c, ErrRevoked
 	}
 	if record.Unused {
 		if err := a.cfg.Store.UseToken(ctx, c.Flow, c.ID); err != nil {
@@ -194,10 +201,14 @@ type jwtClaims struct {
 }
 
 func (a *Authority) sign(c Claims) (string, error) {
+	var expires *jwt.NumericDate // no exp
+	if c.Expires.Before(Never) {
+		expires = jwt.NewNumericDate(c.Expires)
+	}
 	t := jwt.NewWithClaims(jwt.SigningMethodES256, jwtClaims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: a.cfg.Issuer, Subject: c.Subject, Audience: jwt.ClaimStrings{a.cfg.Audience},
-			ID: c.ID, IssuedAt: jwt.NewNumericDate(c.Issued), ExpiresAt: jwt.NewNumericDate(c.Expires),
+			ID: c.ID, IssuedAt: jwt.NewNumericDate(c.Issued), ExpiresAt: expires,
 		},
 		Context: c.Flow.Context, Flow: c.Flow.ID, Access: c.Access,
 	})
@@ -220,7 +231,10 @@ func (a *Authority) parseWith(p *jwt.Parser, raw string) (Claims, error) {
 	if _, err := p.ParseWithClaims(raw, &w, a.publicKey); err != nil {
 		return Claims{}, reason(err)
 	}
-	if w.ID == "" || w.Flow == "" || w.IssuedAt == nil || w.ExpiresAt == nil || w.Access != Read && w.Access != Write {
+	if w.ExpiresAt == nil {
+		w.ExpiresAt = &jwt.NumericDate{Time: Never}
+	}
+	if w.ID == "" || w.Flow == "" || w.IssuedAt == nil || !w.Access.known() {
 		return Claims{}, fmt.Errorf("%w: a claim is missing", ErrMalformed)
 	}
 	return Claims{

@@ -17,8 +17,8 @@ const (
 // ErrInvalidGrant, ErrReused or ErrTooOften; any other is a failure of ours.
 //
 // An answer may be lost, and a client may ask twice at once. So the refresh token that was redeemed last is answered again with the same
-// tokens, to the byte, until the new access token is used for the first time or Config.Grace has passed. After that, to redeem it or an
-// older one means that two parties have it: all tokens of the flow are revoked.
+// tokens, to the byte, until the new access token is used for the first time or Config.Grace has passed, or for a patient request until it
+// is used. After that, to redeem it or an older one means that two parties have it: all tokens of the flow are revoked.
 //
 // The access token that was good before the renewal is good until it expires, so that requests which are on their way, or come from
 // another thread of the client, are not refused. Those before it stop working.
@@ -45,7 +45,7 @@ func (a *Authority) renew(ctx context.Context, r RenewRequest) (Issued, error) {
 		return Issued{}, fmt.Errorf("renew tokens: %w", err)
 	}
 	now := a.cfg.Clock()
-	again := generation+1 == f.Generation && f.Current.Unused && now.Before(f.Issued.Add(a.cfg.Grace))
+	again := generation+1 == f.Generation && f.Current.Unused && (r.Patient || now.Before(f.Issued.Add(a.cfg.Grace)))
 	if generation < f.Generation && !again {
 		return Issued{}, a.reused(ctx, f)
 	}
@@ -71,7 +71,7 @@ func (a *Authority) rotate(ctx context.Context, f Family, client string) (Issued
 	f.Generation++
 	f.Previous = f.Current.ID
 	f.Current.Unused = true
-	a.begin(&f)
+	a.begin(&f, f.Current.Expires.Sub(f.Issued))
 	issued, err := a.issued(f, client)
 	if err != nil {
 		return Issued{}, fmt.Errorf("renew tokens: %w", err)

@@ -31,7 +31,7 @@ var (
 	// ErrInvalidGrant says that the refresh token is none, was issued to somebody else, has expired or was revoked, or that the access
 	// token does not belong to it.
 	ErrInvalidGrant = errors.New("the refresh token cannot be redeemed")
-	// ErrReused says that the refresh token was redeemed before. All tokens of the flow have been revoked.
+	// ErrReused says that the refresh token was redeemed before. All tokens of its flow and access have been revoked.
 	ErrReused = errors.New("the refresh token was used before")
 	// ErrTooOften says that the flow's tokens are renewed faster than anybody needs.
 	ErrTooOften = errors.New("the tokens are renewed too often")
@@ -51,9 +51,12 @@ type Access string
 
 // The kinds of access.
 const (
-	Read  Access = "read"  // pull: read the flow's parts
-	Write Access = "write" // push: ingest parts
+	Read    Access = "read"    // pull: read the flow's parts
+	Write   Access = "write"   // push: ingest parts
+	Respond Access = "respond" // send messages on the flow's response channel
 )
+
+func (a Access) known() bool { return a == Read || a == Write || a == Respond }
 
 // Grant is what a token is to be issued for.
 type Grant struct {
@@ -63,7 +66,16 @@ type Grant struct {
 	// Renewable asks for a refresh token too. Nobody but Subject can redeem it, so that Subject has to be an id that can be proved. It
 	// is nothing that a token says: Claims do not have it.
 	Renewable bool
+	// Lifetime of the token, in place of Config's; 0: that. Forever: until it is revoked, unless it can be renewed. It is nothing that a
+	// token says, either.
+	Lifetime time.Duration
 }
+
+// Forever is the Lifetime of a token that is good until it is revoked. It has no exp.
+const Forever time.Duration = -1
+
+// Never is when such a token expires.
+var Never = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 
 // Issued is what a counterparty is given.
 type Issued struct {
@@ -83,6 +95,8 @@ type RenewRequest struct {
 	Client string
 	// Access is the access token that the client has.
 	Access string
+	// Patient says that the client may come back for an answer that was lost after any time, as long as nobody has used what it said.
+	Patient bool
 }
 
 // Claims are what a token says.
@@ -104,7 +118,7 @@ type Record struct {
 	Unused bool
 }
 
-// Family is what is kept of the refresh tokens of a flow: those that come from one Issue. Nothing of the tokens themselves is kept.
+// Family is what is kept of the refresh tokens of a flow for one kind of access: those that come from one Issue. Nothing of the tokens themselves is kept.
 type Family struct {
 	ID string // random, 128 bits
 	// Generation counts renewals.
@@ -121,25 +135,28 @@ type Family struct {
 }
 
 // Store keeps records of tokens. All methods may be called concurrently. What a method changed is durable when it returns nil, and
-// visible to every call that begins after. A flow has one family, or none.
+// visible to every call that begins after. For each kind of access, a flow has one family, or none: what happens to the tokens of one
+// does not touch those of another, but for RevokeTokens.
 type Store interface {
-	// ReplaceTokens revokes all tokens of the flow of f.Current and drops its family, and then records f.Current, and f itself if it has
-	// an id; all of it or nothing.
+	// ReplaceTokens revokes all tokens of the flow and the access of f.Current and drops their family, and then records f.Current, and f
+	// itself if it has an id; all of it or nothing.
 	ReplaceTokens(ctx context.Context, f Family) error
-	// RenewTokens records f.Current, revokes all other tokens of the flow but f.Previous, and lets f take the place of the family with
-	// its id; all of it or nothing. The error wraps ErrStale if there is no such family in the generation before f's.
+	// RenewTokens records f.Current, revokes all other tokens of its flow and access but f.Previous, and lets f take the place of the family
+	// with its id; all of it or nothing. The error wraps ErrStale if there is no such family in the generation before f's.
 	RenewTokens(ctx context.Context, f Family) error
 	// UseToken says that a token was used: it is no longer Unused, neither as a record nor in its family. It does nothing if the token
 	// is not the current one of a family.
 	UseToken(ctx context.Context, f Flow, id string) error
-	// RevokeTokens revokes all tokens of a flow and drops its family. It is idempotent, also for a flow that never had one.
+	// RevokeTokens revokes all tokens of a flow, whatever their access, and drops its families. It is idempotent, also for a flow that never
+	// had one.
 	RevokeTokens(ctx context.Context, f Flow) error
-	// RevokeFamily does the same for the flow of a family, if there still is that family.
+	// RevokeFamily does the same for the flow and the access of a family, if there still is that family.
 	RevokeFamily(ctx context.Context, id string) error
 	// Token returns a record, or ErrUnknown.
 	Token(ctx context.Context, id string) (Record, error)
 	// Family returns a family, or ErrUnknown.
 	Family(ctx context.Context, id string) (Family, error)
-	// PurgeTokens removes the records of tokens that expired before a time, and the families whose refresh token did.
+	// PurgeTokens removes the records of tokens that expired before a time, those of revoked tokens that never would (Never), and the
+	// families whose refresh token expired.
 	PurgeTokens(ctx context.Context, before time.Time) error
 }

@@ -197,7 +197,7 @@ func (r *addressReader) setHeader(h http.Header, field, name, value string) {
 		r.fail(field, http.CanonicalHeaderKey(name)+" is set by the plugin")
 	case !isFieldValue(value):
 		r.fail(field, "is not a value for a header field")
-	case h.Get(name) != "":
+	case h.Get(name) != "" && h.Get(name) != value:
 		r.fail(field, http.CanonicalHeaderKey(name)+" has two values")
 	default:
 		h.Set(name, value)
@@ -227,6 +227,11 @@ func isOwnHeader(name string) bool {
 		return true
 	}
 	return false
+}
+
+func isTrue(a sdk.DataAddress, property string) bool {
+	set, err := strconv.ParseBool(a.Get(property))
+	return err == nil && set
 }
 
 func isToken(s string) bool {

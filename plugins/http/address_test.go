@@ -86,19 +86,21 @@ func TestRequestsOfSources(t *testing.T) {
 					"proxyMethod", "true", "proxyBody", "true")
 			},
 			request: &sdk.ProxyRequest{Method: "PUT", Path: "/x%2Fy/z", Query: "theirs=2 3",
-				Header: []sdk.HeaderField{{Name: "content-type", Value: "text/csv"}, {Name: "X-Other", Value: "stays"}}, Body: []byte("1;2")},
+				Header: []sdk.HeaderField{{Name: "content-type", Value: "text/csv"}, {Name: "X-Other", Value: "goes"}},
+				Body:   io.NopCloser(strings.NewReader("1;2")), Size: 3},
 		},
 		{
 			name: "source-proxy-off",
 			address: func(url string) sdk.DataAddress {
 				return edc(url+"/base", "path", "own", "queryParams", "own=1", "proxyPath", "false")
 			},
-			request: &sdk.ProxyRequest{Method: "PUT", Path: "theirs", Query: "theirs=2", Body: []byte("x")},
+			request: &sdk.ProxyRequest{Method: "PUT", Path: "theirs", Query: "theirs=2", Body: io.NopCloser(strings.NewReader("x")), Size: 1,
+				Header: []sdk.HeaderField{{Name: "Content-Type", Value: "text/csv"}, {Name: "Accept", Value: "text/csv"}}},
 		},
 		{
 			name:    "source-proxy-body-untyped",
 			address: func(url string) sdk.DataAddress { return edc(url, "proxyBody", "true", "proxyMethod", "true") },
-			request: &sdk.ProxyRequest{Method: "POST", Body: []byte("x")},
+			request: &sdk.ProxyRequest{Method: "POST", Body: io.NopCloser(strings.NewReader("x")), Size: sdk.SizeUnknown},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

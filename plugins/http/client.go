@@ -37,6 +37,12 @@ func newReader(s settings, p *outbound.Policy, tlsConfig *tls.Config) *client {
 	return newClient(s, p, newTransport(s, p, tlsConfig, time.Duration(s.Timeout)), redirectRule(s.Redirects, p))
 }
 
+// newProxy returns the client of requests that are handed on. It has the connections of sources, and follows no redirect: that is for
+// whoever asked.
+func newProxy(s settings, p *outbound.Policy, reader *client) *client {
+	return newClient(s, p, reader.http.Transport.(*http.Transport), redirectRule(redirectsNone, p))
+}
+
 // newWriter returns the client of sinks. It waits longer for an answer, because a receiver makes a part durable before it answers, and
 // follows no redirect: a body that was sent cannot be sent again.
 func newWriter(s settings, p *outbound.Policy, tlsConfig *tls.Config) *client {

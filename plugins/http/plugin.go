@@ -37,6 +37,7 @@ func newPlugin() sdk.Plugin {
 				Documentation: "What an HTTP server answers: one part, or the parts of a listing that a Towpath host serves.",
 				Address:       sourceSchema(),
 				Resumable:     true,
+				Proxies:       true,
 			},
 			Source: &source{env: env},
 		}},
@@ -55,6 +56,7 @@ func newPlugin() sdk.Plugin {
 // environment is what the operator's configuration makes. It is set before the first flow and does not change after.
 type environment struct {
 	reader     *client
+	proxy      *client // of requests that are handed on
 	writer     *client
 	scratchDir string
 	maxSpool   int64
@@ -80,8 +82,10 @@ func configure(c sdk.Config) (*environment, error) {
 }
 
 func newEnvironment(s settings, p *outbound.Policy, tlsConfig *tls.Config, scratchDir string) *environment {
+	reader := newReader(s, p, tlsConfig)
 	return &environment{
-		reader:     newReader(s, p, tlsConfig),
+		reader:     reader,
+		proxy:      newProxy(s, p, reader),
 		writer:     newWriter(s, p, tlsConfig),
 		scratchDir: scratchDir,
 		maxSpool:   int64(s.MaxSpool),

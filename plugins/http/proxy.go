@@ -1,46 +1,73 @@
 package main
 
 import (
+	"context"
+	"io"
+	"maps"
 	"net/http"
+	"net/textproto"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/towpath-dataplane/towpath/sdk"
+	"github.com/towpath-dataplane/towpath/sdk/httpfield"
 )
 
-// proxy takes over from a counterparty's request what the address says it may decide.
-func (t *target) proxy(a sdk.DataAddress, p *sdk.ProxyRequest) error {
-	if p == nil {
-		return nil
+// proxy hands a counterparty's request on, as far as the address lets it through, and yields the answer as it is.
+func (s *source) proxy(ctx context.Context, req sdk.ReadRequest, yield func(sdk.Part, error) bool) error {
+	t, err := newTarget(req.Address, http.MethodGet)
+	if err != nil {
+		return err
 	}
-	if isTrue(a, "proxyMethod") && p.Method != "" && p.Method != http.MethodHead {
-		r := addressReader{address: a}
-		r.checkMethod(p.Method)
-		if len(r.errs) > 0 {
-			return sdk.Errorf(sdk.Invalid, "the method of the request cannot be handed on")
-		}
-		t.method = p.Method
+	p := req.Request
+	if err := t.take(req.Address, p); err != nil {
+		return err
 	}
-	if isTrue(a, "proxyPath") {
-		if err := t.proxyPath(a, p.Path); err != nil {
+	if err := checkHost(s.env.reader.policy, t.url, baseField(req.Address)); err != nil {
+		return err
+	}
+	resp, err := s.env.proxy.send(ctx, t.proxied(req.Address, p))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	yield(answerOf(resp), nil)
+	return nil
+}
+
+// take takes over from a counterparty's request where it goes to.
+func (t *target) take(a sdk.DataAddress, p *sdk.ProxyRequest) error {
+	flags := sdk.ProxyFlagsOf(a)
+	if err := t.takeMethod(flags, p.Method); err != nil {
+		return err
+	}
+	if flags.Path {
+		if err := t.takePath(a, p.Path); err != nil {
 			return err
 		}
 	}
-	if isTrue(a, "proxyQueryParams") {
+	if flags.Query {
 		appendQuery(t.url, p.Query)
-	}
-	if contentType := headerOf(p, "Content-Type"); isTrue(a, "proxyBody") && contentType != "" && isFieldValue(contentType) {
-		t.body = p.Body
-		t.header.Set("Content-Type", contentType)
 	}
 	t.secrets = secretsOf(t)
 	return nil
 }
 
-// proxyPath puts path in place of the address's own. It must not lead out of the URL.
-func (t *target) proxyPath(a sdk.DataAddress, path string) error {
+// takeMethod makes a GET of the address into the HEAD that is wanted of it, and everything else only if the address says so.
+func (t *target) takeMethod(flags sdk.ProxyFlags, method string) error {
+	switch {
+	case !flags.Method && (method != http.MethodHead || t.method != http.MethodGet):
+		return nil
+	case !isToken(method), method == http.MethodConnect, method == http.MethodTrace:
+		return sdk.Errorf(sdk.Invalid, "the method of the request cannot be handed on")
+	}
+	t.method = method
+	return nil
+}
+
+// takePath puts path in place of the address's own. It must not lead out of the URL.
+func (t *target) takePath(a sdk.DataAddress, path string) error {
 	plain, err := url.PathUnescape(path)
 	if err != nil || slices.ContainsFunc(strings.FieldsFunc(plain, isSlash), isDots) {
 		return sdk.Errorf(sdk.Invalid, "the path of the request cannot be handed on")
@@ -56,18 +83,67 @@ func (t *target) proxyPath(a sdk.DataAddress, path string) error {
 
 func isSlash(r rune) bool { return r == '/' || r == '\\' }
 
-func isDots(element string) bool { return element == "." || element == ".." }
-
-func isTrue(a sdk.DataAddress, property string) bool {
-	set, err := strconv.ParseBool(a.Get(property))
-	return err == nil && set
+// isDots reports whether an element of a path leads elsewhere, also for servers that take what is behind ';' for its parameters.
+func isDots(element string) bool {
+	name, _, _ := strings.Cut(element, ";")
+	return name == "." || name == ".."
 }
 
-func headerOf(p *sdk.ProxyRequest, name string) string {
-	for _, h := range p.Header {
-		if strings.EqualFold(h.Name, name) {
-			return h.Value
+// proxied returns the request that is handed on.
+func (t *target) proxied(a sdk.DataAddress, p *sdk.ProxyRequest) *http.Request {
+	req := &http.Request{Method: t.method, URL: t.url, Header: t.header.Clone(), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	body := sdk.ProxyFlagsOf(a).Body && p.Body != nil
+	for _, f := range p.Header {
+		name := textproto.CanonicalMIMEHeaderKey(f.Name)
+		_, ours := t.header[name]
+		// What a counterparty may set of what can be handed on is the host's to say.
+		if !ours && isToken(name) && isFieldValue(f.Value) && httpfield.Forwarded(name) && (body || !isOfContent(name)) {
+			req.Header[name] = append(req.Header[name], f.Value)
 		}
 	}
-	return ""
+	if req.Header.Get("User-Agent") == "" {
+		req.Header.Set("User-Agent", userAgent)
+	}
+	if body {
+		req.Body, req.ContentLength = p.Body, p.Size
+		if p.Size < 0 {
+			req.ContentLength = -1
+		}
+	}
+	return req
+}
+
+// isOfContent reports whether a field says something of a body.
+func isOfContent(name string) bool { return strings.HasPrefix(name, "Content-") }
+
+// answerOf is an answer as a part that is read once.
+func answerOf(resp *http.Response) sdk.Part {
+	size := resp.ContentLength
+	if resp.Request.Method == http.MethodHead || resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified {
+		size = 0
+	}
+	return sdk.Part{
+		PartInfo: sdk.PartInfo{Name: "response", Size: size, TotalParts: 1,
+			Response: &sdk.Response{Status: resp.StatusCode, Header: endToEnd(resp.Header)}},
+		Open: func(_ context.Context, offset int64) (io.ReadCloser, error) {
+			if offset > 0 {
+				return nil, sdk.ErrFromStart
+			}
+			return io.NopCloser(resp.Body), nil
+		},
+		Trailer: func() []sdk.HeaderField { return endToEnd(resp.Trailer) },
+	}
+}
+
+// endToEnd returns the fields that are not about the connection.
+func endToEnd(h http.Header) (fields []sdk.HeaderField) {
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		if !httpfield.EndToEnd(h, name) {
+			continue
+		}
+		for _, value := range h[name] {
+			fields = append(fields, sdk.HeaderField{Name: name, Value: value})
+		}
+	}
+	return fields
 }

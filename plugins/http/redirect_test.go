@@ -100,20 +100,17 @@ func TestRedirectsOfOtherMethods(t *testing.T) {
 		case "/temporary":
 			http.Redirect(w, req, "/echo", http.StatusTemporaryRedirect)
 		default:
-			io.WriteString(w, req.Method+" ")
-			io.Copy(w, req.Body)
+			io.WriteString(w, req.Method)
 		}
 	})
 	p := newTestPlugin(t, loopback())
-	proxied := &sdk.ProxyRequest{Method: "POST", Header: []sdk.HeaderField{{Name: "Content-Type", Value: "text/plain"}}, Body: []byte("body")}
 	get := func(path string) ([]readPart, error) {
-		a := edc(server.URL+path, "proxyMethod", "true", "proxyBody", "true")
-		return readAll(t.Context(), p, sdk.ReadRequest{Address: a, Request: proxied})
+		return readAll(t.Context(), p, sdk.ReadRequest{Address: edc(server.URL+path, "method", "POST")})
 	}
 	_, err := get("/found")
 	wantError(t, err, sdk.Denied, false, "POST into GET")
 	parts, err := get("/temporary")
-	if err != nil || parts[0].content != "POST body" {
+	if err != nil || parts[0].content != "POST" {
 		t.Errorf("%v, %v", parts, err)
 	}
 }

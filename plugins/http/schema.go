@@ -12,12 +12,22 @@ func sourceSchema() sdk.Schema {
 		{Name: "method", Default: "GET", Documentation: "Method of the request."},
 		{Name: "name", Documentation: "Name of the part. Otherwise it is the file name that the server gives, or the end of the URL's path."},
 		{Name: "contentType", Documentation: "Media type of the part if the server gives none."},
-		{Name: "proxyPath", Kind: sdk.Bool, Documentation: "Use the path of a counterparty's request in place of `path`."},
-		{Name: "proxyQueryParams", Kind: sdk.Bool, Documentation: "Add the query of a counterparty's request to `queryParams`."},
-		{Name: "proxyMethod", Kind: sdk.Bool, Documentation: "Use the method of a counterparty's request in place of `method`."},
-		{Name: "proxyBody", Kind: sdk.Bool, Documentation: "Send the body of a counterparty's request, if it says its content type."},
+		{Name: "proxyPath", Kind: sdk.Bool, Documentation: "Hand on what stands behind the flow's path in a counterparty's request, in place " +
+			"of `path`. Without it a request with a path has no answer (404)." + proxied},
+		{Name: "proxyQueryParams", Kind: sdk.Bool, Documentation: "Add the query of a counterparty's request to `queryParams`. Without it the " +
+			"query is left out."},
+		{Name: "proxyMethod", Kind: sdk.Bool, Documentation: "Use the method of a counterparty's request in place of `method`. Without it " +
+			"only GET, HEAD if `method` is GET, and that of `method` are taken (405), and `method` is used."},
+		{Name: "proxyBody", Kind: sdk.Bool, Documentation: "Hand on the body of a counterparty's request, as it comes. Without it a request " +
+			"with a body is refused (400)."},
 	})}
 }
+
+// proxied is said once of all properties that let requests through.
+const proxied = " Each of the four `proxy` properties makes the flow a proxy: method, headers, ranges and conditions of a request reach " +
+	"the server as far as these properties and the host let them, and its status, headers and body come back as they are. Redirects are " +
+	"not followed. A path with `.` or `..` is refused. Requests that wait longer than `timeout` for the head of the answer, or `idle_timeout` for a " +
+	"byte, are broken off."
 
 // sinkSchema lists the properties of an address that is written to.
 func sinkSchema() sdk.Schema {

@@ -66,11 +66,11 @@ func (s *source) Read(ctx context.Context, req sdk.ReadRequest) iter.Seq2[sdk.Pa
 
 // read returns an error only while more is wanted.
 func (s *source) read(ctx context.Context, req sdk.ReadRequest, yield func(sdk.Part, error) bool) error {
+	if req.Request != nil {
+		return s.proxy(ctx, req, yield)
+	}
 	t, err := newSourceTarget(req.Address)
 	if err != nil {
-		return err
-	}
-	if err := t.proxy(req.Address, req.Request); err != nil {
 		return err
 	}
 	// A flow that goes on inside a part has no use for the whole of it.

@@ -149,3 +149,12 @@ func TestSinkSuite(t *testing.T) {
 		})
 	}
 }
+
+func TestSourceThatProxies(t *testing.T) {
+	sdktest.TestProxy(t, sdktest.ProxyCase{
+		New: func(t *testing.T) sdk.DataSource { return sdk.NewDataSource(newSuitePlugin(t).Sources[0]) },
+		Address: func(url string) sdk.DataAddress {
+			return edc(url, "proxyMethod", "true", "proxyPath", "true", "proxyQueryParams", "true", "proxyBody", "true")
+		},
+	})
+}

@@ -329,7 +329,7 @@ func (s *pluginServer) goOn(stream grpc.BidiStreamingServer[pluginv1.ReadUp, plu
 		return sdk.Retryf(sdk.Unavailable, "there is no read to go on with")
 	}
 	// Ends with the stream, which ends when this function has returned.
-	go func() { r.cancel(listen(stream, once{})) }()
+	go func() { r.cancel(listen(stream, once{}, nil)) }()
 	r.to = newFrameSender(stream, open.GetLane())
 	err := r.sendKept()
 	if err != nil {

@@ -24,7 +24,8 @@ func frameToProto(m *message) *pluginv1.Frame {
 		return &pluginv1.Frame{Kind: &pluginv1.Frame_PartBegin{PartBegin: partToProto(f)}}
 	case *sdk.PartEnd:
 		return &pluginv1.Frame{Kind: &pluginv1.Frame_PartEnd{PartEnd: &pluginv1.PartEnd{
-			Size: uint64(f.Size), Records: uint64(f.Records), Digests: digestsToProto(f.Digests)}}}
+			Size: uint64(f.Size), Records: uint64(f.Records), Digests: digestsToProto(f.Digests),
+			Trailer: fieldsOfHeader(f.Trailer)}}}
 	case *sdk.Checkpoint:
 		return &pluginv1.Frame{Kind: &pluginv1.Frame_Checkpoint{Checkpoint: &pluginv1.Checkpoint{
 			Sequence: f.Sequence, SourceToken: f.Token}}}
@@ -40,7 +41,8 @@ func (m *message) fromProto(f *pluginv1.Frame) error {
 	case *pluginv1.Frame_PartBegin:
 		m.frame = partFromProto(k.PartBegin)
 	case *pluginv1.Frame_PartEnd:
-		m.frame = &sdk.PartEnd{Size: int64(k.PartEnd.Size), Records: int64(k.PartEnd.Records), Digests: digestsFromProto(k.PartEnd.Digests)}
+		m.frame = &sdk.PartEnd{Size: int64(k.PartEnd.Size), Records: int64(k.PartEnd.Records), Digests: digestsFromProto(k.PartEnd.Digests),
+			Trailer: headerOfFields(k.PartEnd.Trailer)}
 	case *pluginv1.Frame_Checkpoint:
 		m.frame = &sdk.Checkpoint{Sequence: k.Checkpoint.Sequence, Token: k.Checkpoint.SourceToken}
 	case *pluginv1.Frame_End:
@@ -62,7 +64,7 @@ func partToProto(f *sdk.PartBegin) *pluginv1.PartBegin {
 	p := &pluginv1.PartBegin{
 		Index: f.Index, Name: text(f.Name), MediaType: text(f.MediaType),
 		Offset: uint64(f.Offset), Validator: text(f.Validator), Records: f.Records,
-		Reference: f.Reference,
+		Reference: f.Reference, Response: responseToProto(f.Response),
 	}
 	for name, value := range f.Properties {
 		if p.Properties == nil {
@@ -92,7 +94,7 @@ func partFromProto(p *pluginv1.PartBegin) *sdk.PartBegin {
 	f := &sdk.PartBegin{
 		PartInfo: sdk.PartInfo{Index: p.Index, Name: p.Name, MediaType: p.MediaType, Properties: p.Properties,
 			Size: sdk.SizeUnknown, Validator: p.Validator, Records: p.Records, TotalParts: int(p.GetTotalParts()),
-			TotalBytes: int64(min(p.GetTotalBytes(), math.MaxInt64))},
+			TotalBytes: int64(min(p.GetTotalBytes(), math.MaxInt64)), Response: responseFromProto(p.Response)},
 		Offset: int64(p.Offset),
 	}
 	if len(p.Reference) > 0 {
@@ -182,12 +184,7 @@ func readOpenToProto(o sdk.ReadOpen) *pluginv1.ReadOpen {
 			p.Select.Length = &length
 		}
 	}
-	if r := o.Request; r != nil {
-		p.Request = &pluginv1.ProxyRequest{Method: r.Method, Path: r.Path, Query: r.Query, HasBody: len(r.Body) > 0}
-		for _, h := range r.Header {
-			p.Request.Headers = append(p.Request.Headers, &pluginv1.Header{Name: h.Name, Value: h.Value})
-		}
-	}
+	p.Request = requestToProto(o.Request)
 	return p
 }
 
@@ -203,12 +200,7 @@ func readOpenFromProto(p *pluginv1.ReadOpen) sdk.ReadOpen {
 			o.Select.Length = int64(*s.Length)
 		}
 	}
-	if r := p.Request; r != nil {
-		o.Request = &sdk.ProxyRequest{Method: r.Method, Path: r.Path, Query: r.Query}
-		for _, h := range r.Headers {
-			o.Request.Header = append(o.Request.Header, sdk.HeaderField{Name: h.Name, Value: h.Value})
-		}
-	}
+	o.Request = requestFromProto(p.Request)
 	return o
 }
 

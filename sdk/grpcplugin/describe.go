@@ -76,6 +76,7 @@ func typesToProto(types []sdk.AddressType) (out []*pluginv1.AddressType) {
 		out = append(out, &pluginv1.AddressType{
 			Type: t.Type, Documentation: t.Documentation, Address: schemaToProto(t.Address),
 			Resumable: t.Resumable, NonFinite: t.NonFinite, Records: t.Records, Provisions: t.Provisions, Copies: t.Copies,
+			Proxies: t.Proxies,
 		})
 	}
 	return out
@@ -86,6 +87,7 @@ func typesFromProto(types []*pluginv1.AddressType) (out []sdk.AddressType) {
 		out = append(out, sdk.AddressType{
 			Type: t.Type, Documentation: t.Documentation, Address: schemaFromProto(t.Address),
 			Resumable: t.Resumable, NonFinite: t.NonFinite, Records: t.Records, Provisions: t.Provisions, Copies: t.Copies,
+			Proxies: t.Proxies,
 		})
 	}
 	return out

@@ -14,9 +14,6 @@ import (
 	"github.com/towpath-dataplane/towpath/sdk"
 )
 
-// maxRequestBody bounds the body of a proxied request.
-const maxRequestBody = 32 << 20
-
 // pluginServer serves an sdk.Plugin.
 type pluginServer struct {
 	pluginv1.UnimplementedPluginServer
@@ -218,9 +215,11 @@ func (s sourceServer) read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, plug
 		return err
 	}
 	defer leave()
-	open, err := receiveOpen(stream, first.GetOpen())
-	if err != nil {
-		return err
+	open := readOpenFromProto(first.GetOpen())
+	var body *bodyPipe
+	if first.GetOpen().GetRequest().GetHasBody() {
+		body = newBodyPipe(stream.Context())
+		open.Request.Body = body
 	}
 	source, err := s.source(open.Address.Type)
 	if err != nil {
@@ -235,7 +234,7 @@ func (s sourceServer) read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, plug
 	}
 	defer frames.Close()
 	// Ends with the stream, which ends when this function has returned.
-	go func() { cancel(listen(stream, frames)) }()
+	go func() { cancel(listen(stream, frames, body)) }()
 	if err := sendFrames(newFrameSender(stream, first.GetOpen().GetLane()), frames); err != nil {
 		return err
 	}
@@ -245,32 +244,12 @@ func (s sourceServer) read(stream grpc.BidiStreamingServer[pluginv1.ReadUp, plug
 	return nil
 }
 
-// receiveOpen returns what first opens, with the body that follows if there is one.
-func receiveOpen(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame], first *pluginv1.ReadOpen) (sdk.ReadOpen, error) {
-	open := readOpenFromProto(first)
-	if !first.GetRequest().GetHasBody() {
-		return open, nil
-	}
-	for {
-		up, err := stream.Recv()
-		if err != nil {
-			return open, err
-		}
-		open.Request.Body = append(open.Request.Body, up.GetBody().GetData()...)
-		if len(open.Request.Body) > maxRequestBody {
-			return open, sdk.Errorf(sdk.Exhausted, "the body of the request has more than %d bytes", maxRequestBody)
-		}
-		if up.GetBody().GetLast() {
-			return open, nil
-		}
-	}
-}
-
 // listen hands on what the host says, until it says no more: then the flow is cut.
 func listen(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame], to interface {
 	Acknowledge(sequence uint64) error
 	RequestCheckpoint() error
-}) error {
+}, body *bodyPipe) error {
+	defer body.finish(sdk.ErrInterrupted)
 	for {
 		up, err := stream.Recv()
 		if err != nil {
@@ -281,6 +260,8 @@ func listen(stream grpc.BidiStreamingServer[pluginv1.ReadUp, pluginv1.Frame], to
 			err = to.Acknowledge(k.Acknowledge.Sequence)
 		case *pluginv1.ReadUp_Checkpoint:
 			err = to.RequestCheckpoint()
+		case *pluginv1.ReadUp_Body:
+			body.put(k.Body)
 		}
 		if err != nil {
 			return err

@@ -19,9 +19,6 @@ import (
 // hangUpWait is how long a plugin has to let go of a flow after the host has hung up. Then the stream is broken off.
 const hangUpWait = 3 * time.Second
 
-// bodyPiece is how much of a proxied request's body goes into one message.
-const bodyPiece = 256 << 10
-
 // ending is how a stream of either kind ends. When the caller's context ends, the host hangs up its half of the stream: the plugin lets
 // go of the flow and ends the other half, so that close knows when nothing runs any more.
 type ending struct {
@@ -106,6 +103,7 @@ type readClient struct {
 	frames frameReceiver // guarded by receiving
 	tally  *tally        // used by Recv only
 	ended  bool          // End was received; used by Recv only
+	body   *bodySender   // of the request that is handed on; nil if there is none
 }
 
 func newReadClient(ctx context.Context, stream grpc.BidiStreamingClient[pluginv1.ReadUp, pluginv1.Frame], cancel context.CancelFunc,
@@ -121,16 +119,8 @@ func (r *readClient) open(open sdk.ReadOpen) error {
 	if err := r.begin(readOpenToProto(open)); err != nil {
 		return err
 	}
-	if open.Request == nil {
-		return nil
-	}
-	for body := open.Request.Body; len(body) > 0; {
-		n := min(len(body), bodyPiece)
-		piece := &pluginv1.RequestBody{Data: body[:n], Last: n == len(body)}
-		if err := r.say(&pluginv1.ReadUp{Kind: &pluginv1.ReadUp_Body{Body: piece}}); err != nil {
-			return err
-		}
-		body = body[n:]
+	if open.Request != nil && open.Request.Body != nil {
+		r.sendBody(open.Request.Body)
 	}
 	return nil
 }
@@ -166,6 +156,8 @@ func (r *readClient) Recv() (sdk.Frame, error) {
 		return nil, sdk.Retryf(sdk.Unavailable, "the source stopped before its end")
 	case err == io.EOF:
 		return nil, io.EOF
+	case err != nil && r.body.why() != nil:
+		return nil, r.body.why()
 	case err != nil:
 		return nil, r.why(r.ctx, err)
 	case m.err != nil:
@@ -190,14 +182,27 @@ func (r *readClient) receive() (m message, err error) {
 }
 
 func (r *readClient) RequestCheckpoint() error {
+	if r.body != nil {
+		return nil // there is none to be had
+	}
 	return r.say(&pluginv1.ReadUp{Kind: &pluginv1.ReadUp_Checkpoint{Checkpoint: &pluginv1.CheckpointRequest{}}})
 }
 
 func (r *readClient) Acknowledge(sequence uint64) error {
+	if r.body != nil {
+		return nil
+	}
 	return r.say(&pluginv1.ReadUp{Kind: &pluginv1.ReadUp_Acknowledge{Acknowledge: &pluginv1.Acknowledge{Sequence: sequence}}})
 }
 
-func (r *readClient) hangUp() { r.ending.hangUp(r.stream) }
+// hangUp ends the host's half of the stream. With the body of a request on its way that cannot be done politely: the source would not
+// hear of it before it has taken what came first. So the stream is broken off.
+func (r *readClient) hangUp() {
+	if r.body.sends() {
+		r.cancel()
+	}
+	r.ending.hangUp(r.stream)
+}
 
 func (r *readClient) Close() error {
 	r.stop()
@@ -206,6 +211,7 @@ func (r *readClient) Close() error {
 		m, _ := r.receive()
 		sdk.Release(m.frame)
 	})
+	r.body.close()
 	return nil
 }
 

@@ -36,9 +36,16 @@ func profiles(cfg *config.Config) map[string]flow.Profile {
 	for _, p := range cfg.Profiles {
 		out[p.Name] = flow.Profile{Name: p.Name, Direction: flow.Direction(p.Direction), EndpointType: p.EndpointType,
 			Types: p.Types, Type: p.Type, AllowHTTP: p.AllowHTTP, Strict: p.Strict, Mode: flow.Mode(p.Mode),
-			Renewal: flow.Renewal(p.Renewal), Provision: p.Provision, DatasetInMessage: p.DatasetInMessage}
+			Renewal: flow.Renewal(p.Renewal), Provision: p.Provision, Response: responseProfile(p.Response), DatasetInMessage: p.DatasetInMessage}
 	}
 	return out
+}
+
+func responseProfile(r *config.Response) *flow.ResponseProfile {
+	if r == nil {
+		return nil
+	}
+	return &flow.ResponseProfile{EndpointType: r.EndpointType, Provision: r.Provision, Linger: r.Linger}
 }
 
 // datasets are the configuration's datasets.
@@ -46,7 +53,7 @@ func datasets(cfg *config.Config) []flow.Dataset {
 	var out []flow.Dataset
 	for _, d := range cfg.Datasets {
 		out = append(out, flow.Dataset{Context: d.ParticipantContext, ID: d.ID, Mode: flow.Mode(d.Mode),
-			Source: d.Source.DataAddress, Sink: d.Sink.DataAddress})
+			Source: d.Source.DataAddress, Sink: d.Sink.DataAddress, Response: d.Response.DataAddress})
 	}
 	return out
 }
@@ -65,6 +72,13 @@ func (c catalog) endpointType(profile string) string {
 		return t
 	}
 	return profile
+}
+
+func (c catalog) responseType(profile string) string {
+	if r := c.profiles[profile].Response; r != nil && r.EndpointType != "" {
+		return r.EndpointType
+	}
+	return "HttpData"
 }
 
 // renewable reports whether the tokens of a flow can be renewed.

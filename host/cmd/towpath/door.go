@@ -98,7 +98,7 @@ func (d *door) url(path string) string {
 func (d *door) serve(ctx context.Context, h http.Handler, logger *slog.Logger) error {
 	fresh := &freshConns{conns: map[net.Conn]bool{}}
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug), ConnState: fresh.note}
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug), ConnState: fresh.note, Protocols: d.protocols()}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(d) }()
 	select {
@@ -115,6 +115,15 @@ func (d *door) serve(ctx context.Context, h http.Handler, logger *slog.Logger) e
 	}
 	<-served
 	return nil
+}
+
+// protocols are HTTP/1.1 and HTTP/2: with TLS for clients that ask for it there, without for those that begin with it.
+func (d *door) protocols() *http.Protocols {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	p.SetUnencryptedHTTP2(true)
+	return p
 }
 
 // freshConns are connections on which no request has come yet: clients dial ahead. A server that shuts down would wait for them.

@@ -107,7 +107,13 @@ func rateOf(f admin.Flow) string {
 }
 
 // note is what an operator should know first.
-func note(f admin.Flow) string { return cmp.Or(f.Fault, f.Waiting, f.RenewalFault, f.Reason) }
+func note(f admin.Flow) string {
+	response := ""
+	if f.Response != nil {
+		response = f.Response.Fault
+	}
+	return cmp.Or(f.Fault, response, f.Waiting, f.RenewalFault, f.Reason)
+}
 
 func printFlow(w io.Writer, f admin.FlowDetail) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -152,17 +158,22 @@ func printFlow(w io.Writer, f admin.FlowDetail) error {
 		line("has waited for", blocked(m.BlockedSeconds))
 	}
 	line("digest", f.Digest)
+	line("response channel", showAddress(f.ResponseChannel))
+	line("response sink", showAddress(f.ResponseSink))
+	if r := f.Response; r != nil {
+		line("responses", fmt.Sprintf("%d parts, %d bytes, %d records", r.Parts, r.Bytes, r.Records))
+		if m := r.Movement; m != nil {
+			line("responses now", fmt.Sprintf("%s, %d requests", rate(*m), m.Requests))
+			line("responses wait for", waitsFor(m))
+		}
+		line("responses waiting", r.Waiting)
+		line("responses fault", r.Fault)
+	}
 	line("created", when(&f.Created))
 	line("updated", when(&f.Updated))
 	t.Flush()
-	if len(f.PartList) > 0 {
-		fmt.Fprintln(w)
-		row(t, "PART", "NAME", "BYTES", "CRC32C", "SHA256", "LOCATION")
-		for _, p := range f.PartList {
-			row(t, p.Index, p.Name, p.Size, dash(p.CRC32C), dash(fmt.Sprintf("%.16s", p.SHA256)), p.Location)
-		}
-		t.Flush()
-	}
+	printParts(w, t, "PART", f.PartList)
+	printParts(w, t, "RESPONSE", f.ResponseList)
 	if len(f.Skipped) > 0 {
 		fmt.Fprintln(w)
 		row(t, "SKIPPED PART", "AT", "FAILURE")
@@ -179,6 +190,18 @@ func printFlow(w io.Writer, f admin.FlowDetail) error {
 		}
 	}
 	return t.Flush()
+}
+
+func printParts(w io.Writer, t *tabwriter.Writer, what string, parts []admin.Part) {
+	if len(parts) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	row(t, what, "NAME", "BYTES", "CRC32C", "SHA256", "LOCATION")
+	for _, p := range parts {
+		row(t, p.Index, p.Name, p.Size, dash(p.CRC32C), dash(fmt.Sprintf("%.16s", p.SHA256)), p.Location)
+	}
+	t.Flush()
 }
 
 // waitsFor is what is waited for at this moment.

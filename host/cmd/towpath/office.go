@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"time"
@@ -21,16 +22,17 @@ import (
 )
 
 // controlPlanes are the configuration's control planes. signalingURL is what they are told where the configuration says nothing.
-func controlPlanes(cfg *config.Config, signalingURL string) ([]signaling.ControlPlane, error) {
+func controlPlanes(cfg *config.Config, signalingURL string, c catalog, logger *slog.Logger) ([]signaling.ControlPlane, error) {
 	var all []signaling.ControlPlane
-	for _, c := range cfg.ControlPlanes {
-		client, err := controlPlaneClient(cfg.Outbound, c)
+	for _, cp := range cfg.ControlPlanes {
+		client, err := controlPlaneClient(cfg.Outbound, cp)
 		if err != nil {
-			return nil, fmt.Errorf("control plane %s: %w", c.ID, err)
+			return nil, fmt.Errorf("control plane %s: %w", cp.ID, err)
 		}
 		all = append(all, signaling.ControlPlane{
-			ID: c.ID, Context: c.ParticipantContext, Endpoint: c.Endpoint, GiveUpAfter: c.GiveUpAfter, Timeout: c.Timeout, HTTP: client,
-			Inbound: inboundOf(c), Outbound: outboundOf(c), Registration: registrationOf(c, signalingURL),
+			ID: cp.ID, Context: cp.ParticipantContext, Protocol: protocolOf(cp, c, logger), Endpoint: cp.Endpoint,
+			GiveUpAfter: cp.GiveUpAfter, Timeout: cp.Timeout, HTTP: client,
+			Inbound: inboundOf(cp), Outbound: outboundOf(cp), Registration: registrationOf(cp, signalingURL),
 		})
 	}
 	return all, nil
@@ -43,7 +45,7 @@ func controlPlaneClient(rules config.Outbound, c config.ControlPlane) (*http.Cli
 	if err != nil {
 		return nil, err
 	}
-	urls := []string{c.Endpoint}
+	urls := append([]string{c.Endpoint}, c.CallbackAddresses...)
 	if a := c.Authorization; a != nil {
 		urls = append(urls, a.JWKSURI, a.TokenEndpoint, a.TokenExchangeEndpoint)
 	}
@@ -123,7 +125,11 @@ func registrationOf(c config.ControlPlane, signalingURL string) *signaling.Regis
 	if r == nil {
 		return nil
 	}
-	out := &signaling.Registration{Endpoint: r.Endpoint, DataPlaneEndpoint: cmp.Or(r.DataplaneEndpoint, signalingURL+"/dataflows"),
+	path := "/dataflows"
+	if c.Protocol == config.ProtocolEDC {
+		path = config.EDCPath(c.ID)
+	}
+	out := &signaling.Registration{Endpoint: r.Endpoint, DataPlaneEndpoint: cmp.Or(r.DataplaneEndpoint, signalingURL+path),
 		Labels: r.Labels, Headers: map[string]string{}, DeregisterOnStop: r.DeregisterOnStop}
 	for name, value := range r.Headers {
 		out.Headers[name] = value.Reveal()
@@ -166,7 +172,7 @@ func (o office) List(context.Context) ([]admin.ControlPlane, error) {
 	}
 	var all []admin.ControlPlane
 	for _, e := range o.directory.Entries() {
-		c := admin.ControlPlane{ID: e.ID, Context: e.Context, Endpoint: e.Endpoint, Protocol: "dps", Origin: admin.OriginFile,
+		c := admin.ControlPlane{ID: e.ID, Context: e.Context, Endpoint: e.Endpoint, Protocol: e.Protocol, Origin: admin.OriginFile,
 			Registration: registrations[e.ID]}
 		if !e.Registered.IsZero() {
 			c.Origin = admin.OriginAPI

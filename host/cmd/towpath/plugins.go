@@ -318,7 +318,7 @@ func traits(t sdk.AddressType) (all []string) {
 		has  bool
 		name string
 	}{{t.Resumable, "resumes inside a part"}, {t.NonFinite, "has no end"}, {t.Records, "carries records"}, {t.Provisions, "hands out addresses"},
-		{t.Copies, "can be copied by its store"}} {
+		{t.Copies, "can be copied by its store"}, {t.Proxies, "hands requests on"}} {
 		if trait.has {
 			all = append(all, trait.name)
 		}

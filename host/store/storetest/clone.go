@@ -12,7 +12,7 @@ import (
 // clone copies so deep that a transaction can change the copy. A nil record is an empty one.
 func (r *record) clone() *record {
 	if r == nil {
-		return &record{parts: map[string]flow.Part{}, answers: map[string]flow.Answer{}}
+		return &record{parts: map[partKey]flow.Part{}, answers: map[string]flow.Answer{}}
 	}
 	// What is inside a flow, part, answer or callback is never changed, only replaced.
 	return &record{flow: r.flow, parts: maps.Clone(r.parts), answers: maps.Clone(r.answers), callbacks: slices.Clone(r.callbacks)}

@@ -38,9 +38,15 @@ var _ Store = (*Memory)(nil)
 // record is everything about one flow.
 type record struct {
 	flow      *flow.Flow // nil until Put
-	parts     map[string]flow.Part
+	parts     map[partKey]flow.Part
 	answers   map[string]flow.Answer
 	callbacks []flow.Callback
+}
+
+// partKey is what tells the parts of a flow apart.
+type partKey struct {
+	response bool
+	name     string
 }
 
 // NewMemory returns an empty store.
@@ -134,6 +140,15 @@ func (m *Memory) Count(ctx context.Context) (map[flow.State]int64, error) {
 
 // Parts lists the parts of a flow by index.
 func (m *Memory) Parts(ctx context.Context, key flow.Key, from uint64, limit int) ([]flow.Part, error) {
+	return m.list(ctx, key, false, from, limit)
+}
+
+// ResponseParts lists what came on the response channel of a flow by index.
+func (m *Memory) ResponseParts(ctx context.Context, key flow.Key, from uint64, limit int) ([]flow.Part, error) {
+	return m.list(ctx, key, true, from, limit)
+}
+
+func (m *Memory) list(ctx context.Context, key flow.Key, response bool, from uint64, limit int) ([]flow.Part, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.usable(ctx); err != nil {
@@ -142,7 +157,7 @@ func (m *Memory) Parts(ctx context.Context, key flow.Key, from uint64, limit int
 	var found []flow.Part
 	if r := m.records[key]; r != nil {
 		for _, p := range r.parts {
-			if p.Index >= from {
+			if p.Response == response && p.Index >= from {
 				found = append(found, deepCopy(p))
 			}
 		}
@@ -349,17 +364,24 @@ func (tx *memoryTx) AddPart(p flow.Part) (bool, error) {
 	if p.Index > math.MaxInt64 {
 		return false, tx.fail(fmt.Errorf("add part %q: index %d is too large", p.Name, p.Index))
 	}
-	_, replaced := tx.record.parts[p.Name]
+	k := partKey{p.Response, p.Name}
+	_, replaced := tx.record.parts[k]
 	p.Finished = micro(p.Finished)
-	tx.record.parts[p.Name] = deepCopy(p)
+	tx.record.parts[k] = deepCopy(p)
 	return replaced, nil
 }
 
-func (tx *memoryTx) Part(name string) (flow.Part, bool, error) {
+func (tx *memoryTx) Part(name string) (flow.Part, bool, error) { return tx.part(partKey{false, name}) }
+
+func (tx *memoryTx) ResponsePart(name string) (flow.Part, bool, error) {
+	return tx.part(partKey{true, name})
+}
+
+func (tx *memoryTx) part(k partKey) (flow.Part, bool, error) {
 	if tx.done {
 		return flow.Part{}, false, errTxDone
 	}
-	p, ok := tx.record.parts[name]
+	p, ok := tx.record.parts[k]
 	return deepCopy(p), ok, nil
 }
 

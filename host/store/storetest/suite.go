@@ -39,6 +39,7 @@ func TestStore(t *testing.T, open func(t *testing.T) Store) {
 		{"flows are listed newest first", testList},
 		{"flows are counted by state", testCount},
 		{"parts are kept by name and listed by index", testParts},
+		{"parts of a response channel are kept apart", testResponseParts},
 		{"answers are kept by flow and message", testAnswers},
 		{"callbacks belong to a flow", testCallbacks},
 		{"callbacks are due in order", testDue},
@@ -58,6 +59,7 @@ func Full(id string) *flow.Flow {
 		Role: flow.Consumer, Direction: flow.Push, State: flow.Suspended, Resumed: true,
 		Profile: "http-push", DatasetID: "dataset", AgreementID: "agreement",
 		ParticipantID: "did:web:us", CounterPartyID: "did:web:them", DataspaceContext: "dataspace", ControlPlane: "cp",
+		Callback:       "https://cp-0.example/x",
 		Labels:         []string{"a", "b \"quoted\" \x00 ü"},
 		Claims:         json.RawMessage(`{ "sub": "<them>" }`),
 		Metadata:       json.RawMessage(`{"n": 1.0}`),
@@ -79,6 +81,14 @@ func Full(id string) *flow.Flow {
 		NextIndex:      4,
 		Sealed:         true,
 		Leftover:       true,
+		Response: &flow.Response{
+			Local:  sdk.DataAddress{Type: "File", Properties: map[string]string{"path": "answers"}},
+			Target: &sdk.DataAddress{Type: "Queue"},
+			Issued: &sdk.DataAddress{Type: "Queue", Endpoint: "amqps://us.example/f", Properties: map[string]string{"authorization": "ours"}},
+			Remote: &sdk.DataAddress{Type: "HttpData", Properties: map[string]string{"responseChannel-authorization": "theirs"}},
+			Totals: sdk.Totals{Parts: 2, Bytes: 5, Records: 1}, Digest: []byte{3, 4},
+			Checkpoint: &flow.Checkpoint{Source: []byte("there"), Sink: []byte("here")}, NextIndex: 9, Fault: "the queue is gone",
+		},
 	}
 }
 

@@ -82,6 +82,49 @@ func testParts(t *testing.T, s Store) {
 	})
 }
 
+// testResponseParts looks at what came on a response channel: it has names and places of its own.
+func testResponseParts(t *testing.T, s Store) {
+	put(t, s, started("f"))
+	there := flow.Part{Index: 0, Name: "a", Size: 1, Digests: sdk.Digests{sdk.CRC32C: {1, 2, 3, 4}}, Finished: time.Date(2026, 3, 4, 5, 6, 7, 8000, time.UTC)}
+	back, again := there, there
+	back.Response, back.Size = true, 2
+	again.Response, again.Size, again.Index = true, 3, 4
+	add := func(p flow.Part, want bool) {
+		t.Helper()
+		update(t, s, key("f"), func(tx flow.Tx) error {
+			replaced, err := tx.AddPart(p)
+			if replaced != want {
+				t.Errorf("AddPart(%+v) replaced %v", p, replaced)
+			}
+			return err
+		})
+	}
+	add(there, false)
+	add(back, false)
+	update(t, s, key("f"), func(tx flow.Tx) error {
+		got, ok, err := tx.ResponsePart("a")
+		if diff := cmp.Diff(back, got); diff != "" || !ok || err != nil {
+			t.Errorf("Tx.ResponsePart: %v, %v (-want +got):\n%s", ok, err, diff)
+		}
+		if _, ok, err := tx.ResponsePart("none"); ok || err != nil {
+			t.Errorf("Tx.ResponsePart of a part that is not there: %v, %v", ok, err)
+		}
+		got, ok, err = tx.Part("a")
+		if diff := cmp.Diff(there, got); diff != "" || !ok || err != nil {
+			t.Errorf("Tx.Part: %v, %v (-want +got):\n%s", ok, err, diff)
+		}
+		return nil
+	})
+	add(again, true)
+	got, err := s.ResponseParts(t.Context(), key("f"), 1, 10)
+	if diff := cmp.Diff([]flow.Part{again}, got); diff != "" || err != nil {
+		t.Errorf("response parts: %v (-want +got):\n%s", err, diff)
+	}
+	if diff := cmp.Diff([]flow.Part{there}, parts(t, s, key("f"))); diff != "" {
+		t.Error("parts (-want +got):\n", diff)
+	}
+}
+
 func testAnswers(t *testing.T, s Store) {
 	put(t, s, started("f"))
 	put(t, s, started("g"))
@@ -131,7 +174,7 @@ func testCallbacks(t *testing.T, s Store) {
 	put(t, s, started("f"))
 	put(t, s, started("g"))
 	want := flow.Callback{
-		ControlPlane: "cp", Kind: flow.CallbackStarted, MessageID: "m", State: flow.Started, Error: "why",
+		ControlPlane: "cp", To: "https://cp-0.example/x", Kind: flow.CallbackStarted, MessageID: "m", State: flow.Started, Error: "why",
 		DataAddress: &sdk.DataAddress{Type: "HttpData", Properties: map[string]string{"authorization": "ours"}},
 	}
 	var now time.Time

@@ -118,6 +118,44 @@ profile "HttpData-PULL" {
 
 profile "HttpData-PUSH-HttpData" {}
 
+profile "HttpData-PULL-Kafka" {}
+
+profile "HttpData-PUSH-HttpProxy" {
+  response {
+    endpoint_type = "Answers"
+    linger        = "1m"
+  }
+}
+
+profile "answered-push" {
+  response {
+    type = "Kafka"
+  }
+}
+
+profile "carried-pull" {
+  response {
+    provision     = "Kafka"
+    endpoint_type = "Queue"
+  }
+}
+
+profile "plain-pull" {
+  response {}
+}
+
+# Not of EDC's form.
+profile "http-pull-v2" {}
+
+dataset "answered" {
+  source "HttpData" {
+    endpoint = "https://source.example.com/answered"
+  }
+  response "HttpData" {
+    endpoint = "https://answers.example.com/"
+  }
+}
+
 profile "tape" {
   direction = "pull"
   weight    = 5

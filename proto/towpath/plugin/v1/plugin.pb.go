@@ -694,7 +694,10 @@ type AddressType struct {
 	Provisions bool `protobuf:"varint,7,opt,name=provisions,proto3" json:"provisions,omitempty"`
 	// Addresses of this type lie in stores that copy content by themselves. Store says in which; a source sends parts by reference, and a
 	// sink copies them.
-	Copies        bool `protobuf:"varint,8,opt,name=copies,proto3" json:"copies,omitempty"`
+	Copies bool `protobuf:"varint,8,opt,name=copies,proto3" json:"copies,omitempty"`
+	// A source that hands requests on to a server, and gives back what it answers. An address says with its properties proxyMethod,
+	// proxyPath, proxyQueryParams and proxyBody what of a request is handed on.
+	Proxies       bool `protobuf:"varint,9,opt,name=proxies,proto3" json:"proxies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -781,6 +784,13 @@ func (x *AddressType) GetProvisions() bool {
 func (x *AddressType) GetCopies() bool {
 	if x != nil {
 		return x.Copies
+	}
+	return false
+}
+
+func (x *AddressType) GetProxies() bool {
+	if x != nil {
+		return x.Proxies
 	}
 	return false
 }
@@ -1764,7 +1774,7 @@ type ReadOpen struct {
 	ResumeToken []byte `protobuf:"bytes,3,opt,name=resume_token,json=resumeToken,proto3" json:"resume_token,omitempty"`
 	// Digests wanted in PartEnd, among those the plugin said it computes.
 	Digests []DigestAlgorithm `protobuf:"varint,4,rep,packed,name=digests,proto3,enum=towpath.plugin.v1.DigestAlgorithm" json:"digests,omitempty"`
-	// A request of a counterparty to hand on to the source, for sources that are themselves servers.
+	// A request of a counterparty to hand on. Only for a type that says in AddressType that it proxies. The answer is the only part.
 	Request *ProxyRequest `protobuf:"bytes,5,opt,name=request,proto3" json:"request,omitempty"`
 	// Send only PartBegin, and PartEnd without digests, of every part: no data.
 	List bool `protobuf:"varint,6,opt,name=list,proto3" json:"list,omitempty"`
@@ -2324,13 +2334,19 @@ func (x *PartSelection) GetValidator() string {
 type ProxyRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Method string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
-	// Path below the endpoint, still escaped.
+	// Path behind the flow's own, still escaped: empty, or with '/' at its beginning.
 	Path string `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
 	// Query, still escaped, without '?'.
-	Query   string    `protobuf:"bytes,3,opt,name=query,proto3" json:"query,omitempty"`
+	Query string `protobuf:"bytes,3,opt,name=query,proto3" json:"query,omitempty"`
+	// Those that the host lets through, in the order they came. None is a credential or about the connection. A value that is not UTF-8 is
+	// in raw_value.
 	Headers []*Header `protobuf:"bytes,4,rep,name=headers,proto3" json:"headers,omitempty"`
-	// RequestBody messages follow.
-	HasBody       bool `protobuf:"varint,5,opt,name=has_body,json=hasBody,proto3" json:"has_body,omitempty"`
+	// RequestBody messages follow, up to one that is the last. They come as the client sends them, also while the source answers, and are
+	// held back, by gRPC's flow control, while the source does not take them. A source that needs no more of them takes them all the same,
+	// and throws them away. If the host's half of the stream ends before the last, the request is to be broken off.
+	HasBody bool `protobuf:"varint,5,opt,name=has_body,json=hasBody,proto3" json:"has_body,omitempty"`
+	// How many bytes they have together. Absent: not known.
+	BodySize      *uint64 `protobuf:"varint,6,opt,name=body_size,json=bodySize,proto3,oneof" json:"body_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2400,11 +2416,20 @@ func (x *ProxyRequest) GetHasBody() bool {
 	return false
 }
 
-// Header is a header field of a ProxyRequest.
+func (x *ProxyRequest) GetBodySize() uint64 {
+	if x != nil && x.BodySize != nil {
+		return *x.BodySize
+	}
+	return 0
+}
+
+// Header is a header field of a ProxyRequest, a Response, or a trailer.
 type Header struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// The value, if it is not UTF-8.
+	RawValue      []byte `protobuf:"bytes,3,opt,name=raw_value,json=rawValue,proto3" json:"raw_value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2453,10 +2478,73 @@ func (x *Header) GetValue() string {
 	return ""
 }
 
+func (x *Header) GetRawValue() []byte {
+	if x != nil {
+		return x.RawValue
+	}
+	return nil
+}
+
+// Response is the head of the answer to a ProxyRequest.
+type Response struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 200 to 599.
+	Status uint32 `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
+	// As the server sent them, but for those about the connection. Of one name in their order.
+	Headers       []*Header `protobuf:"bytes,2,rep,name=headers,proto3" json:"headers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Response) Reset() {
+	*x = Response{}
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Response) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Response) ProtoMessage() {}
+
+func (x *Response) ProtoReflect() protoreflect.Message {
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Response.ProtoReflect.Descriptor instead.
+func (*Response) Descriptor() ([]byte, []int) {
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Response) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Response) GetHeaders() []*Header {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
 // RequestBody is a piece of a request's body.
 type RequestBody struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Data  []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// At most 1 MiB.
+	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
 	// Nothing follows.
 	Last          bool `protobuf:"varint,2,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2465,7 +2553,7 @@ type RequestBody struct {
 
 func (x *RequestBody) Reset() {
 	*x = RequestBody{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[31]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2477,7 +2565,7 @@ func (x *RequestBody) String() string {
 func (*RequestBody) ProtoMessage() {}
 
 func (x *RequestBody) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[31]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2490,7 +2578,7 @@ func (x *RequestBody) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RequestBody.ProtoReflect.Descriptor instead.
 func (*RequestBody) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{31}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RequestBody) GetData() []byte {
@@ -2517,7 +2605,7 @@ type Acknowledge struct {
 
 func (x *Acknowledge) Reset() {
 	*x = Acknowledge{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[32]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2529,7 +2617,7 @@ func (x *Acknowledge) String() string {
 func (*Acknowledge) ProtoMessage() {}
 
 func (x *Acknowledge) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[32]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2542,7 +2630,7 @@ func (x *Acknowledge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledge.ProtoReflect.Descriptor instead.
 func (*Acknowledge) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{32}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Acknowledge) GetSequence() uint64 {
@@ -2561,7 +2649,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[33]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2573,7 +2661,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[33]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2586,7 +2674,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{33}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{34}
 }
 
 // Frame is one step of a stream of parts, from a source through the host to a sink.
@@ -2610,7 +2698,7 @@ type Frame struct {
 
 func (x *Frame) Reset() {
 	*x = Frame{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[34]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2622,7 +2710,7 @@ func (x *Frame) String() string {
 func (*Frame) ProtoMessage() {}
 
 func (x *Frame) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[34]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2635,7 +2723,7 @@ func (x *Frame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frame.ProtoReflect.Descriptor instead.
 func (*Frame) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{34}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Frame) GetKind() isFrame_Kind {
@@ -2802,7 +2890,7 @@ type Lane struct {
 
 func (x *Lane) Reset() {
 	*x = Lane{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[35]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2814,7 +2902,7 @@ func (x *Lane) String() string {
 func (*Lane) ProtoMessage() {}
 
 func (x *Lane) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[35]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2827,7 +2915,7 @@ func (x *Lane) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lane.ProtoReflect.Descriptor instead.
 func (*Lane) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{35}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{36}
 }
 
 // Records is a batch of small messages. A sender puts count first.
@@ -2842,7 +2930,7 @@ type Records struct {
 
 func (x *Records) Reset() {
 	*x = Records{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[36]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2854,7 +2942,7 @@ func (x *Records) String() string {
 func (*Records) ProtoMessage() {}
 
 func (x *Records) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[36]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2867,7 +2955,7 @@ func (x *Records) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Records.ProtoReflect.Descriptor instead.
 func (*Records) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{36}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Records) GetCount() uint32 {
@@ -2898,7 +2986,7 @@ type Record struct {
 
 func (x *Record) Reset() {
 	*x = Record{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[37]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2910,7 +2998,7 @@ func (x *Record) String() string {
 func (*Record) ProtoMessage() {}
 
 func (x *Record) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[37]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2923,7 +3011,7 @@ func (x *Record) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Record.ProtoReflect.Descriptor instead.
 func (*Record) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{37}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Record) GetValue() []byte {
@@ -2981,14 +3069,17 @@ type PartBegin struct {
 	TotalBytes *uint64 `protobuf:"varint,11,opt,name=total_bytes,json=totalBytes,proto3,oneof" json:"total_bytes,omitempty"`
 	// In place of payload: what a sink of the same plugin needs to copy the content inside the store, that content and no other. Opaque to
 	// the host, at most 64 KiB, without secrets. Only in answer to by_reference, with size and without offset. Empty: none.
-	Reference     []byte `protobuf:"bytes,12,opt,name=reference,proto3" json:"reference,omitempty"`
+	Reference []byte `protobuf:"bytes,12,opt,name=reference,proto3" json:"reference,omitempty"`
+	// The answer to the request of ReadOpen, whose body is the content of the part; size is that of the body, 0 for an answer that has
+	// none. In answer to a request always, otherwise never.
+	Response      *Response `protobuf:"bytes,13,opt,name=response,proto3" json:"response,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PartBegin) Reset() {
 	*x = PartBegin{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[38]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3000,7 +3091,7 @@ func (x *PartBegin) String() string {
 func (*PartBegin) ProtoMessage() {}
 
 func (x *PartBegin) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[38]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3013,7 +3104,7 @@ func (x *PartBegin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartBegin.ProtoReflect.Descriptor instead.
 func (*PartBegin) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{38}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PartBegin) GetIndex() uint64 {
@@ -3100,6 +3191,13 @@ func (x *PartBegin) GetReference() []byte {
 	return nil
 }
 
+func (x *PartBegin) GetResponse() *Response {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
 // PartEnd closes a part.
 type PartEnd struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3109,14 +3207,16 @@ type PartEnd struct {
 	// length as four bytes, big endian. None if only a piece of the part was selected.
 	Digests []*Digest `protobuf:"bytes,2,rep,name=digests,proto3" json:"digests,omitempty"`
 	// Records of the whole part.
-	Records       uint64 `protobuf:"varint,3,opt,name=records,proto3" json:"records,omitempty"`
+	Records uint64 `protobuf:"varint,3,opt,name=records,proto3" json:"records,omitempty"`
+	// What stood behind the body of a response.
+	Trailer       []*Header `protobuf:"bytes,4,rep,name=trailer,proto3" json:"trailer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PartEnd) Reset() {
 	*x = PartEnd{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[39]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3128,7 +3228,7 @@ func (x *PartEnd) String() string {
 func (*PartEnd) ProtoMessage() {}
 
 func (x *PartEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[39]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3141,7 +3241,7 @@ func (x *PartEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartEnd.ProtoReflect.Descriptor instead.
 func (*PartEnd) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{39}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *PartEnd) GetSize() uint64 {
@@ -3165,6 +3265,13 @@ func (x *PartEnd) GetRecords() uint64 {
 	return 0
 }
 
+func (x *PartEnd) GetTrailer() []*Header {
+	if x != nil {
+		return x.Trailer
+	}
+	return nil
+}
+
 // Digest is a checksum with its algorithm.
 type Digest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3176,7 +3283,7 @@ type Digest struct {
 
 func (x *Digest) Reset() {
 	*x = Digest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[40]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3188,7 +3295,7 @@ func (x *Digest) String() string {
 func (*Digest) ProtoMessage() {}
 
 func (x *Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[40]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3201,7 +3308,7 @@ func (x *Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Digest.ProtoReflect.Descriptor instead.
 func (*Digest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{40}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Digest) GetAlgorithm() DigestAlgorithm {
@@ -3232,7 +3339,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[41]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3244,7 +3351,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[41]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3257,7 +3364,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{41}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Checkpoint) GetSequence() uint64 {
@@ -3288,7 +3395,7 @@ type End struct {
 
 func (x *End) Reset() {
 	*x = End{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[42]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3300,7 +3407,7 @@ func (x *End) String() string {
 func (*End) ProtoMessage() {}
 
 func (x *End) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[42]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3313,7 +3420,7 @@ func (x *End) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use End.ProtoReflect.Descriptor instead.
 func (*End) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{42}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *End) GetParts() uint64 {
@@ -3357,7 +3464,7 @@ type WriteOpen struct {
 
 func (x *WriteOpen) Reset() {
 	*x = WriteOpen{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[43]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3369,7 +3476,7 @@ func (x *WriteOpen) String() string {
 func (*WriteOpen) ProtoMessage() {}
 
 func (x *WriteOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[43]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3382,7 +3489,7 @@ func (x *WriteOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteOpen.ProtoReflect.Descriptor instead.
 func (*WriteOpen) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{43}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *WriteOpen) GetFlow() *FlowContext {
@@ -3445,7 +3552,7 @@ type WriteUp struct {
 
 func (x *WriteUp) Reset() {
 	*x = WriteUp{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[44]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3457,7 +3564,7 @@ func (x *WriteUp) String() string {
 func (*WriteUp) ProtoMessage() {}
 
 func (x *WriteUp) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[44]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3470,7 +3577,7 @@ func (x *WriteUp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteUp.ProtoReflect.Descriptor instead.
 func (*WriteUp) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{44}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *WriteUp) GetKind() isWriteUp_Kind {
@@ -3593,7 +3700,7 @@ type Copied struct {
 
 func (x *Copied) Reset() {
 	*x = Copied{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[45]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3605,7 +3712,7 @@ func (x *Copied) String() string {
 func (*Copied) ProtoMessage() {}
 
 func (x *Copied) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[45]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3618,7 +3725,7 @@ func (x *Copied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Copied.ProtoReflect.Descriptor instead.
 func (*Copied) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{45}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Copied) GetIndex() uint64 {
@@ -3648,7 +3755,7 @@ type Durable struct {
 
 func (x *Durable) Reset() {
 	*x = Durable{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[46]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3660,7 +3767,7 @@ func (x *Durable) String() string {
 func (*Durable) ProtoMessage() {}
 
 func (x *Durable) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[46]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3673,7 +3780,7 @@ func (x *Durable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Durable.ProtoReflect.Descriptor instead.
 func (*Durable) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{46}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Durable) GetSequence() uint64 {
@@ -3703,7 +3810,7 @@ type Blocked struct {
 
 func (x *Blocked) Reset() {
 	*x = Blocked{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[47]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3715,7 +3822,7 @@ func (x *Blocked) String() string {
 func (*Blocked) ProtoMessage() {}
 
 func (x *Blocked) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[47]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3728,7 +3835,7 @@ func (x *Blocked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blocked.ProtoReflect.Descriptor instead.
 func (*Blocked) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{47}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Blocked) GetBlocked() bool {
@@ -3760,7 +3867,7 @@ type PartWritten struct {
 
 func (x *PartWritten) Reset() {
 	*x = PartWritten{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[48]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3772,7 +3879,7 @@ func (x *PartWritten) String() string {
 func (*PartWritten) ProtoMessage() {}
 
 func (x *PartWritten) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[48]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3785,7 +3892,7 @@ func (x *PartWritten) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartWritten.ProtoReflect.Descriptor instead.
 func (*PartWritten) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{48}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PartWritten) GetIndex() uint64 {
@@ -3828,7 +3935,7 @@ type WriteDone struct {
 
 func (x *WriteDone) Reset() {
 	*x = WriteDone{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[49]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3840,7 +3947,7 @@ func (x *WriteDone) String() string {
 func (*WriteDone) ProtoMessage() {}
 
 func (x *WriteDone) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[49]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3853,7 +3960,7 @@ func (x *WriteDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteDone.ProtoReflect.Descriptor instead.
 func (*WriteDone) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{49}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *WriteDone) GetParts() uint64 {
@@ -3889,7 +3996,7 @@ type ProvisionRequest struct {
 
 func (x *ProvisionRequest) Reset() {
 	*x = ProvisionRequest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[50]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3901,7 +4008,7 @@ func (x *ProvisionRequest) String() string {
 func (*ProvisionRequest) ProtoMessage() {}
 
 func (x *ProvisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[50]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3914,7 +4021,7 @@ func (x *ProvisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProvisionRequest.ProtoReflect.Descriptor instead.
 func (*ProvisionRequest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{50}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ProvisionRequest) GetFlow() *FlowContext {
@@ -3941,7 +4048,7 @@ type ProvisionResponse struct {
 
 func (x *ProvisionResponse) Reset() {
 	*x = ProvisionResponse{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[51]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3953,7 +4060,7 @@ func (x *ProvisionResponse) String() string {
 func (*ProvisionResponse) ProtoMessage() {}
 
 func (x *ProvisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[51]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3966,7 +4073,7 @@ func (x *ProvisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProvisionResponse.ProtoReflect.Descriptor instead.
 func (*ProvisionResponse) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{51}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ProvisionResponse) GetAddress() *DataAddress {
@@ -3989,7 +4096,7 @@ type DeprovisionRequest struct {
 
 func (x *DeprovisionRequest) Reset() {
 	*x = DeprovisionRequest{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[52]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4001,7 +4108,7 @@ func (x *DeprovisionRequest) String() string {
 func (*DeprovisionRequest) ProtoMessage() {}
 
 func (x *DeprovisionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[52]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4014,7 +4121,7 @@ func (x *DeprovisionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeprovisionRequest.ProtoReflect.Descriptor instead.
 func (*DeprovisionRequest) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{52}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DeprovisionRequest) GetFlow() *FlowContext {
@@ -4047,7 +4154,7 @@ type DeprovisionResponse struct {
 
 func (x *DeprovisionResponse) Reset() {
 	*x = DeprovisionResponse{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[53]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4059,7 +4166,7 @@ func (x *DeprovisionResponse) String() string {
 func (*DeprovisionResponse) ProtoMessage() {}
 
 func (x *DeprovisionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[53]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4072,7 +4179,7 @@ func (x *DeprovisionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeprovisionResponse.ProtoReflect.Descriptor instead.
 func (*DeprovisionResponse) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{53}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{54}
 }
 
 // Error says why a plugin cannot do what it was asked. It travels in Frame and WriteUp, and as a detail of a gRPC status.
@@ -4095,7 +4202,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[54]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4107,7 +4214,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[54]
+	mi := &file_towpath_plugin_v1_plugin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4120,7 +4227,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{54}
+	return file_towpath_plugin_v1_plugin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Error) GetCode() ErrorCode {
@@ -4194,7 +4301,7 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\adigests\x18\x01 \x03(\x0e2\".towpath.plugin.v1.DigestAlgorithmR\adigests\x12\x14\n" +
 	"\x05lanes\x18\x02 \x03(\tR\x05lanes\x12$\n" +
 	"\x0emax_frame_size\x18\x03 \x01(\rR\fmaxFrameSize\x12\x18\n" +
-	"\aanswers\x18\x04 \x01(\bR\aanswers\"\x8b\x02\n" +
+	"\aanswers\x18\x04 \x01(\bR\aanswers\"\xa5\x02\n" +
 	"\vAddressType\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12$\n" +
 	"\rdocumentation\x18\x02 \x01(\tR\rdocumentation\x123\n" +
@@ -4206,7 +4313,8 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\n" +
 	"provisions\x18\a \x01(\bR\n" +
 	"provisions\x12\x16\n" +
-	"\x06copies\x18\b \x01(\bR\x06copies\"N\n" +
+	"\x06copies\x18\b \x01(\bR\x06copies\x12\x18\n" +
+	"\aproxies\x18\t \x01(\bR\aproxies\"N\n" +
 	"\x06Schema\x120\n" +
 	"\x06fields\x18\x01 \x03(\v2\x18.towpath.plugin.v1.FieldR\x06fields\x12\x12\n" +
 	"\x04open\x18\x02 \x01(\bR\x04open\"\x81\x02\n" +
@@ -4313,16 +4421,23 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x1b\n" +
 	"\x06length\x18\x03 \x01(\x04H\x00R\x06length\x88\x01\x01\x12\x1c\n" +
 	"\tvalidator\x18\x04 \x01(\tR\tvalidatorB\t\n" +
-	"\a_length\"\xa0\x01\n" +
+	"\a_length\"\xd0\x01\n" +
 	"\fProxyRequest\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x14\n" +
 	"\x05query\x18\x03 \x01(\tR\x05query\x123\n" +
 	"\aheaders\x18\x04 \x03(\v2\x19.towpath.plugin.v1.HeaderR\aheaders\x12\x19\n" +
-	"\bhas_body\x18\x05 \x01(\bR\ahasBody\"2\n" +
+	"\bhas_body\x18\x05 \x01(\bR\ahasBody\x12 \n" +
+	"\tbody_size\x18\x06 \x01(\x04H\x00R\bbodySize\x88\x01\x01B\f\n" +
+	"\n" +
+	"_body_size\"O\n" +
 	"\x06Header\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"5\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x1b\n" +
+	"\traw_value\x18\x03 \x01(\fR\brawValue\"W\n" +
+	"\bResponse\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\rR\x06status\x123\n" +
+	"\aheaders\x18\x02 \x03(\v2\x19.towpath.plugin.v1.HeaderR\aheaders\"5\n" +
 	"\vRequestBody\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\bR\x04last\")\n" +
@@ -4355,7 +4470,7 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"\aheaders\x18\x04 \x03(\v2&.towpath.plugin.v1.Record.HeadersEntryR\aheaders\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x95\x04\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xce\x04\n" +
 	"\tPartBegin\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1d\n" +
@@ -4374,17 +4489,19 @@ const file_towpath_plugin_v1_plugin_proto_rawDesc = "" +
 	"totalParts\x88\x01\x01\x12$\n" +
 	"\vtotal_bytes\x18\v \x01(\x04H\x02R\n" +
 	"totalBytes\x88\x01\x01\x12\x1c\n" +
-	"\treference\x18\f \x01(\fR\treference\x1a=\n" +
+	"\treference\x18\f \x01(\fR\treference\x127\n" +
+	"\bresponse\x18\r \x01(\v2\x1b.towpath.plugin.v1.ResponseR\bresponse\x1a=\n" +
 	"\x0fPropertiesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
 	"\x05_sizeB\x0e\n" +
 	"\f_total_partsB\x0e\n" +
-	"\f_total_bytes\"l\n" +
+	"\f_total_bytes\"\xa1\x01\n" +
 	"\aPartEnd\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x123\n" +
 	"\adigests\x18\x02 \x03(\v2\x19.towpath.plugin.v1.DigestR\adigests\x12\x18\n" +
-	"\arecords\x18\x03 \x01(\x04R\arecords\"`\n" +
+	"\arecords\x18\x03 \x01(\x04R\arecords\x123\n" +
+	"\atrailer\x18\x04 \x03(\v2\x19.towpath.plugin.v1.HeaderR\atrailer\"`\n" +
 	"\x06Digest\x12@\n" +
 	"\talgorithm\x18\x01 \x01(\x0e2\".towpath.plugin.v1.DigestAlgorithmR\talgorithm\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"K\n" +
@@ -4512,7 +4629,7 @@ func file_towpath_plugin_v1_plugin_proto_rawDescGZIP() []byte {
 }
 
 var file_towpath_plugin_v1_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_towpath_plugin_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_towpath_plugin_v1_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_towpath_plugin_v1_plugin_proto_goTypes = []any{
 	(FieldKind)(0),                // 0: towpath.plugin.v1.FieldKind
 	(HealthStatus)(0),             // 1: towpath.plugin.v1.HealthStatus
@@ -4549,35 +4666,36 @@ var file_towpath_plugin_v1_plugin_proto_goTypes = []any{
 	(*PartSelection)(nil),         // 32: towpath.plugin.v1.PartSelection
 	(*ProxyRequest)(nil),          // 33: towpath.plugin.v1.ProxyRequest
 	(*Header)(nil),                // 34: towpath.plugin.v1.Header
-	(*RequestBody)(nil),           // 35: towpath.plugin.v1.RequestBody
-	(*Acknowledge)(nil),           // 36: towpath.plugin.v1.Acknowledge
-	(*CheckpointRequest)(nil),     // 37: towpath.plugin.v1.CheckpointRequest
-	(*Frame)(nil),                 // 38: towpath.plugin.v1.Frame
-	(*Lane)(nil),                  // 39: towpath.plugin.v1.Lane
-	(*Records)(nil),               // 40: towpath.plugin.v1.Records
-	(*Record)(nil),                // 41: towpath.plugin.v1.Record
-	(*PartBegin)(nil),             // 42: towpath.plugin.v1.PartBegin
-	(*PartEnd)(nil),               // 43: towpath.plugin.v1.PartEnd
-	(*Digest)(nil),                // 44: towpath.plugin.v1.Digest
-	(*Checkpoint)(nil),            // 45: towpath.plugin.v1.Checkpoint
-	(*End)(nil),                   // 46: towpath.plugin.v1.End
-	(*WriteOpen)(nil),             // 47: towpath.plugin.v1.WriteOpen
-	(*WriteUp)(nil),               // 48: towpath.plugin.v1.WriteUp
-	(*Copied)(nil),                // 49: towpath.plugin.v1.Copied
-	(*Durable)(nil),               // 50: towpath.plugin.v1.Durable
-	(*Blocked)(nil),               // 51: towpath.plugin.v1.Blocked
-	(*PartWritten)(nil),           // 52: towpath.plugin.v1.PartWritten
-	(*WriteDone)(nil),             // 53: towpath.plugin.v1.WriteDone
-	(*ProvisionRequest)(nil),      // 54: towpath.plugin.v1.ProvisionRequest
-	(*ProvisionResponse)(nil),     // 55: towpath.plugin.v1.ProvisionResponse
-	(*DeprovisionRequest)(nil),    // 56: towpath.plugin.v1.DeprovisionRequest
-	(*DeprovisionResponse)(nil),   // 57: towpath.plugin.v1.DeprovisionResponse
-	(*Error)(nil),                 // 58: towpath.plugin.v1.Error
-	nil,                           // 59: towpath.plugin.v1.DataAddress.PropertiesEntry
-	nil,                           // 60: towpath.plugin.v1.Record.HeadersEntry
-	nil,                           // 61: towpath.plugin.v1.PartBegin.PropertiesEntry
-	(*durationpb.Duration)(nil),   // 62: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 63: google.protobuf.Timestamp
+	(*Response)(nil),              // 35: towpath.plugin.v1.Response
+	(*RequestBody)(nil),           // 36: towpath.plugin.v1.RequestBody
+	(*Acknowledge)(nil),           // 37: towpath.plugin.v1.Acknowledge
+	(*CheckpointRequest)(nil),     // 38: towpath.plugin.v1.CheckpointRequest
+	(*Frame)(nil),                 // 39: towpath.plugin.v1.Frame
+	(*Lane)(nil),                  // 40: towpath.plugin.v1.Lane
+	(*Records)(nil),               // 41: towpath.plugin.v1.Records
+	(*Record)(nil),                // 42: towpath.plugin.v1.Record
+	(*PartBegin)(nil),             // 43: towpath.plugin.v1.PartBegin
+	(*PartEnd)(nil),               // 44: towpath.plugin.v1.PartEnd
+	(*Digest)(nil),                // 45: towpath.plugin.v1.Digest
+	(*Checkpoint)(nil),            // 46: towpath.plugin.v1.Checkpoint
+	(*End)(nil),                   // 47: towpath.plugin.v1.End
+	(*WriteOpen)(nil),             // 48: towpath.plugin.v1.WriteOpen
+	(*WriteUp)(nil),               // 49: towpath.plugin.v1.WriteUp
+	(*Copied)(nil),                // 50: towpath.plugin.v1.Copied
+	(*Durable)(nil),               // 51: towpath.plugin.v1.Durable
+	(*Blocked)(nil),               // 52: towpath.plugin.v1.Blocked
+	(*PartWritten)(nil),           // 53: towpath.plugin.v1.PartWritten
+	(*WriteDone)(nil),             // 54: towpath.plugin.v1.WriteDone
+	(*ProvisionRequest)(nil),      // 55: towpath.plugin.v1.ProvisionRequest
+	(*ProvisionResponse)(nil),     // 56: towpath.plugin.v1.ProvisionResponse
+	(*DeprovisionRequest)(nil),    // 57: towpath.plugin.v1.DeprovisionRequest
+	(*DeprovisionResponse)(nil),   // 58: towpath.plugin.v1.DeprovisionResponse
+	(*Error)(nil),                 // 59: towpath.plugin.v1.Error
+	nil,                           // 60: towpath.plugin.v1.DataAddress.PropertiesEntry
+	nil,                           // 61: towpath.plugin.v1.Record.HeadersEntry
+	nil,                           // 62: towpath.plugin.v1.PartBegin.PropertiesEntry
+	(*durationpb.Duration)(nil),   // 63: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 64: google.protobuf.Timestamp
 }
 var file_towpath_plugin_v1_plugin_proto_depIdxs = []int32{
 	9,  // 0: towpath.plugin.v1.DescribeResponse.config:type_name -> towpath.plugin.v1.Schema
@@ -4590,15 +4708,15 @@ var file_towpath_plugin_v1_plugin_proto_depIdxs = []int32{
 	10, // 7: towpath.plugin.v1.Schema.fields:type_name -> towpath.plugin.v1.Field
 	0,  // 8: towpath.plugin.v1.Field.kind:type_name -> towpath.plugin.v1.FieldKind
 	1,  // 9: towpath.plugin.v1.HealthResponse.status:type_name -> towpath.plugin.v1.HealthStatus
-	62, // 10: towpath.plugin.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
-	59, // 11: towpath.plugin.v1.DataAddress.properties:type_name -> towpath.plugin.v1.DataAddress.PropertiesEntry
+	63, // 10: towpath.plugin.v1.DrainRequest.deadline:type_name -> google.protobuf.Duration
+	60, // 11: towpath.plugin.v1.DataAddress.properties:type_name -> towpath.plugin.v1.DataAddress.PropertiesEntry
 	17, // 12: towpath.plugin.v1.ValidateRequest.address:type_name -> towpath.plugin.v1.DataAddress
 	23, // 13: towpath.plugin.v1.ValidateResponse.errors:type_name -> towpath.plugin.v1.FieldError
 	17, // 14: towpath.plugin.v1.StoreRequest.address:type_name -> towpath.plugin.v1.DataAddress
 	25, // 15: towpath.plugin.v1.ReadUp.open:type_name -> towpath.plugin.v1.ReadOpen
-	35, // 16: towpath.plugin.v1.ReadUp.body:type_name -> towpath.plugin.v1.RequestBody
-	36, // 17: towpath.plugin.v1.ReadUp.acknowledge:type_name -> towpath.plugin.v1.Acknowledge
-	37, // 18: towpath.plugin.v1.ReadUp.checkpoint:type_name -> towpath.plugin.v1.CheckpointRequest
+	36, // 16: towpath.plugin.v1.ReadUp.body:type_name -> towpath.plugin.v1.RequestBody
+	37, // 17: towpath.plugin.v1.ReadUp.acknowledge:type_name -> towpath.plugin.v1.Acknowledge
+	38, // 18: towpath.plugin.v1.ReadUp.checkpoint:type_name -> towpath.plugin.v1.CheckpointRequest
 	18, // 19: towpath.plugin.v1.ReadOpen.flow:type_name -> towpath.plugin.v1.FlowContext
 	17, // 20: towpath.plugin.v1.ReadOpen.address:type_name -> towpath.plugin.v1.DataAddress
 	2,  // 21: towpath.plugin.v1.ReadOpen.digests:type_name -> towpath.plugin.v1.DigestAlgorithm
@@ -4608,74 +4726,77 @@ var file_towpath_plugin_v1_plugin_proto_depIdxs = []int32{
 	27, // 25: towpath.plugin.v1.Orders.orders:type_name -> towpath.plugin.v1.Order
 	25, // 26: towpath.plugin.v1.Order.open:type_name -> towpath.plugin.v1.ReadOpen
 	29, // 27: towpath.plugin.v1.Answers.answers:type_name -> towpath.plugin.v1.Answer
-	38, // 28: towpath.plugin.v1.Answer.frames:type_name -> towpath.plugin.v1.Frame
+	39, // 28: towpath.plugin.v1.Answer.frames:type_name -> towpath.plugin.v1.Frame
 	34, // 29: towpath.plugin.v1.ProxyRequest.headers:type_name -> towpath.plugin.v1.Header
-	40, // 30: towpath.plugin.v1.Frame.records:type_name -> towpath.plugin.v1.Records
-	42, // 31: towpath.plugin.v1.Frame.part_begin:type_name -> towpath.plugin.v1.PartBegin
-	43, // 32: towpath.plugin.v1.Frame.part_end:type_name -> towpath.plugin.v1.PartEnd
-	45, // 33: towpath.plugin.v1.Frame.checkpoint:type_name -> towpath.plugin.v1.Checkpoint
-	46, // 34: towpath.plugin.v1.Frame.end:type_name -> towpath.plugin.v1.End
-	47, // 35: towpath.plugin.v1.Frame.open:type_name -> towpath.plugin.v1.WriteOpen
-	58, // 36: towpath.plugin.v1.Frame.error:type_name -> towpath.plugin.v1.Error
-	39, // 37: towpath.plugin.v1.Frame.lane:type_name -> towpath.plugin.v1.Lane
-	41, // 38: towpath.plugin.v1.Records.records:type_name -> towpath.plugin.v1.Record
-	60, // 39: towpath.plugin.v1.Record.headers:type_name -> towpath.plugin.v1.Record.HeadersEntry
-	63, // 40: towpath.plugin.v1.PartBegin.modified:type_name -> google.protobuf.Timestamp
-	61, // 41: towpath.plugin.v1.PartBegin.properties:type_name -> towpath.plugin.v1.PartBegin.PropertiesEntry
-	44, // 42: towpath.plugin.v1.PartEnd.digests:type_name -> towpath.plugin.v1.Digest
-	2,  // 43: towpath.plugin.v1.Digest.algorithm:type_name -> towpath.plugin.v1.DigestAlgorithm
-	18, // 44: towpath.plugin.v1.WriteOpen.flow:type_name -> towpath.plugin.v1.FlowContext
-	17, // 45: towpath.plugin.v1.WriteOpen.address:type_name -> towpath.plugin.v1.DataAddress
-	2,  // 46: towpath.plugin.v1.WriteOpen.digests:type_name -> towpath.plugin.v1.DigestAlgorithm
-	31, // 47: towpath.plugin.v1.WriteOpen.lane:type_name -> towpath.plugin.v1.LaneOffer
-	50, // 48: towpath.plugin.v1.WriteUp.durable:type_name -> towpath.plugin.v1.Durable
-	51, // 49: towpath.plugin.v1.WriteUp.blocked:type_name -> towpath.plugin.v1.Blocked
-	58, // 50: towpath.plugin.v1.WriteUp.error:type_name -> towpath.plugin.v1.Error
-	52, // 51: towpath.plugin.v1.WriteUp.part_written:type_name -> towpath.plugin.v1.PartWritten
-	53, // 52: towpath.plugin.v1.WriteUp.done:type_name -> towpath.plugin.v1.WriteDone
-	49, // 53: towpath.plugin.v1.WriteUp.copied:type_name -> towpath.plugin.v1.Copied
-	44, // 54: towpath.plugin.v1.PartWritten.digests:type_name -> towpath.plugin.v1.Digest
-	18, // 55: towpath.plugin.v1.ProvisionRequest.flow:type_name -> towpath.plugin.v1.FlowContext
-	17, // 56: towpath.plugin.v1.ProvisionRequest.address:type_name -> towpath.plugin.v1.DataAddress
-	17, // 57: towpath.plugin.v1.ProvisionResponse.address:type_name -> towpath.plugin.v1.DataAddress
-	18, // 58: towpath.plugin.v1.DeprovisionRequest.flow:type_name -> towpath.plugin.v1.FlowContext
-	17, // 59: towpath.plugin.v1.DeprovisionRequest.address:type_name -> towpath.plugin.v1.DataAddress
-	3,  // 60: towpath.plugin.v1.Error.code:type_name -> towpath.plugin.v1.ErrorCode
-	62, // 61: towpath.plugin.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	23, // 62: towpath.plugin.v1.Error.fields:type_name -> towpath.plugin.v1.FieldError
-	4,  // 63: towpath.plugin.v1.Plugin.Describe:input_type -> towpath.plugin.v1.DescribeRequest
-	11, // 64: towpath.plugin.v1.Plugin.Configure:input_type -> towpath.plugin.v1.ConfigureRequest
-	13, // 65: towpath.plugin.v1.Plugin.Health:input_type -> towpath.plugin.v1.HealthRequest
-	15, // 66: towpath.plugin.v1.Plugin.Drain:input_type -> towpath.plugin.v1.DrainRequest
-	19, // 67: towpath.plugin.v1.DataSource.Validate:input_type -> towpath.plugin.v1.ValidateRequest
-	24, // 68: towpath.plugin.v1.DataSource.Read:input_type -> towpath.plugin.v1.ReadUp
-	21, // 69: towpath.plugin.v1.DataSource.Store:input_type -> towpath.plugin.v1.StoreRequest
-	26, // 70: towpath.plugin.v1.DataSource.Answer:input_type -> towpath.plugin.v1.Orders
-	31, // 71: towpath.plugin.v1.DataSource.Attend:input_type -> towpath.plugin.v1.LaneOffer
-	19, // 72: towpath.plugin.v1.DataSink.Validate:input_type -> towpath.plugin.v1.ValidateRequest
-	54, // 73: towpath.plugin.v1.DataSink.Provision:input_type -> towpath.plugin.v1.ProvisionRequest
-	56, // 74: towpath.plugin.v1.DataSink.Deprovision:input_type -> towpath.plugin.v1.DeprovisionRequest
-	38, // 75: towpath.plugin.v1.DataSink.Write:input_type -> towpath.plugin.v1.Frame
-	21, // 76: towpath.plugin.v1.DataSink.Store:input_type -> towpath.plugin.v1.StoreRequest
-	5,  // 77: towpath.plugin.v1.Plugin.Describe:output_type -> towpath.plugin.v1.DescribeResponse
-	12, // 78: towpath.plugin.v1.Plugin.Configure:output_type -> towpath.plugin.v1.ConfigureResponse
-	14, // 79: towpath.plugin.v1.Plugin.Health:output_type -> towpath.plugin.v1.HealthResponse
-	16, // 80: towpath.plugin.v1.Plugin.Drain:output_type -> towpath.plugin.v1.DrainResponse
-	20, // 81: towpath.plugin.v1.DataSource.Validate:output_type -> towpath.plugin.v1.ValidateResponse
-	38, // 82: towpath.plugin.v1.DataSource.Read:output_type -> towpath.plugin.v1.Frame
-	22, // 83: towpath.plugin.v1.DataSource.Store:output_type -> towpath.plugin.v1.StoreResponse
-	28, // 84: towpath.plugin.v1.DataSource.Answer:output_type -> towpath.plugin.v1.Answers
-	30, // 85: towpath.plugin.v1.DataSource.Attend:output_type -> towpath.plugin.v1.Attendance
-	20, // 86: towpath.plugin.v1.DataSink.Validate:output_type -> towpath.plugin.v1.ValidateResponse
-	55, // 87: towpath.plugin.v1.DataSink.Provision:output_type -> towpath.plugin.v1.ProvisionResponse
-	57, // 88: towpath.plugin.v1.DataSink.Deprovision:output_type -> towpath.plugin.v1.DeprovisionResponse
-	48, // 89: towpath.plugin.v1.DataSink.Write:output_type -> towpath.plugin.v1.WriteUp
-	22, // 90: towpath.plugin.v1.DataSink.Store:output_type -> towpath.plugin.v1.StoreResponse
-	77, // [77:91] is the sub-list for method output_type
-	63, // [63:77] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	34, // 30: towpath.plugin.v1.Response.headers:type_name -> towpath.plugin.v1.Header
+	41, // 31: towpath.plugin.v1.Frame.records:type_name -> towpath.plugin.v1.Records
+	43, // 32: towpath.plugin.v1.Frame.part_begin:type_name -> towpath.plugin.v1.PartBegin
+	44, // 33: towpath.plugin.v1.Frame.part_end:type_name -> towpath.plugin.v1.PartEnd
+	46, // 34: towpath.plugin.v1.Frame.checkpoint:type_name -> towpath.plugin.v1.Checkpoint
+	47, // 35: towpath.plugin.v1.Frame.end:type_name -> towpath.plugin.v1.End
+	48, // 36: towpath.plugin.v1.Frame.open:type_name -> towpath.plugin.v1.WriteOpen
+	59, // 37: towpath.plugin.v1.Frame.error:type_name -> towpath.plugin.v1.Error
+	40, // 38: towpath.plugin.v1.Frame.lane:type_name -> towpath.plugin.v1.Lane
+	42, // 39: towpath.plugin.v1.Records.records:type_name -> towpath.plugin.v1.Record
+	61, // 40: towpath.plugin.v1.Record.headers:type_name -> towpath.plugin.v1.Record.HeadersEntry
+	64, // 41: towpath.plugin.v1.PartBegin.modified:type_name -> google.protobuf.Timestamp
+	62, // 42: towpath.plugin.v1.PartBegin.properties:type_name -> towpath.plugin.v1.PartBegin.PropertiesEntry
+	35, // 43: towpath.plugin.v1.PartBegin.response:type_name -> towpath.plugin.v1.Response
+	45, // 44: towpath.plugin.v1.PartEnd.digests:type_name -> towpath.plugin.v1.Digest
+	34, // 45: towpath.plugin.v1.PartEnd.trailer:type_name -> towpath.plugin.v1.Header
+	2,  // 46: towpath.plugin.v1.Digest.algorithm:type_name -> towpath.plugin.v1.DigestAlgorithm
+	18, // 47: towpath.plugin.v1.WriteOpen.flow:type_name -> towpath.plugin.v1.FlowContext
+	17, // 48: towpath.plugin.v1.WriteOpen.address:type_name -> towpath.plugin.v1.DataAddress
+	2,  // 49: towpath.plugin.v1.WriteOpen.digests:type_name -> towpath.plugin.v1.DigestAlgorithm
+	31, // 50: towpath.plugin.v1.WriteOpen.lane:type_name -> towpath.plugin.v1.LaneOffer
+	51, // 51: towpath.plugin.v1.WriteUp.durable:type_name -> towpath.plugin.v1.Durable
+	52, // 52: towpath.plugin.v1.WriteUp.blocked:type_name -> towpath.plugin.v1.Blocked
+	59, // 53: towpath.plugin.v1.WriteUp.error:type_name -> towpath.plugin.v1.Error
+	53, // 54: towpath.plugin.v1.WriteUp.part_written:type_name -> towpath.plugin.v1.PartWritten
+	54, // 55: towpath.plugin.v1.WriteUp.done:type_name -> towpath.plugin.v1.WriteDone
+	50, // 56: towpath.plugin.v1.WriteUp.copied:type_name -> towpath.plugin.v1.Copied
+	45, // 57: towpath.plugin.v1.PartWritten.digests:type_name -> towpath.plugin.v1.Digest
+	18, // 58: towpath.plugin.v1.ProvisionRequest.flow:type_name -> towpath.plugin.v1.FlowContext
+	17, // 59: towpath.plugin.v1.ProvisionRequest.address:type_name -> towpath.plugin.v1.DataAddress
+	17, // 60: towpath.plugin.v1.ProvisionResponse.address:type_name -> towpath.plugin.v1.DataAddress
+	18, // 61: towpath.plugin.v1.DeprovisionRequest.flow:type_name -> towpath.plugin.v1.FlowContext
+	17, // 62: towpath.plugin.v1.DeprovisionRequest.address:type_name -> towpath.plugin.v1.DataAddress
+	3,  // 63: towpath.plugin.v1.Error.code:type_name -> towpath.plugin.v1.ErrorCode
+	63, // 64: towpath.plugin.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	23, // 65: towpath.plugin.v1.Error.fields:type_name -> towpath.plugin.v1.FieldError
+	4,  // 66: towpath.plugin.v1.Plugin.Describe:input_type -> towpath.plugin.v1.DescribeRequest
+	11, // 67: towpath.plugin.v1.Plugin.Configure:input_type -> towpath.plugin.v1.ConfigureRequest
+	13, // 68: towpath.plugin.v1.Plugin.Health:input_type -> towpath.plugin.v1.HealthRequest
+	15, // 69: towpath.plugin.v1.Plugin.Drain:input_type -> towpath.plugin.v1.DrainRequest
+	19, // 70: towpath.plugin.v1.DataSource.Validate:input_type -> towpath.plugin.v1.ValidateRequest
+	24, // 71: towpath.plugin.v1.DataSource.Read:input_type -> towpath.plugin.v1.ReadUp
+	21, // 72: towpath.plugin.v1.DataSource.Store:input_type -> towpath.plugin.v1.StoreRequest
+	26, // 73: towpath.plugin.v1.DataSource.Answer:input_type -> towpath.plugin.v1.Orders
+	31, // 74: towpath.plugin.v1.DataSource.Attend:input_type -> towpath.plugin.v1.LaneOffer
+	19, // 75: towpath.plugin.v1.DataSink.Validate:input_type -> towpath.plugin.v1.ValidateRequest
+	55, // 76: towpath.plugin.v1.DataSink.Provision:input_type -> towpath.plugin.v1.ProvisionRequest
+	57, // 77: towpath.plugin.v1.DataSink.Deprovision:input_type -> towpath.plugin.v1.DeprovisionRequest
+	39, // 78: towpath.plugin.v1.DataSink.Write:input_type -> towpath.plugin.v1.Frame
+	21, // 79: towpath.plugin.v1.DataSink.Store:input_type -> towpath.plugin.v1.StoreRequest
+	5,  // 80: towpath.plugin.v1.Plugin.Describe:output_type -> towpath.plugin.v1.DescribeResponse
+	12, // 81: towpath.plugin.v1.Plugin.Configure:output_type -> towpath.plugin.v1.ConfigureResponse
+	14, // 82: towpath.plugin.v1.Plugin.Health:output_type -> towpath.plugin.v1.HealthResponse
+	16, // 83: towpath.plugin.v1.Plugin.Drain:output_type -> towpath.plugin.v1.DrainResponse
+	20, // 84: towpath.plugin.v1.DataSource.Validate:output_type -> towpath.plugin.v1.ValidateResponse
+	39, // 85: towpath.plugin.v1.DataSource.Read:output_type -> towpath.plugin.v1.Frame
+	22, // 86: towpath.plugin.v1.DataSource.Store:output_type -> towpath.plugin.v1.StoreResponse
+	28, // 87: towpath.plugin.v1.DataSource.Answer:output_type -> towpath.plugin.v1.Answers
+	30, // 88: towpath.plugin.v1.DataSource.Attend:output_type -> towpath.plugin.v1.Attendance
+	20, // 89: towpath.plugin.v1.DataSink.Validate:output_type -> towpath.plugin.v1.ValidateResponse
+	56, // 90: towpath.plugin.v1.DataSink.Provision:output_type -> towpath.plugin.v1.ProvisionResponse
+	58, // 91: towpath.plugin.v1.DataSink.Deprovision:output_type -> towpath.plugin.v1.DeprovisionResponse
+	49, // 92: towpath.plugin.v1.DataSink.Write:output_type -> towpath.plugin.v1.WriteUp
+	22, // 93: towpath.plugin.v1.DataSink.Store:output_type -> towpath.plugin.v1.StoreResponse
+	80, // [80:94] is the sub-list for method output_type
+	66, // [66:80] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_towpath_plugin_v1_plugin_proto_init() }
@@ -4690,7 +4811,8 @@ func file_towpath_plugin_v1_plugin_proto_init() {
 		(*ReadUp_Checkpoint)(nil),
 	}
 	file_towpath_plugin_v1_plugin_proto_msgTypes[28].OneofWrappers = []any{}
-	file_towpath_plugin_v1_plugin_proto_msgTypes[34].OneofWrappers = []any{
+	file_towpath_plugin_v1_plugin_proto_msgTypes[29].OneofWrappers = []any{}
+	file_towpath_plugin_v1_plugin_proto_msgTypes[35].OneofWrappers = []any{
 		(*Frame_Data)(nil),
 		(*Frame_Records)(nil),
 		(*Frame_PartBegin)(nil),
@@ -4701,8 +4823,8 @@ func file_towpath_plugin_v1_plugin_proto_init() {
 		(*Frame_Error)(nil),
 		(*Frame_Lane)(nil),
 	}
-	file_towpath_plugin_v1_plugin_proto_msgTypes[38].OneofWrappers = []any{}
-	file_towpath_plugin_v1_plugin_proto_msgTypes[44].OneofWrappers = []any{
+	file_towpath_plugin_v1_plugin_proto_msgTypes[39].OneofWrappers = []any{}
+	file_towpath_plugin_v1_plugin_proto_msgTypes[45].OneofWrappers = []any{
 		(*WriteUp_Durable)(nil),
 		(*WriteUp_Blocked)(nil),
 		(*WriteUp_Error)(nil),
@@ -4716,7 +4838,7 @@ func file_towpath_plugin_v1_plugin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_towpath_plugin_v1_plugin_proto_rawDesc), len(file_towpath_plugin_v1_plugin_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   58,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
