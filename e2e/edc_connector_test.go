@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -309,21 +310,23 @@ type edcTransfer struct {
 	asset       string
 	source      message // address
 	destination message // address, of PUSH
+	kind        string  // of transfer type, before its direction; "" for HttpData
 }
 
 func (c *connector) about(p *transferProcess, x edcTransfer) message {
 	m := message{"processId": p.id, "flowType": x.flow, "agreementId": "agreement", "datasetId": x.asset, "participantId": "consumer",
 		"properties": message{}, "callbackAddress": c.control()}
+	kind := cmp.Or(x.kind, "HttpData")
 	if c.destination {
-		m["transferTypeDestination"] = "HttpData"
+		m["transferTypeDestination"] = kind
 		if x.response != "" {
 			m["responseChannel"] = x.response
 		}
 	}
 	if c.transferType {
-		m["transferType"] = "HttpData-" + x.flow
+		m["transferType"] = kind + "-" + x.flow
 		if x.response != "" {
-			m["transferType"] = "HttpData-" + x.flow + "-" + x.response
+			m["transferType"] = kind + "-" + x.flow + "-" + x.response
 		}
 	}
 	return m

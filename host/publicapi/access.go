@@ -33,9 +33,13 @@ func (h *Handler) admit(x *exchange, s *stay) error {
 	}
 	header := x.r.Header.Clone()
 	header.Del("Authorization")
+	operation, part := x.route.operation, x.route.name
+	if operation.reads() && h.proxies(s.flow) {
+		operation, part = proxyFlow, ""
+	}
 	err := h.Access(s.ctx, AccessRequest{
 		Flow: s.flow, Method: x.r.Method, Path: x.r.URL.EscapedPath(), Query: x.r.URL.RawQuery, Header: header,
-		RemoteAddr: hostOf(x.r.RemoteAddr), Operation: string(x.route.operation), Part: x.route.name,
+		RemoteAddr: hostOf(x.r.RemoteAddr), Operation: string(operation), Part: part,
 	})
 	var denied *AccessDenied
 	if errors.As(err, &denied) {
