@@ -20,8 +20,12 @@ listen "admin" {
   address = env("TOWPATH_ADMIN", "127.0.0.1:18482")
 }
 
-control_plane "local" {
-  endpoint = env("TOWPATH_CONTROL_PLANE", "http://127.0.0.1:18490")
+# An EDC connector: it finds signaling at http://127.0.0.1:18480/edc/edc/v1/dataflows, where this registers it, and sends both addresses.
+control_plane "edc" {
+  protocol = "edc"
+  endpoint = env("TOWPATH_CONTROL_PLANE", "http://127.0.0.1:18490/api/control")
+
+  registration {}
 }
 
 plugins {
@@ -67,6 +71,7 @@ profile "Mail-PUSH" {
   type = "Mail"
 }
 
+# For control planes that send no address of the asset, as with Data Plane Signaling.
 dataset "file-asset" {
   source "File" {
     sourceFile = "report.csv"

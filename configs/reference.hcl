@@ -561,8 +561,8 @@ access {
   # Conditions know: participant_context, participant, counterparty, agreement, dataset, flow (its id), role, direction, profile,
   # control_plane, labels (a list), claims and metadata (what the control plane sent, try(claims.x, "") where it may be missing); and of
   # the request: method, path (escaped), query (lists of values by name), headers (by names in lower case, without credentials), operation
-  # (pull, pull-part, proxy, ingest, ingest-part, upload, manifest), part (as the path names it), remote_address and time (rfc3339, unix,
-  # weekday, hour, minute; UTC). They may call can, contains, endswith, in_network, join, keys, length, lookup, lower, matches, split,
+  # (pull, pull-part, proxy, ingest, ingest-part, upload, manifest, respond, respond-part), part (as the path names it), remote_address and
+  # time (rfc3339, unix, weekday, hour, minute; UTC). They may call can, contains, endswith, in_network, join, keys, length, lookup, lower, matches, split,
   # startswith, try, unix and upper. A condition that fails with a request denies it, and the log says why.
   rule "maintenance" {
     effect = "deny"

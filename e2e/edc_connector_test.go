@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -316,6 +317,7 @@ type edcTransfer struct {
 	source      message // address
 	destination message // address, of PUSH
 	properties  message // of the flow
+	kind        string  // of transfer type, before its direction; "" for HttpData
 }
 
 func (c *connector) about(p *transferProcess, x edcTransfer) message {
@@ -324,16 +326,17 @@ func (c *connector) about(p *transferProcess, x edcTransfer) message {
 	if x.properties != nil {
 		m["properties"] = x.properties
 	}
+	kind := cmp.Or(x.kind, "HttpData")
 	if c.destination {
-		m["transferTypeDestination"] = "HttpData"
+		m["transferTypeDestination"] = kind
 		if x.response != "" {
 			m["responseChannel"] = x.response
 		}
 	}
 	if c.transferType {
-		m["transferType"] = "HttpData-" + x.flow
+		m["transferType"] = kind + "-" + x.flow
 		if x.response != "" {
-			m["transferType"] = "HttpData-" + x.flow + "-" + x.response
+			m["transferType"] = kind + "-" + x.flow + "-" + x.response
 		}
 	}
 	return m

@@ -69,9 +69,7 @@ plugin "mail" {
   }
 }
 
-profile "Mail-PUSH" {
-  type = "Mail"
-}
+profile "Mail-PUSH" {}
 
 dataset "file-asset" {
   source "File" {
@@ -120,9 +118,6 @@ func newMailHost(t testing.TB, server string, size int, env ...string) (*host, [
 	return h, content
 }
 
-// A mailOrder is how a control plane orders a transfer of the dataset file-asset to a recipient. What follows does not depend on it.
-type mailOrder func(h *host, id, recipient string) answer
-
 // orderByDPS is the transfer request of the example as Data Plane Signaling has it.
 func orderByDPS(h *host, id, recipient string) answer {
 	h.t.Helper()
@@ -134,50 +129,46 @@ func orderByDPS(h *host, id, recipient string) answer {
 	return a
 }
 
-// mailOrders are all ways to order it.
-var mailOrders = map[string]mailOrder{"Data Plane Signaling": orderByDPS}
-
 const recipient = "them@consumer.example"
 
 // A file is ordered by mail, and comes as an attachment of one, over each kind of connection.
 func TestFileToMail(t *testing.T) {
 	t.Parallel()
-	for name, order := range mailOrders {
-		for mode, o := range map[string]postOptions{"off": {}, "starttls": {tls: true, password: "s3cret"}, "implicit": {tls: true, implicit: true, password: "s3cret"}} {
-			t.Run(name+", "+mode, func(t *testing.T) {
-				t.Parallel()
-				post := startPost(t, o)
-				env := []string{"E2E_MAIL_TLS=" + mode, "E2E_MAIL_CA=" + post.certificate}
-				if o.password != "" {
-					env = append(env, "E2E_MAIL_USER=dataplane", "E2E_MAIL_PASSWORD="+o.password)
-				}
-				h, content := newMailHost(t, post.address, 3*mib+1, env...)
-				h.start()
-				if a := order(h, "asset-1", recipient); a.code != http.StatusOK || a.State != "STARTED" {
-					t.Fatalf("the order is answered with %d %s", a.code, a.text)
-				}
-				h.controlPlane.expect(t, "asset-1", "completed")
-				mails := post.all()
-				if len(mails) != 1 {
-					t.Fatalf("%d mails came", len(mails))
-				}
-				m := mails[0]
-				if m.from != "dataspace@provider.example" || !slices.Equal(m.to, []string{recipient}) || m.subject != "File transfer asset-1" {
-					t.Errorf("a mail from %s to %v, %q", m.from, m.to, m.subject)
-				}
-				if m.name != "report.csv" || !bytes.Equal(m.content, content) {
-					t.Errorf("%q with %d bytes is attached, not what was sent", m.name, len(m.content))
-				}
-				f := h.flow("asset-1")
-				if f.Parts != 1 || f.Bytes != int64(len(content)) || f.PartList[0].SHA256 != sumOf(m.content) {
-					t.Errorf("the operator sees %+v", f)
-				}
-				h.stop()
-				if o.password != "" && strings.Contains(h.logs(), o.password) {
-					t.Error("the password is in the log")
-				}
-			})
-		}
+	for mode, o := range map[string]postOptions{"off": {}, "starttls": {tls: true, password: "s3cret"},
+		"implicit": {tls: true, implicit: true, password: "s3cret"}} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			post := startPost(t, o)
+			env := []string{"E2E_MAIL_TLS=" + mode, "E2E_MAIL_CA=" + post.certificate}
+			if o.password != "" {
+				env = append(env, "E2E_MAIL_USER=dataplane", "E2E_MAIL_PASSWORD="+o.password)
+			}
+			h, content := newMailHost(t, post.address, 3*mib+1, env...)
+			h.start()
+			if a := orderByDPS(h, "asset-1", recipient); a.code != http.StatusOK || a.State != "STARTED" {
+				t.Fatalf("the order is answered with %d %s", a.code, a.text)
+			}
+			h.controlPlane.expect(t, "asset-1", "completed")
+			mails := post.all()
+			if len(mails) != 1 {
+				t.Fatalf("%d mails came", len(mails))
+			}
+			m := mails[0]
+			if m.from != "dataspace@provider.example" || !slices.Equal(m.to, []string{recipient}) || m.subject != "File transfer asset-1" {
+				t.Errorf("a mail from %s to %v, %q", m.from, m.to, m.subject)
+			}
+			if m.name != "report.csv" || !bytes.Equal(m.content, content) {
+				t.Errorf("%q with %d bytes is attached, not what was sent", m.name, len(m.content))
+			}
+			f := h.flow("asset-1")
+			if f.Parts != 1 || f.Bytes != int64(len(content)) || f.PartList[0].SHA256 != sumOf(m.content) {
+				t.Errorf("the operator sees %+v", f)
+			}
+			h.stop()
+			if o.password != "" && strings.Contains(h.logs(), o.password) {
+				t.Error("the password is in the log")
+			}
+		})
 	}
 }
 
@@ -188,24 +179,71 @@ func TestMailIsRefused(t *testing.T) {
 	post := startPost(t, postOptions{limit: 1 * mib})
 	h, _ := newMailHost(t, post.address, 1*mib)
 	h.start()
-	for name, order := range mailOrders {
-		a := order(h, "stranger", "them@elsewhere.example")
-		if a.code != http.StatusBadRequest || !strings.Contains(a.text, "them@elsewhere.example is not one that this data plane may send to") {
-			t.Errorf("%s: a recipient that is not allowed: %d %s", name, a.code, a.text)
+	a := orderByDPS(h, "stranger", "them@elsewhere.example")
+	if a.code != http.StatusBadRequest || !strings.Contains(a.text, "them@elsewhere.example is not one that this data plane may send to") {
+		t.Errorf("a recipient that is not allowed: %d %s", a.code, a.text)
+	}
+	if a := orderByDPS(h, "large", recipient); a.code != http.StatusOK {
+		t.Fatalf("%d %s", a.code, a.text)
+	}
+	said := h.controlPlane.expect(t, "large", "errored")[0]
+	f := h.flow("large")
+	for _, text := range []string{f.Fault, said.Error} {
+		if !strings.Contains(text, "the server allows 1048576: nothing was sent") {
+			t.Errorf("the reason is %q", text)
 		}
-		if a := order(h, "large", recipient); a.code != http.StatusOK {
-			t.Fatalf("%s: %d %s", name, a.code, a.text)
-		}
-		said := h.controlPlane.expect(t, "large", "errored")[0]
-		f := h.flow("large")
-		for _, text := range []string{f.Fault, said.Error} {
-			if !strings.Contains(text, "the server allows 1048576: nothing was sent") {
-				t.Errorf("%s: the reason is %q", name, text)
+	}
+	if f.State != "STARTED" || len(post.all()) != 0 {
+		t.Errorf("the flow is %s, and %d mails came", f.State, len(post.all()))
+	}
+	h.stop()
+}
+
+// The example as EDC's control planes order it, in each of their dialects: the asset's address, a File with its sourceFile, comes with the
+// message, and the consumer's is a Mail with a recipient.
+func TestFileToMailByEDC(t *testing.T) {
+	t.Parallel()
+	post := startPost(t, postOptions{limit: 2 * mib})
+	h, content := newMailHost(t, post.address, 1*mib)
+	large := filepath.Join(h.files, "large.csv")
+	if err := os.WriteFile(large, make([]byte, 3*mib), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var connectors []*connector
+	blocks := ""
+	for _, d := range dialects {
+		c := newConnector(t, d)
+		connectors, blocks = append(connectors, c), blocks+c.block()
+	}
+	writeFile(t, h.config+"/story.hcl", blocks)
+	h.start()
+	for _, c := range connectors {
+		t.Run(c.dialect.name, func(t *testing.T) {
+			c := c.in(t)
+			if p := c.awaitPlane(); !slices.Equal(p.SourceTypes, []string{"File"}) || !slices.Equal(p.TransferTypes, []string{"Mail-PUSH"}) {
+				t.Errorf("the data plane offers %v of %v", p.TransferTypes, p.SourceTypes)
 			}
-		}
-		if f.State != "STARTED" || len(post.all()) != 0 {
-			t.Errorf("%s: the flow is %s, and %d mails came", name, f.State, len(post.all()))
-		}
+			before := len(post.all())
+			order := edcTransfer{flow: "PUSH", kind: "Mail", asset: "edc-asset", destination: c.address("Mail", "recipient", recipient)}
+			order.source = c.address("File", "sourceFile", filepath.Join(h.files, "report.csv"))
+			sent := c.begin("mail", 0)
+			sent.start(order)
+			sent.await("COMPLETED")
+			mails := post.all()[before:]
+			if len(mails) != 1 || mails[0].subject != "File transfer "+sent.id || mails[0].name != "report.csv" || !bytes.Equal(mails[0].content, content) {
+				t.Errorf("%d mails came", len(mails))
+			}
+
+			order.source = c.address("File", "sourceFile", large)
+			refused := c.begin("large", 0)
+			refused.start(order)
+			if now := refused.await("TERMINATED"); !strings.Contains(now.failed, "the server allows 2097152: nothing was sent") {
+				t.Errorf("the reason is %q", now.failed)
+			}
+			if n := len(post.all()); n != before+1 {
+				t.Errorf("%d mails came", n-before)
+			}
+		})
 	}
 	h.stop()
 }

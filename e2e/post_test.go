@@ -79,6 +79,7 @@ func startPost(t testing.TB, o postOptions) *post {
 	work.Go(func() { server.Serve(l) })
 	t.Cleanup(func() {
 		server.Close()
+		l.Close() // the server may not have known it yet
 		work.Wait()
 	})
 	return p

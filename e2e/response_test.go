@@ -61,12 +61,12 @@ func channelOf(t *testing.T, a *dataAddress, only bool) channel {
 	}
 	c := channel{t: t}
 	for _, p := range a.EndpointProperties {
-		switch name := strings.TrimPrefix(p.Name, edcVocabulary); {
-		case p.Name == edcVocabulary+"responseChannel-endpoint":
+		switch name := strings.TrimPrefix(p.Name, edcNames); {
+		case p.Name == edcNames+"responseChannel-endpoint":
 			c.endpoint = p.Value
-		case p.Name == edcVocabulary+"responseChannel-endpointType":
+		case p.Name == edcNames+"responseChannel-endpointType":
 			c.typ = p.Value
-		case p.Name == edcVocabulary+"responseChannel-authorization":
+		case p.Name == edcNames+"responseChannel-authorization":
 			c.access = p.Value
 		case only && !strings.HasPrefix(name, "responseChannel-") && name != "endpoint":
 			t.Errorf("the address also has %s", p.Name)
@@ -348,9 +348,9 @@ func TestAnswersThroughATopic(t *testing.T) {
 	topic := ""
 	for _, p := range started.DataAddress.EndpointProperties {
 		switch p.Name {
-		case edcVocabulary + "responseChannel-topic":
+		case edcNames + "responseChannel-topic":
 			topic = p.Value
-		case edcVocabulary + "responseChannel-endpointType":
+		case edcNames + "responseChannel-endpointType":
 			if p.Value != "Kafka" {
 				t.Errorf("endpointType %s", p.Value)
 			}

@@ -98,6 +98,23 @@ func TestAccessIsAsked(t *testing.T) {
 	}
 }
 
+// A request that is handed on is one whatever its path looks like.
+func TestAccessToProxy(t *testing.T) {
+	g := &gate{closed: map[string]bool{"proxy": true}}
+	w := newWorld(t, func(_ *world, o *Options) {
+		o.Access, o.Proxy.Proxies = g.ask, func(string) bool { return true }
+	})
+	local := w.memory.Address("")
+	local.Properties = map[string]string{"proxyPath": "true", "proxyMethod": "true"}
+	a := w.add(flow.Flow{Key: key("f"), Role: flow.Provider, Direction: flow.Pull, Local: local})
+	for _, path := range []string{"", "/parts/a%2Fb", "/any/thing"} {
+		w.do(a, a.Endpoint+path, request{method: http.MethodPost}).wantStatus(t, http.StatusForbidden)
+		if _, got := g.last(); got.Operation != "proxy" || got.Part != "" || got.Method != http.MethodPost || got.Path != "/flows/f"+path {
+			t.Errorf("asked about %+v", got)
+		}
+	}
+}
+
 func TestAccessToManifest(t *testing.T) {
 	g := &gate{closed: map[string]bool{"manifest": true}}
 	w := newWorld(t, func(_ *world, o *Options) { o.Access = g.ask })

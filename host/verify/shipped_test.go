@@ -125,6 +125,7 @@ func TestShippedMail(t *testing.T) {
 	}()
 	defer func() {
 		server.Close()
+		l.Close() // the server may not have known it yet
 		<-done
 	}()
 	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)

@@ -104,6 +104,7 @@ func newPost(t *testing.T, p *post, change func(*smtp.Server)) *post {
 	}()
 	t.Cleanup(func() {
 		server.Close()
+		l.Close() // the server may not have known it yet
 		<-done
 	})
 	return p
