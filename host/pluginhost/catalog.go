@@ -20,7 +20,7 @@ type Cache interface {
 
 // describedFormat is the encoding of described. It is raised whenever that, or sdk.Description, changes: what an earlier host kept is then
 // asked for again.
-const describedFormat = 1
+const describedFormat = 2
 
 // described is what the cache has for one digest. A file can be several plugins, by the name that it is called with.
 type described struct {

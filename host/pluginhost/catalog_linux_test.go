@@ -179,9 +179,9 @@ func (m *memory) edit(edit func(string) string) {
 
 // What is kept is an encoding of sdk.Description: when that changes, describedFormat has to.
 func TestDescribedFormat(t *testing.T) {
-	const shape = "format 1: Description{Name,Version,Documentation,Config,Sources,Sinks,Digests,Permissions} " +
+	const shape = "format 2: Description{Name,Version,Documentation,Config,Sources,Sinks,Digests,Permissions} " +
 		"Schema{Fields,Open} Field{Name,Kind,Required,Sensitive,Documentation,Default,OneOf,Prefix} " +
-		"AddressType{Type,Documentation,Address,Resumable,NonFinite,Records,Provisions,Copies}"
+		"AddressType{Type,Documentation,Address,Resumable,NonFinite,Records,Provisions,Copies,Proxies}"
 	said := []string{fmt.Sprintf("format %d:", describedFormat)}
 	for _, typ := range []reflect.Type{reflect.TypeFor[sdk.Description](), reflect.TypeFor[sdk.Schema](), reflect.TypeFor[sdk.Field](),
 		reflect.TypeFor[sdk.AddressType]()} {
