@@ -249,12 +249,13 @@ func (e *Engine) Visit(ctx context.Context, key Key) (*Joined, error) {
 	if _, err := e.reachable(ctx, key); err != nil {
 		return nil, err
 	}
-	return e.stay(ctx, key, false, func(f *Flow) error {
+	return e.stay(ctx, key, false, func(f *Flow) (*Flow, error) {
 		if f.State != Started || f.Remote == nil {
-			return &StateError{Key: key, State: f.State, Signal: signalData, Why: f.Lacks()}
+			return nil, &StateError{Key: key, State: f.State, Signal: signalData, Why: f.Lacks()}
 		}
-		a, err := RemoteAddress(e.Catalog, f)
-		f.Local = a
-		return err
+		as := *f
+		var err error
+		as.Local, err = RemoteAddress(e.Catalog, f)
+		return &as, err
 	})
 }

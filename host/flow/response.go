@@ -349,15 +349,14 @@ type responses struct{ engine *Engine }
 
 // Join enters the response channel of a flow. The Joined's flow has the response sink as Local.
 func (s responses) Join(ctx context.Context, key Key) (*Joined, error) {
-	return s.engine.stay(ctx, key, true, func(f *Flow) error {
+	return s.engine.stay(ctx, key, true, func(f *Flow) (*Flow, error) {
 		switch {
 		case !f.opensResponse() || f.Response.Target != nil:
-			return ErrNotFound
+			return nil, ErrNotFound
 		case f.State != Started:
-			return &StateError{Key: key, State: f.State, Signal: signalData}
+			return nil, &StateError{Key: key, State: f.State, Signal: signalData}
 		}
-		*f = *f.responses()
-		return nil
+		return f.responses(), nil
 	})
 }
 

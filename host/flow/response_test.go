@@ -320,6 +320,21 @@ func TestCarrierOfTheResponseChannel(t *testing.T) {
 	}
 }
 
+// What a message sees of the flow is for that message alone.
+func TestMessagesLeaveTheFlowAsItIs(t *testing.T) {
+	w := newWorld(t)
+	must(t)(w.Start(bg, create("f", "response/pull")))
+	before := w.flow("f")
+	for range 2 {
+		if got := w.open("f"); got != "open" {
+			t.Errorf("a message meets %s", got)
+		}
+	}
+	if diff := cmp.Diff(before, w.flow("f")); diff != "" {
+		t.Error("flow (-before +after):\n", diff)
+	}
+}
+
 // A start that comes again finds the channel carried, and leaves that alone.
 func TestAStartAgainLeavesTheCarrierRunning(t *testing.T) {
 	w := newWorld(t)

@@ -15,16 +15,17 @@ type stay struct {
 
 // Join enters a flow that serves its endpoint for the time of one request.
 func (e *Engine) Join(ctx context.Context, key Key) (*Joined, error) {
-	return e.stay(ctx, key, false, func(f *Flow) error {
+	return e.stay(ctx, key, false, func(f *Flow) (*Flow, error) {
 		if !f.serving() {
-			return &StateError{Key: key, State: f.State, Signal: signalData}
+			return nil, &StateError{Key: key, State: f.State, Signal: signalData}
 		}
-		return nil
+		return f, nil
 	})
 }
 
-// stay enters a flow, or its response channel, if check lets it.
-func (e *Engine) stay(ctx context.Context, key Key, response bool, check func(*Flow) error) (*Joined, error) {
+// stay enters a flow, or its response channel, if as lets it: as returns the flow as who enters is to see it, and leaves the one that it is
+// given as it is, which others have too.
+func (e *Engine) stay(ctx context.Context, key Key, response bool, as func(*Flow) (*Flow, error)) (*Joined, error) {
 	l, err := e.use(key)
 	if err != nil {
 		return nil, err
@@ -45,7 +46,7 @@ func (e *Engine) stay(ctx context.Context, key Key, response bool, check func(*F
 	// A signal stores its state first and cuts the stays it finds afterwards: it has found this one, or this reads its state.
 	f, err := e.Store.View(ctx, key)
 	if err == nil {
-		err = check(f)
+		f, err = as(f)
 	}
 	if err == nil && e.ctx.Err() != nil {
 		err = ErrClosed

@@ -95,8 +95,15 @@ func (m *Memory) Flow(ctx context.Context, key flow.Key) (*flow.Flow, error) {
 	return nil, flow.ErrNotFound
 }
 
-// View returns a flow.
-func (m *Memory) View(ctx context.Context, key flow.Key) (*flow.Flow, error) { return m.Flow(ctx, key) }
+// View returns a flow as it is kept: whoever changes it has the next reader see that.
+func (m *Memory) View(ctx context.Context, key flow.Key) (*flow.Flow, error) {
+	if _, err := m.Flow(ctx, key); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.records[key].flow, nil
+}
 
 // Flows lists flows, newest first.
 func (m *Memory) Flows(ctx context.Context, filter flow.Filter) ([]*flow.Flow, error) {
