@@ -330,6 +330,14 @@ func TestMessagesLeaveTheFlowAsItIs(t *testing.T) {
 			t.Errorf("a message meets %s", got)
 		}
 	}
+	j, err := w.Responses().Join(bg, key("f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Leave()
+	if j.Of.Key != key("f") || j.Of.Role != flow.Provider || j.Of.Direction != flow.Pull {
+		t.Errorf("the message is about %+v", j.Of)
+	}
 	if diff := cmp.Diff(before, w.flow("f")); diff != "" {
 		t.Error("flow (-before +after):\n", diff)
 	}

@@ -44,9 +44,10 @@ func (e *Engine) stay(ctx context.Context, key Key, response bool, as func(*Flow
 		e.unuse(key, l)
 	}
 	// A signal stores its state first and cuts the stays it finds afterwards: it has found this one, or this reads its state.
-	f, err := e.Store.View(ctx, key)
+	of, err := e.Store.View(ctx, key)
+	f := of
 	if err == nil {
-		f, err = as(f)
+		f, err = as(of)
 	}
 	if err == nil && e.ctx.Err() != nil {
 		err = ErrClosed
@@ -60,7 +61,7 @@ func (e *Engine) stay(ctx context.Context, key Key, response bool, as func(*Flow
 		t = &l.responses
 	}
 	moved := func(n int) { t.moved(n, e.Clock()) }
-	return &Joined{Context: ctx, Flow: f, Moved: moved, Read: func(p Part) { e.read(key, l, p) }, Leave: leave}, nil
+	return &Joined{Context: ctx, Flow: f, Of: of, Moved: moved, Read: func(p Part) { e.read(key, l, p) }, Leave: leave}, nil
 }
 
 // serving reports whether the flow's endpoint takes requests now. Data may reach a consumer before it hears that the provider has

@@ -109,6 +109,8 @@ type Joined struct {
 	// Context is derived from the caller's and ends when the flow stops serving. The cause is then a *StateError or ErrClosed.
 	Context context.Context
 	Flow    *Flow // not to be changed: others may have the same
+	// Of is the flow as it is stored, where Flow is only its response channel or has another address. It is not changed.
+	Of *Flow
 	// Moved counts bytes of the request as they come or go, for operators. It may be called concurrently.
 	Moved func(n int)
 	// Read stores that the request has read a part whole, as Service.Record does, but soon rather than before it returns: what is read

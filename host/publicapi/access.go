@@ -1,6 +1,7 @@
 package publicapi
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"net/http"
@@ -34,7 +35,7 @@ func (h *Handler) admit(x *exchange, s *stay) error {
 	header := x.r.Header.Clone()
 	header.Del("Authorization")
 	err := h.Access(s.ctx, AccessRequest{
-		Flow: s.flow, Method: x.r.Method, Path: h.escapedPath(x.r), Query: x.r.URL.RawQuery, Header: header,
+		Flow: cmp.Or(s.joined.Of, s.flow), Method: x.r.Method, Path: h.escapedPath(x.r), Query: x.r.URL.RawQuery, Header: header,
 		RemoteAddr: hostOf(x.r.RemoteAddr), Operation: string(x.route.operation), Part: x.route.name,
 	})
 	var denied *AccessDenied

@@ -85,6 +85,17 @@ func TestMessages(t *testing.T) {
 	})
 }
 
+// Rules are asked about the flow that a message belongs to.
+func TestAccessToResponses(t *testing.T) {
+	g := &gate{closed: map[string]bool{"respond": true}}
+	w, back := newResponding(t, func(_ *world, o *Options) { o.Access = g.ask })
+	a := w.respond(back, "f", flow.Started)
+	w.postTo(a, "no", nil).wantStatus(t, http.StatusForbidden)
+	if n, got := g.last(); n != 1 || got.Operation != "respond" || got.Path != "/responses/f" || got.Flow.ID != "f" {
+		t.Errorf("asked %d times, about %+v", n, got)
+	}
+}
+
 // A message of one MiB and more comes in one request, whatever its client can do.
 func TestMessagesAreNotResumed(t *testing.T) {
 	w, back := newResponding(t, nil)
