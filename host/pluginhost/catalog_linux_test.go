@@ -113,7 +113,9 @@ func TestWhatIsKeptIsNotAlwaysUsed(t *testing.T) {
 		"another file":    {func(t *testing.T, path string, _ *memory) { variant(t, path, "other") }, "", TrustOff, StateReady},
 		"not allowed now": {func(*testing.T, string, *memory) {}, "", TrustPinned, StateResolved},
 		"another format": {func(_ *testing.T, _ string, cache *memory) {
-			cache.edit(func(s string) string { return strings.Replace(s, `"format":1`, `"format":0`, 1) })
+			cache.edit(func(s string) string {
+				return strings.Replace(s, fmt.Sprintf(`"format":%d`, describedFormat), `"format":1`, 1)
+			})
 		}, "", TrustOff, StateReady},
 		"not readable": {func(_ *testing.T, _ string, cache *memory) { cache.edit(func(s string) string { return s[1:] }) }, "", TrustOff, StateReady},
 		"another name": {func(_ *testing.T, _ string, cache *memory) {

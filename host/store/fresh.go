@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/towpath-dataplane/towpath/host/flow"
@@ -10,12 +11,13 @@ import (
 const maxFresh = 1024
 
 // fresh remembers flows as the last commit left them: every request of a counterparty reads its flow. Only a look-up in the database
-// puts a flow in; the writer takes those out that it has written, after the commit and before it says so. So whoever reads a flow after
-// an update of it has returned reads what that has left.
+// puts a flow in; the writer takes those out that it has written before the commit, and lets them in again after it. So whoever reads a
+// flow after an update of it has returned reads what that has left, and nobody reads what was before when they have read what came after.
 type fresh struct {
-	mu    sync.RWMutex // guards what follows
-	flows map[flow.Key]*flow.Flow
-	epoch uint64 // counts calls of forget
+	mu      sync.RWMutex // guards what follows
+	flows   map[flow.Key]*flow.Flow
+	epoch   uint64 // counts calls of commit
+	written []*job // those of the commit that is under way
 }
 
 // get returns a copy of what is remembered. If that is nothing, the epoch is for add.
@@ -39,7 +41,7 @@ func (c *fresh) add(f *flow.Flow, epoch uint64) {
 	f = clone(f)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.epoch != epoch {
+	if c.epoch != epoch || slices.ContainsFunc(c.written, func(j *job) bool { return j.key == f.Key }) {
 		return
 	}
 	if c.flows == nil {
@@ -54,12 +56,17 @@ func (c *fresh) add(f *flow.Flow, epoch uint64) {
 	c.flows[f.Key] = f
 }
 
-// forget takes out the flows of jobs.
-func (c *fresh) forget(jobs []*job) {
+// commit runs do, which ends the transaction of jobs, while their flows are not remembered.
+func (c *fresh) commit(jobs []*job, do func()) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.epoch++
 	for _, j := range jobs {
 		delete(c.flows, j.key)
 	}
+	c.written = jobs
+	c.mu.Unlock()
+	do()
+	c.mu.Lock()
+	c.epoch++
+	c.written = nil
+	c.mu.Unlock()
 }

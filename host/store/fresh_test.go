@@ -8,8 +8,8 @@ import (
 	"github.com/towpath-dataplane/towpath/host/flow"
 )
 
-// Whoever reads a flow after an update of it has returned reads what that has left, whoever reads beside it; and what is read belongs to
-// the reader.
+// Whoever reads a flow after an update of it has returned reads what that has left, whoever reads beside it; nobody reads what was before
+// what they have read; and what is read belongs to the reader.
 func TestFlowsAreFresh(t *testing.T) {
 	db := openTest(t)
 	key := testKey("f")
@@ -70,11 +70,20 @@ func TestFreshIsBounded(t *testing.T) {
 	if n := len(c.flows); n != maxFresh {
 		t.Errorf("%d flows are remembered", n)
 	}
-	c.forget([]*job{{key: numbered(3*maxFresh - 1)}})
-	if f, _ := c.get(numbered(3*maxFresh - 1)); f != nil {
+	last, before := numbered(3*maxFresh-1), numbered(-1)
+	c.commit([]*job{{key: last}}, func() {
+		_, epoch := c.view(last)
+		if c.add(&flow.Flow{Key: last}, epoch); c.flows[last] != nil {
+			t.Error("a flow that is being written is remembered")
+		}
+		if c.add(&flow.Flow{Key: before}, epoch); c.flows[before] == nil {
+			t.Error("a flow beside the one that is being written is not remembered")
+		}
+	})
+	if f, _ := c.get(last); f != nil {
 		t.Error("a flow that was written is remembered")
 	}
-	if c.add(&flow.Flow{Key: numbered(-1)}, 0); c.flows[numbered(-1)] != nil {
+	if c.add(&flow.Flow{Key: last}, 0); c.flows[last] != nil {
 		t.Error("what was looked up before others were written is remembered")
 	}
 }

@@ -147,14 +147,13 @@ func (w *writer) batch(first *job) {
 	}
 	w.flush()
 	if w.failed == nil {
-		w.exec("COMMIT")
+		w.fresh.commit(jobs, func() { w.exec("COMMIT") })
 	}
 	failure := w.failed
 	if failure != nil {
 		w.exec("ROLLBACK") // SQLite may have done so already
 		clear(w.flows)
 	}
-	w.fresh.forget(jobs)
 	for _, j := range jobs {
 		j.failure = failure
 		close(j.answered)
