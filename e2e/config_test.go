@@ -78,6 +78,27 @@ func TestConfigurationThatIsRight(t *testing.T) {
 	}
 }
 
+// A profile with a response channel that no dataset can fill is warned of before anybody tries to use it.
+func TestProfileThatNobodyCanAnswer(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		dataset string
+		warns   bool
+	}{
+		"no response sink": {`source "Generate" {}`, true},
+		"a response sink":  {"source \"Generate\" {}\n  response \"Discard\" {}", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t, "host", "profile \"HttpData-PULL-HttpData\" {}\ndataset \"x\" {\n  "+c.dataset+"\n}\n")
+			code, _, stderr := towpath(t, h.env, "validate", "-config", h.config)
+			if code != 0 || strings.Contains(stderr, "HttpData-PULL-HttpData") != c.warns {
+				t.Errorf("exit code %d, stderr %q", code, stderr)
+			}
+		})
+	}
+}
+
 // A plugin that anyone could have changed is listed and not executed.
 func TestPluginThatIsNotTrusted(t *testing.T) {
 	t.Parallel()

@@ -36,7 +36,7 @@ func validateCommand() command {
 		long: `
 Reads a configuration, asks the plugins that it names for their schemas, and checks everything against them:
 unknown attributes, missing plugins, types that no plugin offers, addresses that a plugin's schema refuses.
-Errors go to standard error as file:line:column: what is wrong. Nothing is started but the plugins that the host
+Errors go to standard error as file:line:column: what is wrong, warnings as the log of the host has them. Nothing is started but the plugins that the host
 has not described before, for the moment of describing themselves, and only those that the trust policy allows
 to be executed.
 
@@ -48,6 +48,7 @@ Exit code 0 if the configuration is good, 3 if it is not.`,
 				if err != nil {
 					return err
 				}
+				warn(cfg, newLogger(cfg.Telemetry, stderr))
 				plugins, err := newPluginHost(cfg, peekOptions(ctx, cfg))
 				if err != nil {
 					return err
