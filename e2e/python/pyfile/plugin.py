@@ -24,6 +24,8 @@ COOKIE, DATASPACE = "TOWPATH_PLUGIN", "dataspace"
 CORE_VERSION, VERSION = 1, 1
 # How long running flows have after SIGTERM, in seconds.
 DRAIN_ON_TERM = 10
+# How long the library has to send what flows that have ended said last, in seconds: it cancels calls that are not off its hands.
+FLUSH = 1
 
 OPTIONS = [
     ("grpc.max_receive_message_length", 8 << 20),
@@ -69,6 +71,7 @@ def main():
         stop.wait(0.2)
     if term.is_set():
         flows.drain(DRAIN_ON_TERM)
+        server.stop(FLUSH).wait(2 * FLUSH)
     server.stop(0).wait(2)
     if os.path.exists(socket):
         os.unlink(socket)
@@ -121,7 +124,7 @@ def live_alone(where):
     while not stop.wait(0.2):
         pass
     flows.drain(DRAIN_ON_TERM)
-    server.stop(0).wait(2)
+    server.stop(FLUSH).wait(2 * FLUSH)
     os._exit(0)
 
 
