@@ -3,6 +3,7 @@ package sdk
 import (
 	"io"
 	"strconv"
+	"strings"
 )
 
 // ProxyRequest is a request of a counterparty for an address whose properties let it through, see ProxyFlags. A source whose type
@@ -39,8 +40,15 @@ type Response struct {
 // decide.
 type ProxyFlags struct{ Method, Path, Query, Body bool }
 
-// ProxyFlagsOf reads the properties.
+// ProxyFlagsOf reads the properties. Whoever answers requests calls it for each, and most addresses have none of them.
 func ProxyFlagsOf(a DataAddress) ProxyFlags {
+	some := false
+	for name := range a.Properties {
+		some = some || strings.Contains(name, "proxy")
+	}
+	if !some {
+		return ProxyFlags{}
+	}
 	is := func(property string) bool {
 		set, err := strconv.ParseBool(a.Get(property))
 		return err == nil && set

@@ -399,19 +399,19 @@ func warn(cfg *config.Config, logger *slog.Logger) {
 	if cfg.Plugins.Trust == config.TrustOff {
 		logger.Warn("any program in the plugin directory is executed", "directory", cfg.Plugins.Directory)
 	}
-	for _, context := range cfg.ParticipantContexts {
-		for _, profile := range unanswered(cfg, context.Name) {
+	for _, participant := range cfg.ParticipantContexts {
+		for _, profile := range unanswered(cfg, participant.Name) {
 			logger.Warn("nobody can start flows of the profile here as a provider: no dataset says with response where the answers go",
-				"profile", profile, "participant_context", context.Name)
+				"profile", profile, "participant_context", participant.Name)
 		}
 	}
 }
 
 // unanswered names the profiles that have a response channel while no dataset that a participant context provides has a response sink.
-func unanswered(cfg *config.Config, context string) (profiles []string) {
+func unanswered(cfg *config.Config, participantContext string) (profiles []string) {
 	provides := false
 	for _, d := range cfg.Datasets {
-		if d.ParticipantContext == context && d.Source.Type != "" {
+		if d.ParticipantContext == participantContext && d.Source.Type != "" {
 			provides = true
 			if d.Response.Type != "" {
 				return nil
