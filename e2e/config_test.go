@@ -85,8 +85,9 @@ func TestProfileThatNobodyCanAnswer(t *testing.T) {
 		dataset string
 		warns   bool
 	}{
-		"no response sink": {`source "Generate" {}`, true},
-		"a response sink":  {"source \"Generate\" {}\n  response \"Discard\" {}", false},
+		"no response sink":       {`source "Generate" {}`, true},
+		"EDC's messages have it": {"source \"Generate\" {}\n}\ncontrol_plane \"edc\" {\n  protocol = \"edc\"\n  endpoint = \"http://127.0.0.1:1\"", false},
+		"a response sink":        {"source \"Generate\" {}\n  response \"Discard\" {}", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

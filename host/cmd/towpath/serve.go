@@ -407,19 +407,19 @@ func warn(cfg *config.Config, logger *slog.Logger) {
 	}
 }
 
-// unanswered names the profiles that have a response channel while no dataset that a participant context provides has a response sink.
+// unanswered names the profiles that have a response channel while no dataset that a participant context provides has a response sink. EDC's
+// messages can have one themselves.
 func unanswered(cfg *config.Config, participantContext string) (profiles []string) {
-	provides := false
-	for _, d := range cfg.Datasets {
-		if d.ParticipantContext == participantContext && d.Source.Type != "" {
-			provides = true
-			if d.Response.Type != "" {
-				return nil
-			}
-		}
+	provided := func(d config.Dataset) bool { return d.ParticipantContext == participantContext && d.Source.Type != "" }
+	answered := func(d config.Dataset) bool { return provided(d) && d.Response.Type != "" }
+	edc := func(c config.ControlPlane) bool {
+		return c.ParticipantContext == participantContext && c.Protocol == config.ProtocolEDC
+	}
+	if !slices.ContainsFunc(cfg.Datasets, provided) || slices.ContainsFunc(cfg.Datasets, answered) || slices.ContainsFunc(cfg.ControlPlanes, edc) {
+		return nil
 	}
 	for _, p := range cfg.Profiles {
-		if provides && p.Response != nil {
+		if p.Response != nil {
 			profiles = append(profiles, p.Name)
 		}
 	}
