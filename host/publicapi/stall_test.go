@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,7 +36,7 @@ func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 func bubble(t *testing.T, w *world, idle time.Duration, meter ...Meter) (client net.Conn, stop func()) {
 	t.Helper()
 	o := Options{
-		Flows: w.flows, Tokens: w.tokens, JWKS: w.tokens.JWKS(), PublicURL: "http://x",
+		Flows: w.flows, Responses: w.flows, Tokens: w.tokens, JWKS: w.tokens.JWKS(), PublicURL: "http://x",
 		Source: w.findSource, Sink: w.findSink, Limits: Limits{IdleTimeout: idle},
 	}
 	if len(meter) > 0 {
@@ -168,4 +170,52 @@ func TestStalledSender(t *testing.T) {
 		io.Copy(io.Discard, res.Body)
 		w.wantContent(map[string]string{})
 	})
+}
+
+// A sink that stands still holds up who sends, on a response channel as for a flow's data, and no more than a little of the part waits here.
+func TestSinkStandsStill(t *testing.T) {
+	const size, most = 16 << 20, 4 << 20
+	for name, c := range map[string]struct {
+		path    string
+		address func(w *world, push sdk.DataAddress) sdk.DataAddress
+	}{
+		"data":             {"/ingest/f2/d", func(_ *world, push sdk.DataAddress) sdk.DataAddress { return push }},
+		"response channel": {"/responses/f3/d", func(w *world, _ sdk.DataAddress) sdk.DataAddress { return w.respond(w.flows, "f3", flow.Started) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, _, push := stallWorld(t)
+				a, gate := c.address(w, push), sdktest.NewGate(1)
+				w.memory.Writing = gate.Hook
+				client, stop := bubble(t, w, time.Minute)
+				defer stop()
+				content := string(noise(size, 1))
+				var sent atomic.Int64
+				go func() {
+					fmt.Fprintf(client, "PUT %s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Length: %d\r\n\r\n",
+						c.path, a.Get("authorization"), size)
+					for piece := range slices.Chunk([]byte(content), 64<<10) {
+						n, _ := client.Write(piece)
+						sent.Add(int64(n))
+					}
+				}()
+				synctest.Wait()
+				select {
+				case <-gate.Reached():
+				default:
+					t.Fatal("nothing reaches the sink")
+				}
+				if n := sent.Load(); n > most {
+					t.Errorf("%d bytes are taken of who sends to a sink that stands still", n)
+				}
+				gate.Open()
+				res, err := http.ReadResponse(bufio.NewReader(client), nil)
+				if err != nil || res.StatusCode != http.StatusCreated {
+					t.Fatalf("%+v, %v", res, err)
+				}
+				io.Copy(io.Discard, res.Body)
+				w.wantContent(map[string]string{"d": content})
+			})
+		})
+	}
 }
