@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"mime"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -16,7 +17,6 @@ import (
 
 	"github.com/towpath-dataplane/towpath/host/flow"
 	"github.com/towpath-dataplane/towpath/sdk"
-	"github.com/towpath-dataplane/towpath/sdk/httpfield"
 )
 
 // DefaultMaxBody is the longest message, in bytes, that a Handler reads unless Options says otherwise.
@@ -180,7 +180,12 @@ func checkContentType(h http.Header) error {
 		return unsupportedMedia.problem("the content coding %.100q is not supported", coding).with("Accept-Encoding", "identity")
 	}
 	given := h.Get("Content-Type")
-	if httpfield.IsJSON(given) {
+	media, _, err := mime.ParseMediaType(given)
+	if err != nil { // of the parameters, or there is none
+		media, _, _ = strings.Cut(strings.ToLower(given), ";")
+		media = strings.TrimSpace(media)
+	}
+	if media == "" || strings.HasSuffix(media, "/json") || strings.HasSuffix(media, "+json") {
 		return nil
 	}
 	return unsupportedMedia.problem("the content type %.100q is not JSON", given).with("Accept", "application/json, application/ld+json")

@@ -5,11 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"mime"
 	"net/http"
 	"strings"
 
 	"github.com/towpath-dataplane/towpath/host/flow"
-	"github.com/towpath-dataplane/towpath/sdk/httpfield"
 )
 
 // decode reads the message of an operation. Members it does not know are ignored, null is the same as absent. The error is a
@@ -132,7 +132,12 @@ func checkContentType(h http.Header) error {
 		return unsupportedMedia.problem("the content coding %.100q is not supported", coding).with("Accept-Encoding", "identity")
 	}
 	given := h.Get("Content-Type")
-	if httpfield.IsJSON(given) {
+	media, _, err := mime.ParseMediaType(given)
+	if err != nil { // of the parameters, or there is none
+		media, _, _ = strings.Cut(strings.ToLower(given), ";")
+		media = strings.TrimSpace(media)
+	}
+	if media == "" || strings.HasSuffix(media, "/json") || strings.HasSuffix(media, "+json") {
 		return nil
 	}
 	return unsupportedMedia.problem("the content type %.100q is not JSON", given).with("Accept", "application/json")

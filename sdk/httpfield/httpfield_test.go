@@ -159,15 +159,3 @@ func FuzzFields(f *testing.F) {
 		}
 	})
 }
-
-func TestIsJSON(t *testing.T) {
-	for contentType, want := range map[string]bool{
-		"": true, "application/json": true, "Application/JSON; charset=utf-8": true, "application/ld+json": true, "text/json": true,
-		"application/json; charset": true, "application/json;;": true,
-		"text/plain": false, "application/jsonl": false, "json": false, "application/x-json-stream; x=/json": false,
-	} {
-		if got := httpfield.IsJSON(contentType); got != want {
-			t.Errorf("%q: %v", contentType, got)
-		}
-	}
-}
