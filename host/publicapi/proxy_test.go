@@ -69,9 +69,7 @@ func TestProxiedRequests(t *testing.T) {
 				t.Errorf("what the server is asked (-want +got):\n%s", diff)
 			}
 		}
-		if n := w.flows.visiting(key("f")); n != 0 {
-			t.Errorf("%d requests are left inside", n)
-		}
+		w.eventually("no request is left inside", func() bool { return w.flows.visiting(key("f")) == 0 })
 	})
 }
 
